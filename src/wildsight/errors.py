@@ -1,0 +1,63 @@
+"""Typed errors. Every message says what is wrong, where, and how to mend it.
+
+The command line prints the message alone and exits with code 2; a traceback is for our own bugs.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+
+
+class WildSightError(Exception):
+    """Base of every error a user can cause.
+
+    Args:
+        what: the fault, in one clause without a full stop.
+        where: the file, folder or argument at fault; printed first.
+        mend: what to do about it, in one clause.
+    """
+
+    def __init__(
+        self, what: str, *, where: str | PathLike[str] | None = None, mend: str | None = None
+    ) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.mend = mend
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}; {self.mend}" if self.mend else head
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.where, self.mend)
+
+
+def _rebuild(
+    kind: type[WildSightError], what: str, where: str | None, mend: str | None
+) -> WildSightError:
+    return kind(what, where=where, mend=mend)
+
+
+class ImageError(WildSightError):
+    """A picture that cannot be turned into pixels."""
+
+
+class DataError(WildSightError):
+    """A folder, label file, mask or value that does not fit its documented layout."""
+
+
+class CheckpointError(WildSightError):
+    """A saved model that is damaged, of another kind, or made for another base."""
+
+
+class ConfigError(WildSightError):
+    """A setting outside its allowed range, or a combination that cannot work."""
+
+
+class BudgetError(WildSightError):
+    """A token, cache or memory budget that cannot be met."""
+
+
+class UnsupportedModelError(WildSightError):
+    """A model, tower, layer or cache that a method has no defined meaning for."""

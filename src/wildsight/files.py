@@ -1,0 +1,260 @@
+"""Files that are whole or absent: atomic writes, hashes, checkpoints with a manifest, the cache folder.
+
+Nothing here imports torch unless tensors are saved or loaded. There is no pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wildsight.errors import CheckpointError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+
+
+def _explain(error: OSError, path: Path) -> DataError:
+    """The user's sentence for an operating-system refusal."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError("the disk is full", where=path, mend="free some space and run it again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return DataError("cannot write here", where=path, mend="choose a folder that you may write to")
+    return DataError(f"cannot write: {error.strerror or error}", where=path, mend="check the path")
+
+
+@contextlib.contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+    """Turn an ``OSError`` raised inside into a `DataError` that names ``path`` and the mend."""
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, Path(path)) from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary sibling of ``path`` that replaces it on success and disappears on failure.
+
+    Raises:
+        DataError: disk full, or the folder cannot be written.
+    """
+    final = Path(path)
+    with explained(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=final.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        temporary.chmod(0o644)
+        try:
+            yield temporary
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write ``value`` as indented JSON, whole or not at all; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, default=_plain) + "\n")
+
+
+def _plain(value: object) -> object:
+    """JSON form of paths, numpy scalars and arrays, and sets."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=path, mend="check the path") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"not a readable JSON file ({error})", where=path, mend="restore it") from error
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 of a JSON-able value in canonical form: the key of caches and protocols."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of ``path`` on success.
+
+    An existing folder at ``path`` is moved aside first and put back if the swap fails, so that a
+    crash leaves either the old folder or the new one.
+    """
+    final = Path(path)
+    with explained(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
+        temporary.chmod(0o755)
+        try:
+            yield temporary
+            _swap(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(temporary: Path, final: Path) -> None:
+    if not final.exists():
+        temporary.replace(final)
+        return
+    aside = final.with_name(f".{final.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    final.replace(aside)
+    try:
+        temporary.replace(final)
+    except OSError:
+        aside.replace(final)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover_folder(path: str | Path) -> Path:
+    """Finish an `atomic_folder` swap that a power cut interrupted; returns ``path``."""
+    final = Path(path)
+    aside = final.with_name(f".{final.name}.old")
+    if aside.exists() and not final.exists():
+        aside.replace(final)
+    return final
+
+
+def write_manifest(folder: str | Path) -> dict[str, str]:
+    """Write ``manifest.json`` with the SHA-256 of every file below ``folder``; returns it."""
+    root = Path(folder)
+    files = sorted(p for p in root.rglob("*") if p.is_file() and p.name != MANIFEST)
+    entries = {p.relative_to(root).as_posix(): sha256(p) for p in files}
+    write_json(root / MANIFEST, {"format": 1, "sha256": entries})
+    return entries
+
+
+def verify_manifest(folder: str | Path) -> None:
+    """Check every file that the manifest of ``folder`` names.
+
+    Raises:
+        CheckpointError: no folder, no manifest, a missing file or a hash that differs.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise CheckpointError("no such checkpoint folder", where=root, mend="check the path")
+    if not (root / MANIFEST).is_file():
+        raise CheckpointError(f"no {MANIFEST}", where=root, mend="name a folder saved by wildsight")
+    for name, expected in _manifest_entries(root).items():
+        file = root / name
+        if not file.is_file():
+            raise CheckpointError("missing from the checkpoint", where=file, mend="save it again")
+        if sha256(file) != expected:
+            raise CheckpointError("damaged: its SHA-256 differs", where=file, mend="restore or save again")
+
+
+def _manifest_entries(root: Path) -> dict[str, str]:
+    try:
+        value = read_json(root / MANIFEST)
+        entries = value["sha256"]
+        return {str(k): str(v) for k, v in entries.items()}
+    except (DataError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError("damaged manifest", where=root / MANIFEST, mend="save it again") from error
+
+
+def save_checkpoint(
+    folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, object], *, name: str = "head"
+) -> Path:
+    """Write ``config.json`` and ``<name>.safetensors`` with a manifest, whole or not at all.
+
+    Args:
+        folder: target folder; replaced if it exists.
+        tensors: name -> tensor, any device; stored contiguous on the CPU.
+        config: JSON-able settings.
+        name: stem of the tensor file.
+    """
+    from safetensors.torch import save_file
+
+    with atomic_folder(folder) as temporary:
+        stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(stored, str(temporary / f"{name}.safetensors"))
+        write_json(temporary / "config.json", dict(config))
+        write_manifest(temporary)
+    return Path(folder)
+
+
+def load_checkpoint(folder: str | Path, *, name: str = "head") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_checkpoint` wrote, after checking its manifest.
+
+    Returns:
+        (name -> CPU tensor, settings).
+
+    Raises:
+        CheckpointError: anything missing, damaged or not a checkpoint.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    root = recover_folder(folder)
+    verify_manifest(root)
+    file = root / f"{name}.safetensors"
+    if not file.is_file():
+        raise CheckpointError(f"holds no {file.name}", where=root, mend="name a checkpoint of this kind")
+    try:
+        return load_file(str(file)), read_json(root / "config.json")
+    except (SafetensorError, DataError) as error:
+        raise CheckpointError(f"cannot be read ({error})", where=file, mend="save it again") from error
+
+
+def cache_folder(*parts: str) -> Path:
+    """A folder below the user's cache (``$WILDSIGHT_CACHE`` or ``~/.cache/wildsight``), created.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    root = Path(os.environ.get("WILDSIGHT_CACHE") or Path.home() / ".cache" / "wildsight")
+    folder = root.joinpath(*parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the cache folder cannot be made ({error.strerror})",
+            where=folder,
+            mend="set WILDSIGHT_CACHE to a folder that you may write to",
+        ) from error
+    return folder
