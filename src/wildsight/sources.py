@@ -1,0 +1,63 @@
+"""A data source is one string, the same in Python, on the command line and in the app.
+
+``world`` is the embedded world, ``NAME:PATH`` a benchmark on disk, and anything else a plain folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wildsight.errors import DataError
+
+WORLD = "world"
+FOLDER = "folder"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed source.
+
+    Attributes:
+        reader: ``world``, ``folder`` or the name of a benchmark reader.
+        path: the folder on disk; None for ``world``.
+    """
+
+    reader: str
+    path: Path | None
+
+    def __str__(self) -> str:
+        return self.reader if self.path is None else f"{self.reader}:{self.path}"
+
+
+def parse_source(text: str | Path, readers: Iterable[str] = ()) -> Source:
+    """Read a source string.
+
+    Args:
+        text: ``world``, ``NAME:PATH`` with NAME in ``readers``, or a folder.
+        readers: names of the benchmark readers that the room has.
+
+    Raises:
+        DataError: the folder is missing, or NAME is not a reader of this room.
+
+    >>> parse_source("world").reader
+    'world'
+    """
+    known = sorted({*readers, FOLDER})
+    if str(text) == WORLD:
+        return Source(WORLD, None)
+    name, colon, rest = str(text).partition(":")
+    if colon and name in known:
+        return Source(name, _folder(Path(rest)))
+    if colon and len(name) > 1 and not Path(text).exists() and "/" not in name and "\\" not in name:
+        raise DataError(f"no reader is called {name!r}", where=text, mend=f"use one of {', '.join(known)}")
+    return Source(FOLDER, _folder(Path(text)))
+
+
+def _folder(path: Path) -> Path:
+    if not path.exists():
+        raise DataError("no such folder", where=path, mend="check the path, or use `world`")
+    if not path.is_dir():
+        raise DataError("not a folder", where=path, mend="name the folder that holds the pictures")
+    return path

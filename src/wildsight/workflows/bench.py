@@ -1,0 +1,109 @@
+"""One bench form for every room: methods x seeds on one source, mean and spread, one folder.
+
+A room's bench function yields rows; a row is one method, one seed and one group (a category, or
+``mean`` over categories) with its metrics. This file turns them into tables, files and a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wildsight.report import Report
+from wildsight.results import RunFolder, Table, environment, mean_std_text, spread, write_csv
+from wildsight.task import resolve, room
+
+KEYS = ("method", "seed", "group")
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What a bench measured.
+
+    Attributes:
+        rows: one mapping per method, seed and group: ``method``, ``seed``, ``group`` and the metrics.
+        metrics: names of the metrics to tabulate, headline first.
+        facts: settings, protocol and its hash, printed with the scores.
+        pictures: (image, caption) pairs for the report.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    metrics: Sequence[str]
+    facts: Mapping[str, Any]
+    pictures: Sequence[tuple[Any, str]] = field(default_factory=tuple)
+
+
+def values(rows: Sequence[Mapping[str, Any]], method: str, group: str, metric: str) -> list[float]:
+    """One metric of one method and group over the seeds, in the order of the rows."""
+    chosen = (r for r in rows if r["method"] == method and r["group"] == group)
+    return [float(r[metric]) for r in chosen if r.get(metric) is not None]
+
+
+def summary(result: BenchResult, metric: str) -> Table:
+    """Groups down, methods across, mean and standard deviation over seeds in each cell."""
+    methods = list(dict.fromkeys(str(r["method"]) for r in result.rows))
+    groups = list(dict.fromkeys(str(r["group"]) for r in result.rows))
+    body = [[g, *(_cell(values(result.rows, m, g, metric)) for m in methods)] for g in groups]
+    return Table([metric, *methods], body)
+
+
+def _cell(numbers: list[float]) -> str:
+    return mean_std_text(numbers) if numbers else "-"
+
+
+def run_bench(room_name: str, source: str, out: Path, **options: Any) -> tuple[BenchResult, list[Table]]:
+    """Run a room's bench and write its folder.
+
+    Args:
+        room_name: name of the room.
+        source: source string.
+        out: folder for ``scores.json``, ``results.csv`` and ``report.html``; finished cells are kept
+            there too, so that an interrupted bench goes on where it stopped.
+        options: passed to the room's bench function.
+
+    Returns:
+        The rows and one table per metric.
+    """
+    result: BenchResult = BenchResult(**resolve(room(room_name).bench)(source, out=out, **options))
+    tables = [summary(result, metric) for metric in result.metrics]
+    folder = RunFolder(out)
+    write_csv(folder.results, result.rows)
+    folder.write_scores(
+        {
+            "room": room_name,
+            "source": source,
+            "facts": dict(result.facts),
+            "scores": _scores(result),
+            "environment": environment(),
+        }
+    )
+    _report(room_name, source, result, tables).save(folder.report)
+    return result, tables
+
+
+def _scores(result: BenchResult) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """method -> group -> metric -> mean and std."""
+    out: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for row in result.rows:
+        cell = out.setdefault(str(row["method"]), {}).setdefault(str(row["group"]), {})
+        for metric in result.metrics:
+            numbers = values(result.rows, row["method"], row["group"], metric)
+            if numbers and metric not in cell:
+                mean, std = spread(numbers)
+                cell[metric] = {"mean": mean, "std": std, "seeds": len(numbers)}
+    return out
+
+
+def _report(room_name: str, source: str, result: BenchResult, tables: list[Table]) -> Report:
+    report = Report(f"Bench: {room_name}", f"{source}: {room(room_name).problem}")
+    for table in tables:
+        report.table(table, f"{table.columns[0]}: mean and standard deviation over seeds")
+    if result.pictures:
+        report.gallery(list(result.pictures), "Best and worst cases")
+    report.section("Settings and protocol")
+    report.facts(dict(result.facts))
+    report.section("Environment")
+    report.facts(environment())
+    return report
