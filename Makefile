@@ -1,0 +1,45 @@
+# Two commands: `make tour` and `make test`. Each makes .venv first if it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup tour test test-fast lint types contracts docs clean
+
+help:
+	@echo "make tour       every method on the embedded world; writes report.html"
+	@echo "make test       lint, types, contracts, docs and all tests"
+	@echo "make test-fast  the tests that are not marked slow"
+	@echo "make lint types contracts docs clean"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is older than 3.11; run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+tour: $(READY)
+	$(BIN)/wildsight tour --out report.html
+
+test: lint types contracts docs $(READY)
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+contracts: $(READY)
+	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf site build dist report.html .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
