@@ -1,0 +1,202 @@
+"""The only place where bytes become pixels.
+
+Formats come from an allow-list, the number of pixels is checked before anything is decoded, and every
+kind of picture ends as 8-bit RGB: EXIF orientation applied, 16-bit and float scaled by their declared
+range, alpha laid over a stated background, palette and CMYK converted, the first frame of an animation.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from wildsight.errors import DataError, ImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+MAX_PIXELS = 100_000_000
+WHITE = (255, 255, 255)
+
+
+def _open(path: Path, max_pixels: int) -> Image.Image:
+    """An opened, not yet decoded picture whose header has been checked."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path, formats=FORMATS)
+    except FileNotFoundError as error:
+        raise ImageError("no such file", where=path, mend="check the path") from error
+    except UnidentifiedImageError as error:
+        raise ImageError("not a picture that can be read", where=path, mend="save it as PNG or JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("far too many pixels", where=path, mend="make it smaller") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ImageError(f"cannot be opened ({error})", where=path, mend="restore or remove it") from error
+    width, height = picture.size
+    if width * height > max_pixels:
+        picture.close()
+        what = f"{width} x {height} pixels, above the limit of {max_pixels}"
+        raise ImageError(what, where=path, mend="make it smaller")
+    return picture
+
+
+def _decode(picture: Image.Image, path: Path) -> Image.Image:
+    try:
+        picture.seek(0)
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ImageError(f"truncated or damaged ({error})", where=path, mend="restore or remove it") from error
+
+
+def load_image(
+    path: str | Path, *, background: tuple[int, int, int] = WHITE, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Read a picture as 8-bit RGB.
+
+    Args:
+        path: a file in one of `FORMATS`.
+        background: colour behind transparent pixels, 0-255 each.
+        max_pixels: width x height allowed, checked before decoding.
+
+    Returns:
+        A PIL picture in mode RGB, upright.
+
+    Raises:
+        ImageError: missing, unknown, truncated, or with more pixels than allowed.
+    """
+    file = Path(path)
+    with _open(file, max_pixels) as picture:
+        return _to_rgb(_decode(picture, file), background)
+
+
+def _to_rgb(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    if picture.mode.startswith(("I", "F")):
+        return from_array(np.asarray(picture))
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        over = picture.convert("RGBA")
+        base = Image.new("RGBA", over.size, (*background, 255))
+        return Image.alpha_composite(base, over).convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def from_array(array: np.ndarray) -> Image.Image:
+    """Pixels as 8-bit RGB.
+
+    Args:
+        array: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; bool, uint8 (0-255), other integers (0-65535)
+            or float (0-1).
+
+    Raises:
+        ImageError: another shape, an empty picture, or values that are not finite.
+
+    >>> from_array(np.full((2, 2), 65535, dtype=np.uint16)).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
+        raise ImageError(f"an array of shape {array.shape} is no picture", mend="give [H, W] or [H, W, 3]")
+    picture = Image.fromarray(_eight_bit(array))
+    return _to_rgb(picture, WHITE)
+
+
+def _eight_bit(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * 255
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError("the picture holds NaN or infinity", mend="clean the array")
+    full = 1.0 if np.issubdtype(array.dtype, np.floating) else 65535.0
+    return np.rint(np.clip(values / full, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def load_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a mask: [H, W] bool, True where any channel but alpha is above 0.
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    file = Path(path)
+    with _open(file, max_pixels) as picture:
+        upright = _decode(picture, file)
+    if upright.mode == "P":
+        upright = upright.convert("RGB")
+    values = np.asarray(upright)
+    if values.ndim == 3:
+        colours = values[..., :-1] if upright.mode in ("RGBA", "LA") else values
+        return (colours > 0).any(axis=2)
+    return values > 0
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) from the header alone, after EXIF orientation.
+
+    Raises:
+        ImageError: as `load_image`, but a truncated body is not noticed.
+    """
+    file = Path(path)
+    with _open(file, MAX_PIXELS) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (height, width) if turned else (width, height)
+
+
+def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
+    """Picture files of a folder by suffix, in natural order (2 before 10); hidden files left out.
+
+    Raises:
+        DataError: no such folder, or it cannot be read.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError("no such folder", where=root, mend="check the path")
+    try:
+        found = root.rglob("*") if recursive else root.iterdir()
+        files = [p for p in found if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", where=root, mend="check its rights") from error
+    return sorted(files, key=lambda p: natural_key(p.relative_to(root).as_posix()))
+
+
+def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key that orders numbers inside names by value.
+
+    >>> sorted(["a10", "a9", "a1"], key=natural_key)
+    ['a1', 'a9', 'a10']
+    """
+    parts = re.split(r"(\d+)", text)
+    return tuple((1, int(p)) if p.isdigit() else (0, p) for p in parts if p)
+
+
+def expand(spec: str | Path) -> list[Path]:
+    """The picture files that a file name, a glob or a folder stands for (a folder: recursively).
+
+    Raises:
+        DataError: nothing matches.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        files = list_images(path, recursive=True)
+    elif path.exists() or not glob.has_magic(str(spec)):
+        files = [path]
+    else:
+        files = sorted((Path(p) for p in glob.glob(str(spec), recursive=True)), key=lambda p: natural_key(str(p)))
+    if not files:
+        raise DataError("no picture found", where=spec, mend="name a file, a glob or a folder of pictures")
+    return files
+
+
+def to_png_bytes(picture: Image.Image) -> bytes:
+    """PNG file bytes of a picture."""
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=False)
+    return stream.getvalue()
