@@ -33,9 +33,7 @@ class WildSightError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.mend)
 
 
-def _rebuild(
-    kind: type[WildSightError], what: str, where: str | None, mend: str | None
-) -> WildSightError:
+def _rebuild(kind: type[WildSightError], what: str, where: str | None, mend: str | None) -> WildSightError:
     return kind(what, where=where, mend=mend)
 
 

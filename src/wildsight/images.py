@@ -33,7 +33,9 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     except FileNotFoundError as error:
         raise ImageError("no such file", where=path, mend="check the path") from error
     except UnidentifiedImageError as error:
-        raise ImageError("not a picture that can be read", where=path, mend="save it as PNG or JPEG") from error
+        raise ImageError(
+            "not a picture that can be read", where=path, mend="save it as PNG or JPEG"
+        ) from error
     except Image.DecompressionBombError as error:
         raise ImageError("far too many pixels", where=path, mend="make it smaller") from error
     except (OSError, ValueError, SyntaxError) as error:
@@ -52,7 +54,9 @@ def _decode(picture: Image.Image, path: Path) -> Image.Image:
         picture.load()
         return ImageOps.exif_transpose(picture)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ImageError(f"truncated or damaged ({error})", where=path, mend="restore or remove it") from error
+        raise ImageError(
+            f"truncated or damaged ({error})", where=path, mend="restore or remove it"
+        ) from error
 
 
 def load_image(
@@ -189,7 +193,9 @@ def expand(spec: str | Path) -> list[Path]:
     elif path.exists() or not glob.has_magic(str(spec)):
         files = [path]
     else:
-        files = sorted((Path(p) for p in glob.glob(str(spec), recursive=True)), key=lambda p: natural_key(str(p)))
+        files = sorted(
+            (Path(p) for p in glob.glob(str(spec), recursive=True)), key=lambda p: natural_key(str(p))
+        )
     if not files:
         raise DataError("no picture found", where=spec, mend="name a file, a glob or a folder of pictures")
     return files

@@ -39,7 +39,7 @@ class Room:
 ROOMS: dict[str, Room] = {
     "anomaly": Room(
         problem="find what is wrong in these pictures, I only have good ones",
-        check="wildsight.anomaly.datasets:check_source",
+        check="wildsight.anomaly.source:check_source",
         bench="wildsight.anomaly.bench:bench",
     ),
 }

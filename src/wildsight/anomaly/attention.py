@@ -64,7 +64,9 @@ def neighbour_mask(grid: tuple[int, int], kernel: int) -> Tensor:
     return torch.zeros(blocked.shape).masked_fill_(blocked, -math.inf)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, drop: float = 0.0) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, drop: float = 0.0
+) -> Tensor:
     """``softmax(q k^T / sqrt(d / heads) + mask) v`` per head.
 
     Args:
@@ -179,7 +181,9 @@ class TokenEncoder(nn.Module):
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         if config.d % config.heads or config.d % 2:
-            raise ConfigError(f"d={config.d} does not split over {config.heads} heads and two axes", where="d")
+            raise ConfigError(
+                f"d={config.d} does not split over {config.heads} heads and two axes", where="d"
+            )
         if config.neighbour not in ("none", "encoder", "all"):
             raise ConfigError(f"neighbour={config.neighbour!r} is unknown", mend="use none, encoder or all")
         height, width = config.grid
@@ -188,7 +192,8 @@ class TokenEncoder(nn.Module):
         self.column = nn.Parameter(torch.rand(width, config.d // 2))
         self.row = nn.Parameter(torch.rand(height, config.d // 2))
         self.encoder = nn.ModuleList(
-            EncoderLayer(config.d, config.heads, config.ffn, config.dropout) for _ in range(config.encoder_layers)
+            EncoderLayer(config.d, config.heads, config.ffn, config.dropout)
+            for _ in range(config.encoder_layers)
         )
         if config.neighbour != "none":
             self.register_buffer("mask", neighbour_mask(config.grid, config.kernel), persistent=False)

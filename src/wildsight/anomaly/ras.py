@@ -165,7 +165,9 @@ def warn_without_noise(noise_ratio: float) -> None:
         ConfigError: a negative ratio.
     """
     if noise_ratio < 0.0:
-        raise ConfigError(f"noise_ratio={noise_ratio} is negative", where="noise_ratio", mend="give 0 or more")
+        raise ConfigError(
+            f"noise_ratio={noise_ratio} is negative", where="noise_ratio", mend="give 0 or more"
+        )
     if noise_ratio == 0.0:
         warnings.warn("noise_ratio=0 lets the head learn to copy anomalies", UserWarning, stacklevel=3)
 

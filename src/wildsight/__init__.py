@@ -1,0 +1,26 @@
+"""WildSight: vision foundation models, taken past the edge of their training data, at a price you can pay.
+
+``import wildsight`` loads neither torch nor anything from the network; the public objects come on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wildsight.anomaly import AnomalyDetector
+
+__version__ = "0.1.0"
+_PUBLIC = {"AnomalyDetector": "wildsight.anomaly"}
+__all__ = ["AnomalyDetector", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'wildsight' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,29 @@
+"""Anomaly detection: find what is wrong in pictures, from good ones alone, one model for all products.
+
+Paper: RAS, "Recurrent Autoregressive Spatial-dynamics for multi-class anomaly detection", ECAI 2024,
+arXiv 2409.06285. Peers: UniAD, PatchCore, PaDiM.
+
+    from wildsight import AnomalyDetector
+
+    detector = AnomalyDetector("ras", backbone="nano-conv").fit("world", epochs=5)
+    result = detector.predict("new.png")[0]
+    print(result.score, result.threshold, result.anomalous)
+    detector.save_pretrained("detector")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wildsight.anomaly.detector import AnomalyDetector, AnomalyResult, Evaluation
+
+__all__ = ["AnomalyDetector", "AnomalyResult", "Evaluation"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(name)
+    from wildsight.anomaly import detector
+
+    return getattr(detector, name)

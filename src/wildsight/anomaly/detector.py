@@ -1,0 +1,441 @@
+"""The public object of the anomaly room: one detector for all product classes, from good pictures alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from wildsight.anomaly.datasets import AnomalyData, AnomalySample, read_mask
+from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
+from wildsight.anomaly.methods import METHODS, train_settings
+from wildsight.anomaly.metrics import mean_over_categories, score_category
+from wildsight.anomaly.source import read_source
+from wildsight.anomaly.threshold import Threshold, conformal_threshold
+from wildsight.backbones import Backbone, load_backbone
+from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.files import digest_of
+from wildsight.images import from_array, load_image
+from wildsight.results import Result
+from wildsight.task import Task
+from wildsight.training import Batch, History, TrainConfig, train
+
+Picture = str | Path | Image | np.ndarray
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class AnomalyResult(Result):
+    """What the detector says of one picture.
+
+    Attributes:
+        image: file, or None for a picture given as pixels.
+        score: raw anomaly score, >= 0, unbounded; comparable within one detector only.
+        threshold: limit for ``anomalous``, set on good pictures.
+        anomalous: ``score > threshold``.
+        map: [H, W] float32, H = W = the detector's image size; the picture was stretched to it.
+        category: the category whose threshold was used; None for the global one.
+    """
+
+    image: Path | None
+    score: float
+    threshold: float
+    anomalous: bool
+    map: np.ndarray
+    category: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able summary without the map."""
+        peak = np.unravel_index(int(self.map.argmax()), self.map.shape)
+        height, width = self.map.shape
+        return {
+            "image": None if self.image is None else str(self.image),
+            "score": self.score,
+            "threshold": self.threshold,
+            "anomalous": self.anomalous,
+            "category": self.category,
+            "peak_x": float((peak[1] + 0.5) / width),
+            "peak_y": float((peak[0] + 0.5) / height),
+        }
+
+    def overlay(self, picture: Image | None = None) -> Image:
+        """The heat map over the picture; red is at or above the threshold."""
+        from wildsight.report.plots import overlay_heatmap
+
+        if picture is None and self.image is None:
+            raise ConfigError("the picture is not known", mend="pass it to overlay(picture)")
+        shown = load_image(self.image) if picture is None and self.image is not None else picture
+        return overlay_heatmap(shown, self.map / max(self.threshold, 1e-12))
+
+    def figure(self) -> Any:
+        """Picture and heat map side by side, as a matplotlib figure."""
+        from wildsight.report.plots import side_by_side
+
+        if self.image is None:
+            raise ConfigError("the picture is not known", mend="use overlay(picture)")
+        return side_by_side(
+            [(load_image(self.image), "picture"), (self.overlay(), f"score {self.score:.3f}")]
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a detector on a data set.
+
+    Attributes:
+        rows: one mapping per category, then ``mean``: image and pixel metrics in [0, 1].
+        scores: raw score of each test picture, in the order of ``samples``.
+        maps: [N, H, W] float32.
+        samples: the test pictures that could be read.
+        errors: one sentence per picture that could not.
+        protocol: split, its hash and its assumptions.
+    """
+
+    rows: list[dict[str, Any]]
+    scores: np.ndarray
+    maps: np.ndarray
+    samples: list[AnomalySample]
+    errors: list[str]
+    protocol: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """Everything but the method's own hyper-parameters.
+
+    Attributes:
+        method: ``ras``, ``uniad``, ``patchcore`` or ``padim``.
+        backbone: hub id, local folder or ``nano-*``.
+        neck: image size, taps and smoothing.
+        false_alarm_rate: share of good pictures that may be called anomalous, in (0, 1).
+        calibration: share of the good pictures held out to set the threshold, in (0, 1).
+        seed: of the split, the initialisation, the order and the noise.
+    """
+
+    method: str = "ras"
+    backbone: str = "nano-conv"
+    neck: NeckConfig = NeckConfig()
+    false_alarm_rate: float = 0.005
+    calibration: float = 0.1
+    seed: int = 0
+
+
+class AnomalyDetector(Task):
+    """Says which picture is wrong, how sure it is, and where.
+
+    >>> AnomalyDetector(method="nosuch")
+    Traceback (most recent call last):
+    wildsight.errors.ConfigError: no method is called 'nosuch'; use one of ras, uniad, patchcore, padim
+
+    Args:
+        method: ``ras`` (the paper), or a peer: ``uniad``, ``patchcore``, ``padim``.
+        backbone: frozen network that gives the features.
+        hyper: the method's own hyper-parameters by name, e.g. ``{"encoder_layers": 0}``.
+        settings: other fields of `DetectorSettings`.
+
+    Raises:
+        ConfigError: unknown method, backbone or setting.
+    """
+
+    room: ClassVar[str] = "anomaly"
+
+    def __init__(
+        self,
+        method: str = "ras",
+        backbone: str | Backbone = "nano-conv",
+        *,
+        hyper: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        if method not in METHODS:
+            raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
+        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        try:
+            self.settings = DetectorSettings(method=method, backbone=self.backbone.name, **settings)
+        except TypeError as error:
+            raise ConfigError(str(error), mend="see DetectorSettings") from error
+        self.hyper = dict(hyper or {})
+        self.head: nn.Module | None = None
+        self.thresholds: dict[str, Threshold] = {}
+        self.fitted_on: dict[str, Any] = {}
+        self.history: History | None = None
+
+    def fit(
+        self,
+        source: str | Path | AnomalyData,
+        *,
+        folder: Path | None = None,
+        progress: bool = True,
+        **training: Any,
+    ) -> Self:
+        """Learn what is normal from the good training pictures of ``source``.
+
+        Args:
+            source: ``world``, a folder, ``NAME:PATH``, or data already read.
+            folder: where the training state is kept; a killed fit with the same folder goes on there.
+            progress: show progress and the time left.
+            training: fields of `TrainConfig`; the method's own values where not given.
+
+        Raises:
+            DataError: no readable good picture.
+            ConfigError: a setting outside its range.
+        """
+        data = source if isinstance(source, AnomalyData) else read_source(source)
+        samples = [s for s in data.train if s.label == 0]
+        features, samples = self._cached(samples, progress)
+        learn, held = self._split(len(samples))
+        self.head = self._new_head(features.shape[1])
+        self._learn(features, learn, self._training(training), folder, progress)
+        self._set_thresholds(features, samples, held)
+        self.fitted_on = {
+            "source": data.name,
+            "good": len(learn),
+            "held_out": len(held),
+            "protocol": dict(data.protocol),
+        }
+        return self
+
+    def _cached(
+        self, samples: Sequence[AnomalySample], progress: bool
+    ) -> tuple[np.ndarray, list[AnomalySample]]:
+        """Features of the readable samples."""
+        if not samples:
+            raise DataError("no good training picture", mend="see the layouts in the documentation")
+        cached = features_of_files(self.backbone, [s.image for s in samples], self.settings.neck)
+        readable = [s for s, ok in zip(samples, cached.ok, strict=True) if ok]
+        if not readable:
+            raise cached.errors[0]
+        return cached.array if cached.ok.all() else cached.array[np.flatnonzero(cached.ok)], readable
+
+    def _split(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices to learn from and indices held out for the threshold."""
+        held = max(1, round(count * self.settings.calibration))
+        if held >= count:
+            raise DataError(f"only {count} good pictures", mend="give at least two")
+        order = np.random.default_rng(self.settings.seed).permutation(count)
+        return np.sort(order[held:]), np.sort(order[:held])
+
+    def _new_head(self, channels: int) -> nn.Module:
+        torch.manual_seed(self.settings.seed)
+        grid = self.settings.neck.grid
+        return METHODS[self.settings.method].build(channels, grid, self.settings.seed, self.hyper)
+
+    def _training(self, given: Mapping[str, Any]) -> TrainConfig:
+        try:
+            chosen = replace(train_settings(self.settings.method), seed=self.settings.seed)
+            return replace(chosen, **given)
+        except TypeError as error:
+            raise ConfigError(str(error), mend="see TrainConfig") from error
+
+    def _learn(
+        self,
+        features: np.ndarray,
+        learn: np.ndarray,
+        config: TrainConfig,
+        folder: Path | None,
+        progress: bool,
+    ) -> None:
+        method, head = METHODS[self.settings.method], self.head
+        if head is None:
+            raise ConfigError("no head", mend="call fit")
+        if not method.trained:
+            head.fit(features[learn])  # type: ignore[operator]
+            return
+        data = _FeatureSet(features, learn)
+        self.history = train(
+            head, data, method.step, config, folder=folder, progress=progress, label=self.settings.method
+        )
+
+    def _set_thresholds(
+        self, features: np.ndarray, samples: Sequence[AnomalySample], held: np.ndarray
+    ) -> None:
+        """One threshold per category with held-out pictures, and a global one under the empty name."""
+        scores, _ = self._score_features(features[held])
+        names = [samples[i].category for i in held]
+        rate = self.settings.false_alarm_rate
+        self.thresholds = {"": conformal_threshold(scores.tolist(), rate)}
+        for name in sorted(set(names)):
+            chosen = [float(s) for s, n in zip(scores, names, strict=True) if n == name]
+            self.thresholds[name] = conformal_threshold(chosen, rate)
+
+    @torch.no_grad()
+    def _score_features(self, features: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Raw scores [N] and maps [N, H, W] of token grids [N, C, h, w]."""
+        if self.head is None:
+            raise ConfigError("the detector is not fitted", mend="call fit or from_pretrained")
+        method, head = METHODS[self.settings.method], self.head.eval()
+        inference = head.fold() if hasattr(head, "fold") else head
+        size = (self.settings.neck.image_size,) * 2
+        scores, maps = [], []
+        for start in range(0, len(features), BATCH):
+            tokens = torch.as_tensor(np.asarray(features[start : start + BATCH]), dtype=torch.float32)
+            grid_map, score = method.score(inference, tokens)
+            full = interpolate(grid_map, size=size, mode="bilinear", align_corners=True)
+            maps.append(full[:, 0].numpy())
+            scores.append((method.picture_score(full) if score is None else score).numpy())
+        return np.concatenate(scores), np.concatenate(maps)
+
+    def predict(
+        self, images: Picture | Sequence[Picture], *, category: str | None = None
+    ) -> list[AnomalyResult]:
+        """Score pictures.
+
+        Args:
+            images: files, PIL pictures or arrays ([H, W] or [H, W, 3]); one or several.
+            category: use this category's threshold; default the global one.
+
+        Returns:
+            One result per picture, in order.
+
+        Raises:
+            ImageError: a picture cannot be read.
+            ConfigError: not fitted, or a category that was not trained.
+        """
+        many = [images] if isinstance(images, str | Path | Image | np.ndarray) else list(images)
+        limit = self.threshold(category)
+        results: list[AnomalyResult] = []
+        for start in range(0, len(many), BATCH):
+            batch = many[start : start + BATCH]
+            pictures = [_picture(item) for item in batch]
+            features = features_of_images(self.backbone, pictures, self.settings.neck)
+            scores, maps = self._score_features(features)
+            results += [
+                AnomalyResult(_path(item), float(s), limit.value, bool(s > limit.value), m, category)
+                for item, s, m in zip(batch, scores, maps, strict=True)
+            ]
+        return results
+
+    def predict_files(
+        self,
+        files: Sequence[Path],
+        *,
+        category: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[list[AnomalyResult], list[WildSightError]]:
+        """`predict` for many files: the unreadable ones are listed, the others still processed."""
+        results: list[AnomalyResult] = []
+        errors: list[WildSightError] = []
+        for file in files:
+            try:
+                results += self.predict(file, category=category)
+            except WildSightError as error:
+                errors.append(error)
+            if progress:
+                progress(1)
+        return results, errors
+
+    def threshold(self, category: str | None = None) -> Threshold:
+        """The limit for ``category``, or the global one.
+
+        Raises:
+            ConfigError: not fitted, or no such category.
+        """
+        if not self.thresholds:
+            raise ConfigError("the detector is not fitted", mend="call fit or from_pretrained")
+        if (category or "") not in self.thresholds:
+            known = ", ".join(k for k in self.thresholds if k)
+            raise ConfigError(f"no category is called {category!r}", mend=f"use one of {known}")
+        return self.thresholds[category or ""]
+
+    def evaluate(self, source: str | Path | AnomalyData, *, progress: bool = True) -> Evaluation:
+        """Score the test pictures of ``source`` and compare them with their labels and masks.
+
+        Metrics are per category, then their unweighted mean; maps and masks are compared at the
+        detector's image size. Nothing is selected on the test data.
+
+        Raises:
+            DataError: no readable test picture.
+        """
+        data = source if isinstance(source, AnomalyData) else read_source(source)
+        cached = features_of_files(self.backbone, [s.image for s in data.test], self.settings.neck)
+        keep = np.flatnonzero(cached.ok)
+        if not len(keep):
+            raise DataError("no readable test picture", where=data.root, mend="run `wildsight check anomaly`")
+        samples = [data.test[i] for i in keep]
+        scores, maps = self._score_features(cached.array if cached.ok.all() else cached.array[keep])
+        rows = self._rows(samples, scores, maps)
+        errors = [str(e) for e in cached.errors]
+        return Evaluation(rows, scores, maps, samples, errors, dict(data.protocol))
+
+    def _rows(
+        self, samples: Sequence[AnomalySample], scores: np.ndarray, maps: np.ndarray
+    ) -> list[dict[str, Any]]:
+        labels = np.array([s.label for s in samples])
+        names = np.array([s.category for s in samples])
+        size = maps.shape[1:]
+        table: dict[str, dict[str, Any]] = {}
+        for name in dict.fromkeys(names.tolist()):
+            chosen = np.flatnonzero(names == name)
+            masks = np.stack([read_mask(samples[i], size) for i in chosen])
+            table[name] = score_category(scores[chosen], labels[chosen], maps[chosen], masks)
+        mean = mean_over_categories(table)
+        return [{"category": k, **v} for k, v in table.items()] + [{"category": "mean", **mean}]
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        if self.head is None:
+            raise ConfigError("the detector is not fitted", mend="call fit first")
+        settings = {
+            "settings": asdict(self.settings),
+            "hyper": self.hyper,
+            "backbone_sha256": self.backbone.sha,
+            "normalisation": {"mean": list(self.backbone.mean), "std": list(self.backbone.std)},
+            "thresholds": {k: asdict(v) for k, v in self.thresholds.items()},
+            "fitted_on": self.fitted_on,
+            "fingerprint": digest_of(self.fitted_on),
+        }
+        return dict(self.head.state_dict()), settings
+
+    @classmethod
+    def _restore(cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any) -> Self:
+        saved = dict(settings["settings"])
+        neck = saved.pop("neck")
+        saved["neck"] = NeckConfig(neck["image_size"], tuple(neck["strides"]), neck["smooth"])
+        detector = cls(
+            saved.pop("method"),
+            options.get("backbone") or saved.pop("backbone"),
+            hyper=settings["hyper"],
+            **{k: v for k, v in saved.items() if k != "backbone"},
+        )
+        if detector.backbone.sha != settings["backbone_sha256"]:
+            raise CheckpointError(
+                f"was trained on other weights than {detector.backbone.name!r} holds now",
+                mend="name the backbone it was trained on, or fit again",
+            )
+        method = METHODS[detector.settings.method]
+        detector.head = method.restore(tensors, detector.settings.neck.grid, detector.hyper)
+        detector.thresholds = {k: Threshold(**v) for k, v in settings["thresholds"].items()}
+        detector.fitted_on = settings["fitted_on"]
+        return detector
+
+
+class _FeatureSet(torch.utils.data.Dataset[Tensor]):
+    """Cached token grids as a data set; only the chosen rows."""
+
+    def __init__(self, features: np.ndarray, chosen: np.ndarray) -> None:
+        self.features, self.chosen = features, chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(np.array(self.features[self.chosen[index]], dtype=np.float32))
+
+
+def _picture(item: Picture) -> Image:
+    if isinstance(item, Image):
+        return item.convert("RGB")
+    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
+
+
+def _path(item: Picture) -> Path | None:
+    return Path(item) if isinstance(item, str | Path) else None
+
+
+__all__ = ["AnomalyDetector", "AnomalyResult", "Batch", "DetectorSettings", "Evaluation"]

@@ -1,0 +1,5 @@
+"""``python -m wildsight.cli``."""
+
+from wildsight.cli import main
+
+main()

@@ -1,0 +1,171 @@
+"""``wildsight anomaly``: fit, predict, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from wildsight.anomaly import AnomalyDetector, AnomalyResult
+
+app = typer.Typer(help="Find what is wrong in pictures, from good ones alone.", no_args_is_help=True)
+
+Source = Annotated[str, typer.Argument(help="`world`, a folder, or NAME:PATH (e.g. mvtec-ad:/data/mvtec).")]
+Model = Annotated[Path, typer.Argument(help="Folder written by `wildsight anomaly fit`.")]
+
+
+@app.command()
+def fit(
+    source: Source = "world",
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/anomaly"),
+    method: Annotated[str, typer.Option(help="ras, uniad, patchcore or padim.")] = "ras",
+    backbone: Annotated[str, typer.Option(help="Hub id, local folder or nano-*.")] = "nano-conv",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the good pictures.")] = None,
+    image_size: Annotated[int, typer.Option(min=32, help="Side of the input square, pixels.")] = 224,
+    false_alarm_rate: Annotated[float, typer.Option(help="Share of good pictures above the limit.")] = 0.005,
+    noise_ratio: Annotated[float | None, typer.Option(help="Feature noise, relative to RMS.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    seed: Annotated[int, typer.Option(help="Split, initialisation, order and noise.")] = 0,
+) -> None:
+    """Learn what is normal from the good pictures of SOURCE (all categories, one model)."""
+    from wildsight.anomaly import AnomalyDetector
+    from wildsight.anomaly.features import NeckConfig
+    from wildsight.cli.common import finish
+
+    hyper = {} if noise_ratio is None else {"noise_ratio": noise_ratio}
+    neck = NeckConfig(image_size=image_size)
+    detector = AnomalyDetector(
+        method, backbone, hyper=hyper, neck=neck, false_alarm_rate=false_alarm_rate, seed=seed
+    )
+    training: dict[str, Any] = {"precision": precision} | ({} if epochs is None else {"epochs": epochs})
+    detector.fit(source, folder=out / "train", **training)
+    detector.save_pretrained(out / "checkpoint")
+    finish(_fit_report(detector, source, out))
+
+
+def _fit_report(detector: AnomalyDetector, source: str, out: Path) -> Path:
+    from wildsight.report import Report
+    from wildsight.report.plots import curve
+    from wildsight.results import RunFolder, environment, write_csv
+
+    folder = RunFolder(out)
+    limits = [
+        {"category": name or "(global)", "threshold": t.value, "false_alarm_rate": t.rate, "held_out": t.n}
+        for name, t in detector.thresholds.items()
+    ]
+    write_csv(folder.results, limits)
+    folder.write_scores({"source": source, "thresholds": limits, "environment": environment()})
+    report = Report("Anomaly detector", f"{detector.settings.method} on {source}")
+    report.facts({**vars(detector.settings), **detector.fitted_on})
+    if detector.history is not None and detector.history.epochs:
+        report.figure(curve({"loss": detector.history.curve("loss")}, "loss over epochs"), "Training loss")
+    report.section("Thresholds, from held-out good pictures alone")
+    report.table(_table(limits), "A score above the threshold is anomalous")
+    report.section("Environment")
+    report.facts(environment())
+    report.save(folder.report)
+    return folder.report
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    from wildsight.results import Table
+
+    return Table(list(rows[0]), [[_short(v) for v in r.values()] for r in rows])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def predict(
+    model: Model,
+    pictures: Annotated[list[str], typer.Argument(help="Files, globs or folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for overlays, results.csv and scores.json.")] = Path(
+        "runs/anomaly-predict"
+    ),
+    category: Annotated[str | None, typer.Option(help="Use this category's threshold.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")] = None,
+) -> None:
+    """Score pictures, one line each; exit code 1 if any is anomalous, 2 if any could not be read."""
+    from wildsight.anomaly import AnomalyDetector
+    from wildsight.cli.common import console, finish, progress
+    from wildsight.errors import DataError
+    from wildsight.images import expand
+
+    files = [file for item in pictures for file in expand(item)]
+    if not files:
+        raise DataError("no picture found", where=", ".join(pictures), mend="name files, a glob or a folder")
+    detector = AnomalyDetector.from_pretrained(model, backbone=backbone)
+    with progress("predict", len(files)) as advance:
+        results, errors = detector.predict_files(files, category=category, progress=advance)
+    for result in results:
+        verdict = "ANOMALOUS" if result.anomalous else "good"
+        line = f"{result.image}: {verdict} score {result.score:.4f} threshold {result.threshold:.4f}"
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+    for error in errors:
+        console.print(f"not read: {error}", markup=False, soft_wrap=True)
+    finish(_predict_report(results, [str(e) for e in errors], out))
+    if any(r.anomalous for r in results):
+        raise typer.Exit(1)
+    if errors:
+        raise typer.Exit(2)
+
+
+def _predict_report(results: list[AnomalyResult], errors: list[str], out: Path) -> Path:
+    from wildsight.files import atomic_path
+    from wildsight.report import Report
+    from wildsight.results import RunFolder, environment, write_csv
+
+    folder = RunFolder(out)
+    shown = []
+    for number, result in enumerate(results):
+        overlay = result.overlay()
+        name = f"{number:05d}-{result.image.stem if result.image else 'picture'}.png"
+        with atomic_path(out / "overlays" / name) as temporary:
+            overlay.save(temporary, format="PNG")
+        shown.append((result.score / max(result.threshold, 1e-12), overlay, result))
+    write_csv(folder.results, [r.to_dict() for r in results])
+    scores = {"pictures": [r.to_dict() for r in results], "not_read": errors, "environment": environment()}
+    folder.write_scores(scores)
+    report = Report("Anomalies", f"{sum(r.anomalous for r in results)} of {len(results)} pictures anomalous")
+    for error in errors:
+        report.warning(f"not read: {error}")
+    worst = sorted(shown, key=lambda item: -item[0])[:48]
+    report.gallery([(o, f"{r.image}: {x:.2f} x the threshold") for x, o, r in worst], "Highest scores first")
+    report.save(folder.report)
+    return folder.report
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/anomaly-evaluate"),
+    backbone: Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")] = None,
+) -> None:
+    """Compare a fitted detector with the labels and masks of SOURCE's test pictures."""
+    from wildsight.anomaly import AnomalyDetector
+    from wildsight.anomaly.bench import worst_and_best
+    from wildsight.cli.common import console, finish
+    from wildsight.report import Report
+    from wildsight.results import RunFolder, environment, write_csv
+
+    detector = AnomalyDetector.from_pretrained(model, backbone=backbone)
+    evaluation = detector.evaluate(source)
+    folder = RunFolder(out)
+    table = _table(evaluation.rows)
+    console.print(table.rich())
+    write_csv(folder.results, evaluation.rows)
+    scores = {"source": source, "protocol": evaluation.protocol, "scores": evaluation.rows}
+    folder.write_scores({**scores, "not_read": evaluation.errors, "environment": environment()})
+    report = Report("Evaluation", f"{detector.settings.method} on {source}")
+    report.table(table, "Per category and as a mean; nothing was selected on test data")
+    for error in evaluation.errors:
+        report.warning(f"not read: {error}")
+    report.gallery(worst_and_best(evaluation, detector), "Best and worst cases")
+    report.facts({**vars(detector.settings), **evaluation.protocol, **environment()})
+    report.save(folder.report)
+    finish(folder.report)

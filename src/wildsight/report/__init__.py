@@ -1,0 +1,110 @@
+"""One self-contained HTML file: no server, no script, no outside asset."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from wildsight.files import write_text
+from wildsight.results import Table
+
+STYLE = """
+:root{color-scheme:light dark;--ink:#1d2329;--paper:#fff;--line:#d5dbe1;--soft:#f3f5f7;--warn:#a33}
+@media(prefers-color-scheme:dark){:root{--ink:#e3e8ec;--paper:#14181c;--line:#39424b;--soft:#1d2329;--warn:#f88}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:72rem;
+margin:2rem auto;padding:0 1rem}
+h1{margin-bottom:0}h2{margin-top:2.5rem;border-bottom:1px solid var(--line)}.sub{opacity:.75;margin-top:.2rem}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+caption{text-align:left;opacity:.75;padding:.3rem 0}
+th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;overflow-wrap:anywhere}
+th{background:var(--soft)}img{max-width:100%;height:auto;border-radius:4px}
+.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:1rem}
+.gallery img{width:100%}figure{margin:0 0 1rem}figcaption{font-size:.85rem;opacity:.8;overflow-wrap:anywhere}
+.warning{border-left:4px solid var(--warn);padding:.4rem .8rem;background:var(--soft);white-space:pre-wrap}
+"""
+
+
+class Report:
+    """Builds the page top to bottom.
+
+    Args:
+        title: heading of the page.
+        subtitle: one line under it.
+    """
+
+    def __init__(self, title: str, subtitle: str = "") -> None:
+        self.title, self.subtitle = title, subtitle
+        self.parts: list[str] = []
+
+    def section(self, title: str) -> None:
+        """A heading."""
+        self.parts.append(f"<h2>{_safe(title)}</h2>")
+
+    def text(self, paragraph: str) -> None:
+        """A paragraph of plain text."""
+        self.parts.append(f"<p>{_safe(paragraph)}</p>")
+
+    def warning(self, text: str) -> None:
+        """A paragraph that stands out."""
+        self.parts.append(f'<p class="warning">{_safe(text)}</p>')
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Names and values."""
+        self.table(Table(["", ""], [[k, v] for k, v in facts.items()]))
+
+    def table(self, table: Table, caption: str = "") -> None:
+        """A table that scrolls sideways on a narrow screen."""
+        head = "".join(f"<th>{_safe(c)}</th>" for c in table.columns)
+        head = f"<thead><tr>{head}</tr></thead>" if any(table.columns) else ""
+        body = "".join("<tr>" + "".join(f"<td>{_safe(c)}</td>" for c in r) + "</tr>" for r in table.rows)
+        above = f"<caption>{_safe(caption)}</caption>" if caption else ""
+        self.parts.append(f'<div class="wide"><table>{above}{head}<tbody>{body}</tbody></table></div>')
+
+    def figure(self, figure: Any, caption: str = "") -> None:
+        """A matplotlib figure or a PIL picture."""
+        self.parts.append(_figure(figure, caption))
+
+    def gallery(self, pictures: Sequence[tuple[Image, str]], title: str = "") -> None:
+        """Pictures with captions in a grid."""
+        if title:
+            self.parts.append(f"<h3>{_safe(title)}</h3>")
+        self.parts.append(f'<div class="gallery">{"".join(_figure(p, c) for p, c in pictures)}</div>')
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file, whole or not at all.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        head = f"<title>{_safe(self.title)}</title><style>{STYLE}</style>"
+        head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width">{head}'
+        top = f'<h1>{_safe(self.title)}</h1><p class="sub">{_safe(self.subtitle)}</p>'
+        body = "\n".join([top, *self.parts])
+        write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>')
+        return Path(path)
+
+
+def _safe(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _figure(figure: Any, caption: str) -> str:
+    kind, data = _encoded(figure)
+    text = base64.b64encode(data).decode()
+    below = f"<figcaption>{_safe(caption)}</figcaption>" if caption else ""
+    return f'<figure><img alt="{_safe(caption)}" src="data:image/{kind};base64,{text}">{below}</figure>'
+
+
+def _encoded(figure: Any) -> tuple[str, bytes]:
+    stream = io.BytesIO()
+    if isinstance(figure, Image):
+        figure.save(stream, format="WEBP", quality=88)
+        return "webp", stream.getvalue()
+    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+    return "png", stream.getvalue()

@@ -1,0 +1,147 @@
+"""What a run leaves: results, tables, and one folder with the same file names for every room."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import os
+import platform
+import statistics
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wildsight.files import explained, write_json, write_text
+
+
+class Result(ABC):
+    """Base of the rooms' frozen result dataclasses."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able summary."""
+
+    @abstractmethod
+    def figure(self) -> Any:
+        """A matplotlib figure of the result."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows, printable in three forms.
+
+    >>> print(Table(["a", "b"], [[1, 2]]).markdown())
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def markdown(self) -> str:
+        """GitHub-flavoured Markdown."""
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        text = ["| " + " | ".join(str(c) for c in line) + " |" for line in lines]
+        text[1] = "|" + "---|" * len(self.columns)
+        return "\n".join(text)
+
+    def csv(self) -> str:
+        """Comma-separated values with a header."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows)
+        return stream.getvalue()
+
+    def rich(self) -> Any:
+        """A table for the terminal."""
+        from rich.table import Table as RichTable
+
+        table = RichTable(*map(str, self.columns))
+        for row in self.rows:
+            table.add_row(*map(str, row))
+        return table
+
+
+def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write mappings as CSV, whole or not at all; the columns are the union of their keys in order."""
+    many = list(rows)
+    columns = list(dict.fromkeys(key for row in many for key in row))
+    write_text(path, Table(columns, [[row.get(c, "") for c in columns] for row in many]).csv())
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (0 for one value).
+
+    >>> spread([1.0, 3.0])
+    (2.0, 1.4142135623730951)
+    """
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def mean_std_text(values: Sequence[float], digits: int = 3) -> str:
+    """``mean ± std``, or the value alone when there is one.
+
+    >>> mean_std_text([0.5])
+    '0.500'
+    """
+    mean, std = spread(values)
+    return f"{mean:.{digits}f} ± {std:.{digits}f}" if len(values) > 1 else f"{mean:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The names inside a run's folder."""
+
+    path: Path
+
+    @property
+    def scores(self) -> Path:
+        """``scores.json``."""
+        return self.path / "scores.json"
+
+    @property
+    def results(self) -> Path:
+        """``results.csv``."""
+        return self.path / "results.csv"
+
+    @property
+    def report(self) -> Path:
+        """``report.html``."""
+        return self.path / "report.html"
+
+    @property
+    def checkpoint(self) -> Path:
+        """``checkpoint/``."""
+        return self.path / "checkpoint"
+
+    def write_scores(self, value: Mapping[str, Any]) -> None:
+        """Write ``scores.json``."""
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.scores, dict(value))
+
+
+PACKAGES = ("wildsight", "torch", "transformers", "accelerate", "numpy", "scipy", "scikit-learn", "pillow")
+
+
+def version_of(package: str) -> str | None:
+    """Installed version, or None; imports nothing."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, str]:
+    """Python, platform, cores and the versions that matter, without importing torch."""
+    facts = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": str(os.cpu_count()),
+    }
+    return facts | {name: version_of(name) or "not installed" for name in PACKAGES}

@@ -1,0 +1,8 @@
+"""A plain training loop over accelerate: the same function on a laptop and under ``torchrun``."""
+
+from __future__ import annotations
+
+from wildsight.training.config import History, TrainConfig
+from wildsight.training.loop import Batch, train
+
+__all__ = ["Batch", "History", "TrainConfig", "train"]

@@ -1,0 +1,97 @@
+"""Settings of a training run, and what it leaves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from wildsight.errors import ConfigError
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the data, >= 1.
+        batch_size: samples per optimiser step over all processes, >= 1.
+        lr: peak learning rate, > 0.
+        weight_decay: of AdamW, >= 0.
+        betas: of AdamW.
+        clip_norm: limit of the gradient's norm, or None.
+        schedule: ``constant`` or ``cosine`` (to zero).
+        warmup: share of the steps with a linear rise, in [0, 1).
+        seed: of order, noise and dropout.
+        precision: ``fp32``, ``bf16`` or ``fp16`` (mixed; weights stay fp32).
+        accumulate: micro-batches per step, >= 1.
+        workers: loader processes; changes nothing but speed.
+        patience: epochs without a better validation loss before stopping, or None.
+        checkpoint_seconds: time between saved states, seconds; 0 saves every step.
+    """
+
+    epochs: int = 30
+    batch_size: int = 16
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float | None = None
+    schedule: str = "constant"
+    warmup: float = 0.0
+    seed: int = 0
+    precision: str = "fp32"
+    accumulate: int = 1
+    workers: int = 0
+    patience: int | None = None
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is below 1", mend="give at least 1")
+        if not self.lr > 0:
+            raise ConfigError(f"lr={self.lr} is not above 0", mend="try 1e-3")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision={self.precision!r}", mend=f"use one of {', '.join(PRECISIONS)}")
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(f"schedule={self.schedule!r}", mend=f"use one of {', '.join(SCHEDULES)}")
+        if not 0.0 <= self.warmup < 1.0:
+            raise ConfigError(f"warmup={self.warmup} is outside [0, 1)", mend="give a share of the steps")
+
+
+def learning_rate(config: TrainConfig, step: int, total: int) -> float:
+    """Learning rate of optimiser step ``step`` (from 0) of ``total``.
+
+    >>> [round(learning_rate(TrainConfig(lr=1.0, schedule="cosine"), s, 4), 3) for s in range(4)]
+    [1.0, 0.854, 0.5, 0.146]
+    """
+    rise = round(config.warmup * total)
+    if step < rise:
+        return config.lr * (step + 1) / rise
+    if config.schedule == "constant":
+        return config.lr
+    return config.lr * 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+
+@dataclass
+class History:
+    """What a run leaves.
+
+    Attributes:
+        epochs: one mapping per epoch: ``epoch``, ``lr``, ``seconds``, the mean of each logged scalar.
+        resumed_from: optimiser step that this process started at; 0 for a fresh run.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    resumed_from: int = 0
+
+    def curve(self, name: str) -> list[float]:
+        """One logged scalar over the epochs."""
+        return [row[name] for row in self.epochs if name in row]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, over all resumptions."""
+        return sum(row["seconds"] for row in self.epochs)

@@ -1,0 +1,91 @@
+"""The state of a training run on disk: safetensors and JSON with a SHA-256 manifest, never pickle."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from wildsight.errors import CheckpointError
+from wildsight.files import digest_of, load_checkpoint, recover_folder, save_checkpoint
+from wildsight.training.config import TrainConfig
+
+FOLDER = "state"
+
+
+@dataclass
+class Progress:
+    """Where a run stands: everything that is not a tensor.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch: epochs done.
+        seconds: training time of the unfinished epoch.
+        sums: sums of the logged scalars over the unfinished epoch, and ``samples``.
+        rows: the finished epochs' rows.
+        best: best validation loss, and ``stale``: epochs since.
+        finished: True when nothing is left to do.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best: float | None = None
+    stale: int = 0
+    finished: bool = False
+
+
+def identity(config: TrainConfig, samples: int, model: nn.Module) -> dict[str, Any]:
+    """What must be equal for a run to go on from a saved state."""
+    settings = {k: v for k, v in asdict(config).items() if k not in ("workers", "checkpoint_seconds")}
+    shapes = digest_of({k: list(v.shape) for k, v in model.state_dict().items()})
+    return {**settings, "betas": list(config.betas), "samples": samples, "shapes": shapes}
+
+
+def save_state(
+    folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress, ident: dict[str, Any]
+) -> None:
+    """Write the state, whole or not at all."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+    save_checkpoint(folder / FOLDER, tensors, {"identity": ident, "progress": asdict(progress)}, name="state")
+
+
+def load_state(
+    folder: Path, model: nn.Module, optimizer: Optimizer, ident: dict[str, Any]
+) -> Progress | None:
+    """Put a saved state into ``model`` and ``optimizer``; None when there is none.
+
+    Raises:
+        CheckpointError: damaged, or saved with other settings or data.
+    """
+    if not recover_folder(folder / FOLDER).is_dir():
+        return None
+    tensors, saved = load_checkpoint(folder / FOLDER, name="state")
+    _same(saved["identity"], ident, folder)
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            moments.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    return Progress(**saved["progress"])
+
+
+def _same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    different = [k for k in sorted({*saved, *now}) if saved.get(k) != now.get(k)]
+    if different:
+        name = different[0]
+        raise CheckpointError(
+            f"holds a run with {name}={saved.get(name)}, not {now.get(name)}",
+            where=folder,
+            mend="use the same settings, or another folder",
+        )

@@ -1,0 +1,121 @@
+"""The tour: every method that is here, on the embedded world, with nothing to download.
+
+A stop that fails is shown as failed, never left out.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wildsight.errors import ConfigError, WildSightError
+from wildsight.report import Report
+from wildsight.results import environment
+from wildsight.task import ROOMS
+from wildsight.workflows.bench import BenchResult, summary
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One part of the tour.
+
+    Attributes:
+        name: for ``--only``.
+        problem: what it solves, as a user would say it.
+        run: writes its part of the report; takes (report, working folder, quick).
+    """
+
+    name: str
+    problem: str
+    run: Callable[[Report, Path, bool], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stop went: its seconds, and the error if it failed."""
+
+    name: str
+    seconds: float
+    error: str | None
+
+
+def world_stop(report: Report, folder: Path, quick: bool) -> None:
+    """Contact sheets of the embedded world."""
+    from wildsight.world.sheets import SHEETS
+
+    for title, draw in SHEETS.items():
+        report.figure(draw(), title)
+
+
+def anomaly_stop(report: Report, folder: Path, quick: bool) -> None:
+    """RAS and its peers on the world's products, one seed, a short budget."""
+    from wildsight.anomaly.bench import bench
+
+    epochs = 3 if quick else 15
+    result = BenchResult(
+        **bench("world", out=folder, seeds=1, epochs=epochs, image_size=128, precision="bf16", progress=True)
+    )
+    for metric in result.metrics[:3]:
+        report.table(summary(result, metric), f"{metric}, one seed, {epochs} epochs: a demonstration")
+    if result.pictures:
+        report.gallery(list(result.pictures), "Heat maps: red is at or above the threshold")
+
+
+STOPS: tuple[Stop, ...] = (
+    Stop("world", "try every method with exact labels and no download", world_stop),
+    Stop("anomaly", ROOMS["anomaly"].problem, anomaly_stop),
+)
+
+
+def tour(
+    out: Path,
+    *,
+    work: Path,
+    only: Sequence[str] = (),
+    quick: bool = False,
+    say: Callable[[str], Any] = print,
+) -> list[Outcome]:
+    """Run the stops and write one report.
+
+    Args:
+        out: the report file.
+        work: folder for what the stops leave; a stop that finished there is not run again.
+        only: names of stops; all when empty.
+        quick: shorter budgets.
+        say: called with one line per stop.
+
+    Raises:
+        ConfigError: an unknown stop.
+    """
+    names = [stop.name for stop in STOPS]
+    for name in only:
+        if name not in names:
+            raise ConfigError(f"no stop is called {name!r}", mend=f"use one of {', '.join(names)}")
+    report = Report("WildSight tour", "every method on the embedded world, no download")
+    outcomes = [_visit(s, report, work / s.name, quick, say) for s in STOPS if not only or s.name in only]
+    report.section("Environment")
+    report.facts(environment())
+    report.save(out)
+    return outcomes
+
+
+def _visit(stop: Stop, report: Report, folder: Path, quick: bool, say: Callable[[str], Any]) -> Outcome:
+    report.section(f"{stop.name}: {stop.problem}")
+    say(f"{stop.name}: {stop.problem}")
+    begin, error = time.perf_counter(), None
+    try:
+        stop.run(report, folder, quick)
+    except WildSightError as fault:
+        error = str(fault)
+    except Exception:
+        error = traceback.format_exc(limit=3)
+    seconds = time.perf_counter() - begin
+    report.text(f"{seconds:.1f} s")
+    if error:
+        report.warning(f"FAILED: {error}")
+    say(f"{stop.name}: {'FAILED: ' + error if error else 'done'} in {seconds:.1f} s")
+    return Outcome(stop.name, seconds, error)
