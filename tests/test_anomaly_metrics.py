@@ -80,7 +80,11 @@ def test_golden_values(kind: str, expected: float, exact_pixels: int) -> None:
     masks = golden_masks()
     maps = {"perfect": masks * 1.0, "constant": masks * 0.0 + 2, "inverted": 1.0 - masks}[kind]
     scores = metrics.score_category(
-        np.array([1.0, 2.0, 0.0]), np.array([1, 1, 0]), maps.astype(np.float32), masks, exact_pixels=exact_pixels
+        np.array([1.0, 2.0, 0.0]),
+        np.array([1, 1, 0]),
+        maps.astype(np.float32),
+        masks,
+        exact_pixels=exact_pixels,
     )
     assert scores["aupro"] == pytest.approx(expected, abs=1e-9)
     assert scores["pixel_auroc"] == pytest.approx({"perfect": 1, "constant": 0.5, "inverted": 0}[kind])

@@ -196,13 +196,14 @@ def check(data: AnomalyData) -> list[Problem]:
     sizes that differ, empty masks on defects, unreadable files, the same file in two splits, and categories
     that mix grey and colour pictures.
     """
+    pixels = [_pixel_problems(sample) for sample in data.samples]
     return [
         *_untrained(data),
         *_unmasked(data),
         *_orphans(data),
-        *(problem for sample in data.samples for problem in _sample_problems(sample)),
+        *(problem for problems, _ in pixels for problem in problems),
         *_duplicates(data),
-        *_mixed(data),
+        *_mixed(data, [grey for _, grey in pixels]),
     ]
 
 
@@ -245,18 +246,28 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from _below(inner)
 
 
-def _sample_problems(sample: AnomalySample) -> Iterator[Problem]:
+def _pixel_problems(sample: AnomalySample) -> tuple[list[Problem], bool | None]:
+    """The faults of one sample's files, and whether its picture is grey (None when unreadable)."""
     try:
-        size = load_image(sample.image).size
-    except (ImageError, DataError) as error:
-        yield Problem(sample.image, error.what, error.mend or "restore it")
-        return
+        picture = load_image(sample.image)
+    except ImageError as error:
+        return [_unreadable(sample.image, error)], None
+    pixels = np.asarray(picture)
+    grey = bool((pixels == pixels[..., :1]).all())
+    return list(_mask_problems(sample, picture.size)), grey
+
+
+def _unreadable(path: Path, error: ImageError) -> Problem:
+    return Problem(path, error.what, error.mend or "restore it")
+
+
+def _mask_problems(sample: AnomalySample, size: tuple[int, int]) -> Iterator[Problem]:
     filled = False
     for path in sample.masks:
         try:
             mask = load_mask(path)
-        except (ImageError, DataError) as error:
-            yield Problem(path, error.what, error.mend or "restore it")
+        except ImageError as error:
+            yield _unreadable(path, error)
             return
         filled |= bool(mask.any())
         if mask.shape[::-1] != size:
@@ -264,3 +275,29 @@ def _sample_problems(sample: AnomalySample) -> Iterator[Problem]:
             yield Problem(path, f"is {found}, its picture {size[0]} x {size[1]}", "give both one size")
     if sample.label and sample.masks and not filled:
         yield Problem(sample.masks[0], "an empty mask on a defective picture", "draw it, or call it good")
+
+
+def _duplicates(data: AnomalyData) -> Iterator[Problem]:
+    first: dict[str, AnomalySample] = {}
+    for sample in data.samples:
+        if not sample.image.is_file():
+            continue
+        twin = first.setdefault(sha256(sample.image), sample)
+        if twin.split != sample.split:
+            yield Problem(
+                sample.image,
+                f"the same picture as {twin.image.relative_to(data.root)}, which is in {twin.split}",
+                "keep it in one split",
+            )
+
+
+def _mixed(data: AnomalyData, greys: list[bool | None]) -> Iterator[Problem]:
+    kinds: dict[str, dict[bool, list[Path]]] = defaultdict(lambda: {True: [], False: []})
+    for sample, grey in zip(data.samples, greys, strict=True):
+        if grey is not None:
+            kinds[sample.category][grey].append(sample.image)
+    for category, by_kind in sorted(kinds.items()):
+        grey, colour = by_kind[True], by_kind[False]
+        if grey and colour:
+            what = f"category {category} mixes {len(grey)} grey and {len(colour)} colour pictures"
+            yield Problem(min(grey, colour, key=len)[0], what, "give all one colour mode")

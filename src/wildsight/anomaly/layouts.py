@@ -60,9 +60,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 def pictures(folder: Path) -> list[Path]:
     """The pictures directly inside, sorted; empty when ``folder`` is missing or has none."""
-    if not folder.is_dir():
-        return []
-    return [p for p in list_images(folder) if p.parent == folder]
+    return list_images(folder) if folder.is_dir() else []
 
 
 def bare_stem(path: Path) -> str:
