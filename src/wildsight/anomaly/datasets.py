@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from wildsight.anomaly import layouts
 from wildsight.anomaly.layouts import AnomalySample, Layout, Split
 from wildsight.errors import DataError, ImageError
-from wildsight.files import digest_of
+from wildsight.files import digest_of, sha256
 from wildsight.images import load_image, load_mask
 
 __all__ = ["READERS", "AnomalyData", "AnomalySample", "Problem", "check", "read", "read_mask"]

@@ -273,7 +273,7 @@ def _normal_abnormal(folder: Path, root: Path) -> list[AnomalySample]:
 
 
 def plain(root: Path) -> list[AnomalySample]:
-    """A plain folder: ``normal/`` with ``abnormal/`` and ``masks/`` if any, or MVTec form, or folders of these.
+    """A plain folder: ``normal/`` with ``abnormal/`` and ``masks/`` if any, MVTec form, or folders of these.
 
     With ``abnormal`` pictures, a share of ``normal`` trains and the rest tests; without, all of it trains.
     """
