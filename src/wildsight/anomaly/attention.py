@@ -57,7 +57,7 @@ def neighbour_mask(grid: tuple[int, int], kernel: int) -> Tensor:
     blocked = (place[:, None] - place[None]).abs().amax(dim=-1) <= kernel // 2
     if bool(blocked.all(dim=1).any()):
         raise ConfigError(
-            f"a {kernel}x{kernel} neighbour mask leaves some token of a {grid[0]}x{grid[1]} grid nothing to see",
+            f"a {kernel}x{kernel} mask leaves some token of a {grid[0]}x{grid[1]} grid nothing to see",
             where="kernel",
             mend="give a smaller kernel or a larger grid",
         )
@@ -231,8 +231,7 @@ class TokenEncoder(nn.Module):
         expected = (self.channels, *self.grid)
         if f.dim() != 4 or tuple(f.shape[1:]) != expected:
             raise ConfigError(
-                f"features of shape {tuple(f.shape)} do not fit a head made for [B, C, H, W] = [B, {expected[0]}, "
-                f"{expected[1]}, {expected[2]}]",
+                f"features of shape {tuple(f.shape)} do not fit a head made for pictures of shape {expected}",
                 where="features",
                 mend="use the backbone and the picture size the head was trained with",
             )

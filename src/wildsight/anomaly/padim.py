@@ -12,7 +12,7 @@ Differences from the published code:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,22 +36,24 @@ class PaDiMConfig:
     """Seed of the channel draw."""
 
 
-def gaussians(points: Sequence[Tensor], regularisation: float) -> tuple[Tensor, Tensor]:
-    """Mean ``[P, k]`` and covariance ``[P, k, k]`` (divisor n - 1) of tokens, float64."""
-    origin = points[0].double()
-    total, outer = torch.zeros_like(origin), origin.new_zeros(*origin.shape, origin.shape[1])
-    for point in points:
-        offset = point.double() - origin
+def gaussians(points: Iterable[Tensor], regularisation: float) -> tuple[Tensor, Tensor]:
+    """Mean ``[P, k]`` and covariance ``[P, k, k]`` (divisor n - 1) of two or more ``[P, k]``, float64."""
+    stream = (point.double() for point in points)
+    origin = next(stream)
+    total, outer, count = torch.zeros_like(origin), origin.new_zeros(*origin.shape, origin.shape[1]), 1
+    for point in stream:
+        offset = point - origin
         total += offset
         outer.baddbmm_(offset[:, :, None], offset[:, None])
-    count, shift = len(points), total / len(points)
+        count += 1
+    shift = total / count
     outer.baddbmm_(shift[:, :, None], shift[:, None], alpha=-count)
     covariance = outer / (count - 1) + regularisation * torch.eye(origin.shape[1], dtype=origin.dtype)
     return origin + shift, covariance
 
 
 class PaDiM(FittedBuffers):
-    """Per-position Gaussians. Buffers: ``kept [k]``, ``mean [H, W, k]``, ``whiten [H, W, k, k]`` (inverse factor).
+    """Per-position Gaussians. Buffers: ``kept [k]``, ``mean [H, W, k]``, ``whiten [H, W, k, k]``.
 
     Args:
         config: channel subset and regularisation.
@@ -82,14 +84,14 @@ class PaDiM(FittedBuffers):
         channels, *grid = features[0].shape
         generator = torch.Generator().manual_seed(self.config.seed)
         kept = torch.randperm(channels, generator=generator)[: self.config.dims].sort().values
-        mean, covariance = gaussians(
-            [picture[kept].flatten(1).T for picture in pictures(features)], self.config.regularisation
-        )
+        points = (picture[kept].flatten(1).T for picture in pictures(features))
+        mean, covariance = gaussians(points, self.config.regularisation)
         identity = torch.eye(len(kept), dtype=mean.dtype).expand_as(covariance)
         whiten = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), identity, upper=False)
         device = self.mean.device
-        self.kept, self.mean = kept.to(device), mean.float().view(*grid, -1).to(device)
-        self.whiten = whiten.float().view(*grid, *whiten.shape[1:]).to(device)
+        self.kept = kept.to(device)
+        self.mean = mean.unflatten(0, grid).float().contiguous().to(device)
+        self.whiten = whiten.unflatten(0, grid).float().contiguous().to(device)
         return self
 
     @torch.no_grad()

@@ -82,7 +82,7 @@ def pictures(features: Sequence[Any] | np.ndarray | Tensor) -> Iterator[Tensor]:
 def draw_tokens(
     features: Sequence[Any] | np.ndarray | Tensor, count: int, generator: torch.Generator
 ) -> Tensor:
-    """``min(count, all)`` tokens ``[M, C]`` drawn evenly over all positions of all pictures, in their order."""
+    """``min(count, all)`` tokens ``[M, C]`` drawn evenly over all positions of all pictures, in order."""
     area = math.prod(features[0].shape[-2:]) if len(features) else 0
     total = len(features) * area
     chosen = torch.randperm(total, generator=generator)[:count].sort().values
@@ -128,7 +128,7 @@ def nearest(tokens: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def reweight(token: Tensor, distance: Tensor, index: Tensor, bank: Tensor, neighbours: int) -> Tensor:
-    """Image score ``(1 - exp(d(x, m*)) / sum_m exp(d(x, m))) d(x, m*)``, m over the bank tokens around ``m*``.
+    """Image score ``(1 - exp(d(x, m*)) / sum_m exp(d(x, m))) d(x, m*)``, m over bank tokens near ``m*``.
 
     Args:
         token: each picture's farthest token x, ``[B, C]``.

@@ -66,7 +66,7 @@ class UniADConfig:
 
 
 class UniADLayer(nn.Module):
-    """``a = LN(q + MHA(q, m, m))``; ``b = LN(a + MHA(a, o, o))``; ``LN(b + FFN(b))``; p on queries and keys."""
+    """``a = LN(q + MHA(q, m, m))``; ``b = LN(a + MHA(a, o, o))``; ``LN(b + FFN(b))``."""
 
     def __init__(self, config: UniADConfig) -> None:
         super().__init__()
