@@ -292,12 +292,12 @@ def _duplicates(data: AnomalyData) -> Iterator[Problem]:
 
 
 def _mixed(data: AnomalyData, greys: list[bool | None]) -> Iterator[Problem]:
-    kinds: dict[str, dict[bool, list[Path]]] = defaultdict(lambda: {True: [], False: []})
-    for sample, grey in zip(data.samples, greys, strict=True):
-        if grey is not None:
-            kinds[sample.category][grey].append(sample.image)
-    for category, by_kind in sorted(kinds.items()):
-        grey, colour = by_kind[True], by_kind[False]
+    for category in data.categories:
+        kinds: dict[bool, list[Path]] = {True: [], False: []}
+        for sample, is_grey in zip(data.samples, greys, strict=True):
+            if sample.category == category and is_grey is not None:
+                kinds[is_grey].append(sample.image)
+        grey, colour = kinds[True], kinds[False]
         if grey and colour:
             what = f"category {category} mixes {len(grey)} grey and {len(colour)} colour pictures"
             yield Problem(min(grey, colour, key=len)[0], what, "give all one colour mode")

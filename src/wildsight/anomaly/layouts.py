@@ -220,7 +220,8 @@ def _real_iad_sample(folder: Path, item: dict[str, str], category: str, split: S
 
 def ksdd(root: Path) -> list[AnomalySample]:
     """KolektorSDD: ``kosNN/PartN.jpg`` + ``PartN_label.bmp``; a share of the good ones trains."""
-    pairs = (pair for folder in subfolders(root) for pair in pairs_in(folder))
+    folders = (folder for folder in subfolders(root) if folder.name.startswith("kos"))
+    pairs = (pair for folder in folders for pair in pairs_in(folder))
     return _share(_from_masks(pairs, "ksdd", "test"), root)
 
 
