@@ -152,7 +152,7 @@ def test_encoder_layer_and_cell_follow_the_equations() -> None:
 
 def test_positions_are_column_then_row() -> None:
     model = head()
-    table = model.positions()
+    table = model.positions().detach()
     assert torch.equal(table[2 * 5 + 3], torch.cat([model.column[3], model.row[2]]))
     assert 0.0 <= float(table.min()) <= float(table.max()) < 1.0
 
@@ -225,27 +225,18 @@ def test_tokens_permute_without_positions_and_mask() -> None:
 
 def test_overfits_eight_maps() -> None:
     with pytest.warns(UserWarning, match="noise_ratio=0"):
-        model = RASHead(
-            RASConfig(
-                12,
-                (4, 5),
-                d=32,
-                heads=4,
-                ffn=64,
-                kernel=3,
-                noise_ratio=0.0,
-                encoder_layers=1,
-                decoder_steps=2,
-            )
-        )
+        model = head(noise_ratio=0.0, encoder_layers=1, decoder_steps=2, d=32)
     f = torch.randn(8, 12, 4, 5)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, foreach=True)
+    loss = torch.tensor(math.inf)
     for _ in range(300):
+        if float(loss.detach()) < 0.05 * float(f.var()):
+            break
         optimiser.zero_grad()
         loss = model.loss(model(f), f)
         loss.backward()
         optimiser.step()
-    assert float(loss) < 0.05 * float(f.var())
+    assert float(loss.detach()) < 0.05 * float(f.var())
 
 
 def test_residual_of_a_perfect_reconstruction() -> None:

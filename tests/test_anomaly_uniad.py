@@ -87,7 +87,7 @@ def test_overfits_eight_maps() -> None:
     f = torch.randn(8, 12, 4, 5)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
-    for _ in range(150):
+    for _ in range(80):
         optimiser.zero_grad()
         loss = model.loss(model(f), f)
         loss.backward()
