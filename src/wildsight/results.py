@@ -5,28 +5,71 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import io
+import math
 import os
 import platform
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from wildsight.files import explained, write_json, write_text
 
 
+SMALL = 16
+
+
+@dataclass(frozen=True)
 class Result(ABC):
     """Base of the rooms' frozen result dataclasses."""
 
-    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able summary."""
+        """A JSON-able summary, one entry per field; see `summarised`."""
+        return {f.name: summarised(getattr(self, f.name)) for f in fields(self)}
 
     @abstractmethod
     def figure(self) -> Any:
         """A matplotlib figure of the result."""
+
+
+def summarised(value: Any) -> Any:
+    """The JSON-able form of a field.
+
+    Arrays and tensors of at most 16 elements are listed; larger ones become their shape, dtype, minimum,
+    maximum and mean. NaN and infinity, which JSON lacks, become None.
+
+    Raises:
+        TypeError: a value of another kind; override ``to_dict`` in the room's result.
+
+    >>> summarised({"box": (1, 2.5), "score": float("nan")})
+    {'box': [1, 2.5], 'score': None}
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return _array(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: summarised(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): summarised(v) for k, v in value.items()}
+    if isinstance(value, Sequence):
+        return [summarised(v) for v in value]
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _array(value: Any) -> Any:
+    """Numpy arrays and scalars, and tensors on any device."""
+    if math.prod(value.shape) <= SMALL:
+        return summarised(value.tolist())
+    numbers = value.detach().cpu().double() if hasattr(value, "detach") else value.astype("float64")
+    summary = {"shape": list(value.shape), "dtype": str(value.dtype)}
+    return summary | {n: summarised(float(getattr(numbers, n)())) for n in ("min", "max", "mean")}
 
 
 @dataclass(frozen=True)
@@ -43,11 +86,11 @@ class Table:
     rows: Sequence[Sequence[Any]]
 
     def markdown(self) -> str:
-        """GitHub-flavoured Markdown."""
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        text = ["| " + " | ".join(str(c) for c in line) + " |" for line in lines]
-        text[1] = "|" + "---|" * len(self.columns)
-        return "\n".join(text)
+        """GitHub-flavoured Markdown; a bar in a cell is escaped, a line break becomes a space."""
+        head, *body = [
+            "| " + " | ".join(_cell(c) for c in line) + " |" for line in (self.columns, *self.rows)
+        ]
+        return "\n".join([head, "|" + "---|" * len(self.columns), *body])
 
     def csv(self) -> str:
         """Comma-separated values with a header."""
@@ -60,11 +103,16 @@ class Table:
     def rich(self) -> Any:
         """A table for the terminal."""
         from rich.table import Table as RichTable
+        from rich.text import Text
 
-        table = RichTable(*map(str, self.columns))
+        table = RichTable(*(Text(str(column)) for column in self.columns))
         for row in self.rows:
-            table.add_row(*map(str, row))
+            table.add_row(*(Text(str(value)) for value in row))
         return table
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).splitlines()).replace("|", "\\|")
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -126,7 +174,7 @@ class RunFolder:
         write_json(self.scores, dict(value))
 
 
-PACKAGES = ("wildsight", "torch", "transformers", "accelerate", "numpy", "scipy", "scikit-learn", "pillow")
+PACKAGES = ("torch", "transformers", "accelerate", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def version_of(package: str) -> str | None:
@@ -138,8 +186,11 @@ def version_of(package: str) -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """Python, platform, cores and the versions that matter, without importing torch."""
+    """Versions that matter, platform and cores, without importing torch."""
+    import wildsight
+
     facts = {
+        "wildsight": wildsight.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": str(os.cpu_count()),

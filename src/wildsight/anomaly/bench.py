@@ -91,13 +91,14 @@ def _cell(
 ) -> tuple[list[dict[str, Any]], list[tuple[Image, str]]]:
     """One method with one seed, from the folder of finished cells where it is there."""
     neck: NeckConfig = settings["neck"]
-    key = digest_of([network.sha, dict(data.protocol), vars(neck), settings["epochs"], settings["precision"]])
+    training = {"epochs": settings["epochs"], "precision": settings["precision"]}
+    own = training if METHODS[name].trained else {}
+    key = digest_of([network.sha, dict(data.protocol), vars(neck), own])
     file = out / "cells" / f"{name}-seed{seed}-{key[:12]}.json"
     if file.is_file():
         return read_json(file), []
     detector = AnomalyDetector(name, network, neck=neck, seed=seed)
     begin = time.perf_counter()
-    training = {"epochs": settings["epochs"], "precision": settings["precision"]}
     detector.fit(data, folder=out / "train" / file.stem, progress=progress, **training)
     fitted = time.perf_counter()
     evaluation = detector.evaluate(data, progress=progress)

@@ -25,7 +25,7 @@ from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
 from wildsight.results import Result
 from wildsight.task import Task
-from wildsight.training import Batch, History, TrainConfig, train
+from wildsight.training import History, TrainConfig, train
 
 Picture = str | Path | Image | np.ndarray
 BATCH = 16
@@ -163,6 +163,7 @@ class AnomalyDetector(Task):
             raise ConfigError(str(error), mend="see DetectorSettings") from error
         self.hyper = dict(hyper or {})
         self.head: nn.Module | None = None
+        self.channels = 0
         self.thresholds: dict[str, Threshold] = {}
         self.fitted_on: dict[str, Any] = {}
         self.history: History | None = None
@@ -191,7 +192,8 @@ class AnomalyDetector(Task):
         samples = [s for s in data.train if s.label == 0]
         features, samples = self._cached(samples, progress)
         learn, held = self._split(len(samples))
-        self.head = self._new_head(features.shape[1])
+        self.channels = int(features.shape[1])
+        self.head = self._new_head(self.channels)
         self._learn(features, learn, self._training(training), folder, progress)
         self._set_thresholds(features, samples, held)
         self.fitted_on = {
@@ -384,6 +386,7 @@ class AnomalyDetector(Task):
         settings = {
             "settings": asdict(self.settings),
             "hyper": self.hyper,
+            "channels": self.channels,
             "backbone_sha256": self.backbone.sha,
             "normalisation": {"mean": list(self.backbone.mean), "std": list(self.backbone.std)},
             "thresholds": {k: asdict(v) for k, v in self.thresholds.items()},
@@ -409,7 +412,10 @@ class AnomalyDetector(Task):
                 mend="name the backbone it was trained on, or fit again",
             )
         method = METHODS[detector.settings.method]
-        detector.head = method.restore(tensors, detector.settings.neck.grid, detector.hyper)
+        detector.head = method.restore(
+            tensors, settings["channels"], detector.settings.neck.grid, detector.hyper
+        )
+        detector.channels = settings["channels"]
         detector.thresholds = {k: Threshold(**v) for k, v in settings["thresholds"].items()}
         detector.fitted_on = settings["fitted_on"]
         return detector
@@ -438,4 +444,4 @@ def _path(item: Picture) -> Path | None:
     return Path(item) if isinstance(item, str | Path) else None
 
 
-__all__ = ["AnomalyDetector", "AnomalyResult", "Batch", "DetectorSettings", "Evaluation"]
+__all__ = ["AnomalyDetector", "AnomalyResult", "DetectorSettings", "Evaluation"]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wildsight.anomaly.padim import PaDiM, PaDiMConfig
+from wildsight.anomaly.patchcore import PatchCore, PatchCoreConfig
 from wildsight.anomaly.ras import RASConfig, RASHead, image_score, residual_map
 from wildsight.anomaly.uniad import UniADConfig, UniADHead
 from wildsight.errors import ConfigError
@@ -41,15 +43,19 @@ class Method:
         Raises:
             ConfigError: an unknown hyper-parameter or one outside its range.
         """
-        own = {"seed": seed} if "seed" in getattr(self.config, "__dataclass_fields__", {}) else {}
+        known = getattr(self.config, "__dataclass_fields__", {})
+        given = {"channels": channels, "grid": grid, "seed": seed}
+        own = {name: value for name, value in given.items() if name in known}
         try:
-            return self.head(self.config(channels=channels, grid=grid, **own, **hyper))
+            return self.head(self.config(**{**own, **hyper}))
         except TypeError as error:
             raise ConfigError(str(error), mend=f"see the hyper-parameters of {self.title}") from error
 
-    def restore(self, tensors: Mapping[str, Tensor], grid: Grid, hyper: Mapping[str, Any]) -> nn.Module:
+    def restore(
+        self, tensors: Mapping[str, Tensor], channels: int, grid: Grid, hyper: Mapping[str, Any]
+    ) -> nn.Module:
         """The head that ``tensors`` were saved from."""
-        head = self.build(int(tensors["channels"]), grid, 0, hyper)
+        head = self.build(channels, grid, 0, hyper)
         head.load_state_dict(dict(tensors))
         return head.eval()
 
@@ -70,9 +76,21 @@ def _residual(head: nn.Module, features: Tensor) -> tuple[Tensor, None]:
     return residual_map(head(features), features), None
 
 
+def _patchcore(head: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+    if not isinstance(head, PatchCore):
+        raise ConfigError("not a PatchCore head")
+    return head.map_and_score(features)
+
+
+def _map_alone(head: nn.Module, features: Tensor) -> tuple[Tensor, None]:
+    return head(features), None
+
+
 METHODS: dict[str, Method] = {
     "ras": Method("RAS", True, RASConfig, RASHead, _residual),
     "uniad": Method("UniAD", True, UniADConfig, UniADHead, _residual),
+    "patchcore": Method("PatchCore", False, PatchCoreConfig, PatchCore, _patchcore),
+    "padim": Method("PaDiM", False, PaDiMConfig, PaDiM, _map_alone),
 }
 
 

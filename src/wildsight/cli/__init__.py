@@ -1,14 +1,10 @@
-"""The command ``wildsight``. Sub-commands are imported when they are called, never for ``--help``."""
+"""The command ``wildsight``. A sub-command is imported when it is called, never for ``wildsight --help``."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from typing import Any
-
-import click
-import typer
-from typer.main import get_command
 
 from wildsight.errors import WildSightError
 
@@ -21,25 +17,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name and help, and imports one when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Names in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command, imported now."""
-        return load_command(cmd_name) if cmd_name in COMMANDS else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """The list, without importing anything."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+def usage() -> str:
+    """The text of ``wildsight --help``."""
+    lines = [f"  {name:12} {text}" for name, (_, text) in COMMANDS.items()]
+    head = "usage: wildsight [--version] COMMAND [--help] ...\n\ncommands:"
+    return "\n".join([head, *lines, "\n`wildsight COMMAND --help` explains a command."])
 
 
-def load_command(name: str) -> click.Command:
-    """The click command called ``name``."""
+def load_command(name: str) -> Any:
+    """The runnable command called ``name``: a callable with ``args`` and ``prog_name``."""
+    import typer
+    from typer.main import get_command
+
     module, _, attribute = COMMANDS[name][0].partition(":")
     target: Any = getattr(importlib.import_module(module), attribute)
     if not isinstance(target, typer.Typer):
@@ -49,18 +38,27 @@ def load_command(name: str) -> click.Command:
     return get_command(target)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="wildsight")
-def cli() -> None:
-    """WildSight: vision foundation models in the open world, at a price you can pay."""
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; a user's mistake is one sentence and exit code 2."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return
+    if words[0] == "--version":
+        import wildsight
+
+        print(wildsight.__version__)
+        return
+    if words[0] not in COMMANDS:
+        _fail(f"no command is called {words[0]!r}; use one of {', '.join(COMMANDS)}")
     try:
-        cli(args=arguments, standalone_mode=True)
+        load_command(words[0])(args=words[1:], prog_name=f"wildsight {words[0]}")
     except WildSightError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _fail(str(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _fail(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    raise SystemExit(2)

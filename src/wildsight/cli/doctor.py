@@ -19,18 +19,28 @@ def doctor() -> None:
     from wildsight.cli.common import console
     from wildsight.results import environment, version_of
 
-    facts = environment() | _machine() | _device()
+    broken = [fault for fault in (torch_trouble(), torchvision_trouble(), cache_trouble()) if fault]
+    facts = environment() | _machine()
     for name, value in facts.items():
         console.print(f"{name:22} {value}", markup=False, soft_wrap=True, highlight=False)
     for extra, (package, purpose) in EXTRAS.items():
         version = version_of(package)
         state = f"installed ({version})" if version else f"pip install 'wildsight[{extra}]'"
         console.print(f"extra {extra:16} {purpose}: {state}", markup=False, soft_wrap=True, highlight=False)
-    trouble = torchvision_trouble()
-    if trouble:
-        console.print(f"BROKEN: {trouble}", markup=False, soft_wrap=True)
+    for fault in broken:
+        console.print(f"BROKEN: {fault}", markup=False, soft_wrap=True, highlight=False)
+    if broken:
         raise typer.Exit(1)
     console.print("nothing is broken")
+
+
+def torch_trouble() -> str | None:
+    """Why torch cannot be imported; None if it can."""
+    try:
+        importlib.import_module("torch")
+    except Exception as error:
+        return f"torch cannot be imported ({error}); run: pip install --force-reinstall torch"
+    return None
 
 
 def torchvision_trouble() -> str | None:
@@ -46,12 +56,33 @@ def torchvision_trouble() -> str | None:
     return None
 
 
+def cache_trouble() -> str | None:
+    """Why the cache folder cannot be used; None if it can."""
+    from wildsight.errors import WildSightError
+    from wildsight.files import atomic_path, cache_folder
+
+    try:
+        with atomic_path(cache_folder() / "doctor"):
+            pass
+        (cache_folder() / "doctor").unlink()
+    except WildSightError as error:
+        return str(error)
+    return None
+
+
 def _machine() -> dict[str, str]:
+    return {"memory": _memory(), "cache": _cache(), "devices": _devices()}
+
+
+def _cache() -> str:
+    from wildsight.errors import WildSightError
     from wildsight.files import cache_folder
 
-    cache = cache_folder()
-    free = shutil.disk_usage(cache).free / 2**30
-    return {"memory": _memory(), "cache": f"{cache} ({free:.0f} GiB free)"}
+    try:
+        folder = cache_folder()
+    except WildSightError:
+        return "cannot be made"
+    return f"{folder} ({shutil.disk_usage(folder).free / 2**30:.0f} GiB free)"
 
 
 def _memory() -> str:
@@ -63,9 +94,11 @@ def _memory() -> str:
         return "unknown"
 
 
-def _device() -> dict[str, str]:
-    import torch
-
-    if torch.cuda.is_available():
-        return {"device": torch.cuda.get_device_name(0)}
-    return {"device": "mps" if torch.backends.mps.is_available() else "cpu"}
+def _devices() -> str:
+    try:
+        import torch
+    except Exception:
+        return "unknown"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return ", ".join([*names, *mps, "cpu"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ class Report:
         self.parts.append(f"<h2>{_safe(title)}</h2>")
 
     def text(self, paragraph: str) -> None:
-        """A paragraph of plain text."""
-        self.parts.append(f"<p>{_safe(paragraph)}</p>")
+        """Paragraphs, parted by an empty line; ``**bold**`` and `` `code` `` are set as such."""
+        blocks = re.split(r"\n\s*\n", paragraph.strip())
+        self.parts.extend(f"<p>{_marked(block)}</p>" for block in blocks)
 
     def warning(self, text: str) -> None:
         """A paragraph that stands out."""
@@ -83,7 +85,7 @@ class Report:
             DataError: it cannot be written.
         """
         head = f"<title>{_safe(self.title)}</title><style>{STYLE}</style>"
-        head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width">{head}'
+        head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">{head}'
         top = f'<h1>{_safe(self.title)}</h1><p class="sub">{_safe(self.subtitle)}</p>'
         body = "\n".join([top, *self.parts])
         write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>')
@@ -92,6 +94,14 @@ class Report:
 
 def _safe(value: Any) -> str:
     return html.escape(str(value))
+
+
+def _marked(text: str) -> str:
+    """Escaped text with bold and code; nothing inside code is bold."""
+    pieces = re.split(r"`([^`]+)`", text)
+    bold = (re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", _safe(p), flags=re.DOTALL) for p in pieces[::2])
+    code = [f"<code>{_safe(p)}</code>" for p in pieces[1::2]]
+    return "".join(plain + coded for plain, coded in zip(bold, [*code, ""], strict=True))
 
 
 def _figure(figure: Any, caption: str) -> str:

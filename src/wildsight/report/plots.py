@@ -9,6 +9,10 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL.Image import Image, Resampling
 
+# Colours of a heat map by level: blue is normal, yellow is close, red begins at the threshold (1).
+LEVELS = (0.0, 0.5, 0.8, 1.0, 2.0)
+COLOURS = ((0.1, 0.3, 1.0), (0.0, 0.8, 0.6), (1.0, 0.85, 0.0), (1.0, 0.1, 0.0), (0.75, 0.0, 0.1))
+
 
 def new_figure(columns: int = 1, size: tuple[float, float] = (6.0, 3.2)) -> tuple[Any, Any]:
     """A matplotlib figure and its axes, without a window system."""
@@ -26,6 +30,16 @@ def curve(lines: Mapping[str, Sequence[float]], title: str) -> Any:
     axes[0].set_title(title)
     axes[0].set_xlabel("epoch")
     axes[0].legend()
+    return figure
+
+
+def bars(values: Mapping[str, tuple[float, float]], title: str) -> Any:
+    """Horizontal bars: name -> (mean, standard deviation), the first on top."""
+    figure, axes = new_figure(size=(6.0, 1.0 + 0.35 * len(values)))
+    means, errors = [m for m, _ in values.values()], [s for _, s in values.values()]
+    axes[0].barh(list(values), means, xerr=errors, capsize=3)
+    axes[0].invert_yaxis()
+    axes[0].set_title(title)
     return figure
 
 
@@ -47,28 +61,30 @@ def overlay_heatmap(picture: Image, heat: np.ndarray, mask: np.ndarray | None = 
         heat: [h, w], 0 is normal and 1 the threshold; stretched to the picture.
         mask: [h, w] bool, drawn as a white outline.
     """
-    level = _stretch(np.clip(heat, 0.0, 2.0).astype(np.float32) / 2.0, picture.size)
-    colours = np.stack(
-        [_ramp(level, 0.5), _ramp(1.0 - np.abs(level * 2 - 0.8), 0.5), 1.0 - level * 2], axis=2
-    )
-    weight = (0.75 * np.clip(level * 1.6, 0.0, 1.0))[..., None]
+    level = _stretch(np.clip(heat, 0.0, LEVELS[-1]).astype(np.float32), picture.size)
+    colours = np.stack([np.interp(level, LEVELS, channel) for channel in zip(*COLOURS, strict=True)], axis=2)
+    weight = np.clip(0.6 * level, 0.0, 0.75)[..., None]
     base = np.asarray(picture.convert("RGB"), np.float32) / 255.0
-    mixed = base * (1 - weight) + np.clip(colours, 0, 1) * weight
+    mixed = base * (1 - weight) + colours * weight
     if mask is not None:
-        mixed[_outline(mask, picture.size)] = 1.0
+        mixed[outline_mask(mask, picture.size)] = 1.0
     return PILImage.fromarray(np.rint(mixed * 255).astype(np.uint8))
-
-
-def _ramp(values: np.ndarray, start: float) -> np.ndarray:
-    return np.clip((values - start) / (1.0 - start) * 2.0, 0.0, 1.0)
 
 
 def _stretch(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(PILImage.fromarray(values).resize(size, Resampling.BILINEAR))
 
 
-def _outline(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Inner border of a mask, stretched to ``size``."""
+def outline_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Inner border of a mask.
+
+    Args:
+        mask: [h, w] bool.
+        size: (width, height) it is stretched to, pixels.
+
+    Returns:
+        [height, width] bool.
+    """
     full = np.asarray(PILImage.fromarray(mask.astype(np.uint8) * 255).resize(size, Resampling.NEAREST)) > 0
     inside = np.pad(full, 1)
     core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
