@@ -66,9 +66,7 @@ def test_make_targets_exist(page: str, line: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "code"), blocks("python"))
-def test_python_examples_run(
-    page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_python_examples_run(page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the embedded world, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     exec(compile(code, page, "exec"), {"__name__": "example"})

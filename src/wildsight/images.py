@@ -137,8 +137,8 @@ def load_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     values = np.asarray(upright)
     if values.ndim == 3:
         colours = values[..., :-1] if upright.mode in ("RGBA", "LA") else values
-        return (colours > 0).any(axis=2)
-    return values > 0
+        return np.asarray((colours > 0).any(axis=2))
+    return np.asarray(values > 0)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -17,7 +17,6 @@ from typing import Any
 
 from wildsight.files import explained, write_json, write_text
 
-
 SMALL = 16
 
 
@@ -105,7 +104,9 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(*(Text(str(column)) for column in self.columns))
+        table = RichTable()
+        for column in self.columns:
+            table.add_column(Text(str(column)))
         for row in self.rows:
             table.add_row(*(Text(str(value)) for value in row))
         return table

@@ -101,7 +101,7 @@ def _cell(
     begin = time.perf_counter()
     detector.fit(data, folder=out / "train" / file.stem, progress=progress, **training)
     fitted = time.perf_counter()
-    evaluation = detector.evaluate(data, progress=progress)
+    evaluation = detector.evaluate(data)
     times = {"fit_seconds": fitted - begin, "evaluate_seconds": time.perf_counter() - fitted}
     rows = [
         {"method": name, "seed": seed, "group": row.pop("category"), **row, **times}

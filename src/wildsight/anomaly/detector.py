@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -71,7 +71,7 @@ class AnomalyResult(Result):
 
         if picture is None and self.image is None:
             raise ConfigError("the picture is not known", mend="pass it to overlay(picture)")
-        shown = load_image(self.image) if picture is None and self.image is not None else picture
+        shown = picture or load_image(self.image or "")
         return overlay_heatmap(shown, self.map / max(self.threshold, 1e-12))
 
     def figure(self) -> Any:
@@ -121,7 +121,7 @@ class DetectorSettings:
 
     method: str = "ras"
     backbone: str = "nano-conv"
-    neck: NeckConfig = NeckConfig()
+    neck: NeckConfig = field(default_factory=NeckConfig)
     false_alarm_rate: float = 0.005
     calibration: float = 0.1
     seed: int = 0
@@ -190,7 +190,7 @@ class AnomalyDetector(Task):
         """
         data = source if isinstance(source, AnomalyData) else read_source(source)
         samples = [s for s in data.train if s.label == 0]
-        features, samples = self._cached(samples, progress)
+        features, samples = self._cached(samples)
         learn, held = self._split(len(samples))
         self.channels = int(features.shape[1])
         self.head = self._new_head(self.channels)
@@ -204,9 +204,7 @@ class AnomalyDetector(Task):
         }
         return self
 
-    def _cached(
-        self, samples: Sequence[AnomalySample], progress: bool
-    ) -> tuple[np.ndarray, list[AnomalySample]]:
+    def _cached(self, samples: Sequence[AnomalySample]) -> tuple[np.ndarray, list[AnomalySample]]:
         """Features of the readable samples."""
         if not samples:
             raise DataError("no good training picture", mend="see the layouts in the documentation")
@@ -248,7 +246,7 @@ class AnomalyDetector(Task):
         if head is None:
             raise ConfigError("no head", mend="call fit")
         if not method.trained:
-            head.fit(features[learn])  # type: ignore[operator]
+            head.fit(features[learn])
             return
         data = _FeatureSet(features, learn)
         self.history = train(
@@ -346,7 +344,7 @@ class AnomalyDetector(Task):
             raise ConfigError(f"no category is called {category!r}", mend=f"use one of {known}")
         return self.thresholds[category or ""]
 
-    def evaluate(self, source: str | Path | AnomalyData, *, progress: bool = True) -> Evaluation:
+    def evaluate(self, source: str | Path | AnomalyData) -> Evaluation:
         """Score the test pictures of ``source`` and compare them with their labels and masks.
 
         Metrics are per category, then their unweighted mean; maps and masks are compared at the
@@ -360,7 +358,7 @@ class AnomalyDetector(Task):
         keep = np.flatnonzero(cached.ok)
         if not len(keep):
             raise DataError("no readable test picture", where=data.root, mend="run `wildsight check anomaly`")
-        samples = [data.test[i] for i in keep]
+        samples = [data.test[int(i)] for i in keep]
         scores, maps = self._score_features(cached.array if cached.ok.all() else cached.array[keep])
         rows = self._rows(samples, scores, maps)
         errors = [str(e) for e in cached.errors]

@@ -124,7 +124,7 @@ class Backbone:
         output = tower(pixel_values=pixels)
         hidden = output.last_hidden_state
         if hidden.ndim == 4:
-            batch, channels, rows, columns = hidden.shape
+            rows, columns = hidden.shape[2:]
             return Features(hidden.mean((2, 3)), hidden.flatten(2).transpose(1, 2), (rows, columns))
         grid = _token_grid(hidden.shape[1], pixels)
         patches = hidden[:, hidden.shape[1] - grid[0] * grid[1] :]

@@ -150,7 +150,9 @@ class _Store:
     def finish(self, files: Sequence[Path]) -> CachedFeatures:
         ok = np.asarray(self.flags == DONE)
         errors = [
-            e for e in (_try_load(files[i]) for i in np.flatnonzero(~ok)) if isinstance(e, WildSightError)
+            e
+            for e in (_try_load(files[int(i)]) for i in np.flatnonzero(~ok))
+            if isinstance(e, WildSightError)
         ]
         if self.array is None:
             raise errors[0] if errors else ImageError("no picture could be read", where=files[0])

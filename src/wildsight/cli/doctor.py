@@ -15,7 +15,7 @@ EXTRAS = {
 
 
 def doctor() -> None:
-    """Print versions, devices, memory and the state of the extras; exit code 1 if something is broken."""
+    """Print versions, devices, memory and extras; exit code 1 if something is broken."""
     from wildsight.cli.common import console
     from wildsight.results import environment, version_of
 
@@ -44,7 +44,7 @@ def torch_trouble() -> str | None:
 
 
 def torchvision_trouble() -> str | None:
-    """A torchvision that does not fit torch breaks every vision model of transformers; None if all is well."""
+    """A torchvision that does not fit torch breaks the vision models of transformers; None if it fits."""
     from wildsight.results import version_of
 
     if version_of("torchvision") is None:

@@ -85,7 +85,8 @@ class Report:
             DataError: it cannot be written.
         """
         head = f"<title>{_safe(self.title)}</title><style>{STYLE}</style>"
-        head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">{head}'
+        view = '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        head = f'<meta charset="utf-8">{view}{head}'
         top = f'<h1>{_safe(self.title)}</h1><p class="sub">{_safe(self.subtitle)}</p>'
         body = "\n".join([top, *self.parts])
         write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>')

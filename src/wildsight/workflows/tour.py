@@ -43,7 +43,7 @@ class Outcome:
     error: str | None
 
 
-def world_stop(report: Report, folder: Path, quick: bool) -> None:
+def world_stop(report: Report, _folder: Path, _quick: bool) -> None:
     """Contact sheets of the embedded world."""
     from wildsight.world.sheets import SHEETS
 

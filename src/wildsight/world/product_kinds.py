@@ -44,7 +44,8 @@ def bolt(u: Array, v: Array, rng: np.random.Generator, part: str) -> Layers:
     if part == "wrong_part":
         head = np.maximum(circle(u + 0.38, v, 0.42), u + 0.38)
     layers = _blank(np.minimum(shaft + thread, head), (0.66, 0.67, 0.7))
-    layers.height += 0.12 * np.sqrt(np.clip(1 - (v / 0.19) ** 2, 0, 1)) * cover(shaft) + 1.2 * thread * cover(shaft)
+    round_bar = 0.12 * np.sqrt(np.clip(1 - (v / 0.19) ** 2, 0, 1))
+    layers.height += cover(shaft) * (round_bar + 1.2 * thread)
     facet = 0.14 * np.clip(1.4 - np.abs(v) / 0.3, 0, 1)
     layers.height += cover(head) * (facet if part != "wrong_part" else 0.3 * np.sqrt(np.clip(-head, 0, 1)))
     _metal(layers, u, v, rng)

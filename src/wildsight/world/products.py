@@ -7,6 +7,7 @@ twin share all random draws; the mask is where their noise-free renderings diffe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def _path(at: Array, rng: np.random.Generator, steps: int, length: float, bend: 
 
 
 def _line(u: Array, v: Array, points: Array) -> Array:
-    return np.min([segment(u, v, a, b) for a, b in zip(points[:-1], points[1:], strict=True)], axis=0)
+    return np.min([segment(u, v, a, b) for a, b in pairwise(points)], axis=0)
 
 
 def _scratch(layers: Layers, u: Array, v: Array, at: Array, rng: np.random.Generator) -> None:
@@ -105,7 +106,9 @@ def _foreign(layers: Layers, u: Array, v: Array, at: Array, rng: np.random.Gener
     layers.height += patch * (texture.height - layers.height) * 0.5
 
 
-def _surface(layers: Layers, u: Array, v: Array, defect: str, category: str, rng: np.random.Generator) -> None:
+def _surface(
+    layers: Layers, u: Array, v: Array, defect: str, category: str, rng: np.random.Generator
+) -> None:
     at = _spot(layers, u, v, rng)
     if defect == "foreign_texture":
         _foreign(layers, u, v, at, rng, category)
@@ -140,7 +143,8 @@ def _lit(layers: Layers, category: str, seed: int, size: int) -> Array:
     table = 0.16 + 0.02 * noise(*np.meshgrid(line, line), 12, rng)
     shift = (-int(np.sin(turn) * side * 0.02), -int(np.cos(turn) * side * 0.02))
     table = table * (1 - 0.5 * np.roll(layers.cover, shift, (0, 1)))
-    picture = layers.cover[..., None] * (layers.colour * shade + shine) + (1 - layers.cover[..., None]) * table[..., None]
+    share, table = layers.cover[..., None], table[..., None]
+    picture = share * (layers.colour * shade + shine) + (1 - share) * table
     picture = picture * power * np.array((1 + warmth, 1.0, 1 - warmth))
     picture = picture.reshape(size, _OVERSAMPLE, size, _OVERSAMPLE, 3).mean((1, 3))
     return np.clip(picture, 0.0, 1.0)
@@ -187,7 +191,9 @@ def _save(folder: Path, index: int, array: npt.NDArray[np.uint8], suffix: str = 
     from_array(array).save(folder / f"{index:03d}{suffix}.png")
 
 
-def _export_category(root: Path, category: str, good: int, test_good: int, test_bad: int, size: int, first: int) -> None:
+def _export_category(
+    root: Path, category: str, good: int, test_good: int, test_bad: int, size: int, first: int
+) -> None:
     for index in range(good + test_good):
         where = root / ("train/good" if index < good else "test/good")
         product = render_product(category, first + index, size=size)
@@ -200,7 +206,13 @@ def _export_category(root: Path, category: str, good: int, test_good: int, test_
 
 
 def export_products(
-    folder: str | Path, *, good: int = 60, test_good: int = 20, test_bad: int = 20, size: int = 128, seed: int = 0
+    folder: str | Path,
+    *,
+    good: int = 60,
+    test_good: int = 20,
+    test_bad: int = 20,
+    size: int = 128,
+    seed: int = 0,
 ) -> Path:
     """Write every category in the MVTec layout, whole or not at all.
 
