@@ -193,9 +193,8 @@ def expand(spec: str | Path) -> list[Path]:
     elif path.exists() or not glob.has_magic(str(spec)):
         files = [path]
     else:
-        files = sorted(
-            (Path(p) for p in glob.glob(str(spec), recursive=True)), key=lambda p: natural_key(str(p))
-        )
+        found = glob.glob(str(spec), recursive=True)  # noqa: PTH207
+        files = [Path(p) for p in sorted(found, key=natural_key)]
     if not files:
         raise DataError("no picture found", where=spec, mend="name a file, a glob or a folder of pictures")
     return files

@@ -373,7 +373,7 @@ class AnomalyDetector(Task):
         table: dict[str, dict[str, Any]] = {}
         for name in dict.fromkeys(names.tolist()):
             chosen = np.flatnonzero(names == name)
-            masks = np.stack([read_mask(samples[i], size) for i in chosen])
+            masks = np.stack([read_mask(samples[int(i)], size) for i in chosen])
             table[name] = score_category(scores[chosen], labels[chosen], maps[chosen], masks)
         mean = mean_over_categories(table)
         return [{"category": k, **v} for k, v in table.items()] + [{"category": "mean", **mean}]
