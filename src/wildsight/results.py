@@ -175,7 +175,7 @@ class RunFolder:
         write_json(self.scores, dict(value))
 
 
-PACKAGES = ("torch", "transformers", "accelerate", "numpy", "scipy", "scikit-learn", "pillow")
+PACKAGES = ("wildsight", "torch", "transformers", "accelerate", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def version_of(package: str) -> str | None:
@@ -188,10 +188,7 @@ def version_of(package: str) -> str | None:
 
 def environment() -> dict[str, str]:
     """Versions that matter, platform and cores, without importing torch."""
-    import wildsight
-
     facts = {
-        "wildsight": wildsight.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": str(os.cpu_count()),
