@@ -67,11 +67,13 @@ def _path(at: Array, rng: np.random.Generator, steps: int, length: float, bend: 
     """Corner points [steps + 1, 2] of a random walk centred near ``at``."""
     turns = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, bend, steps))
     points = np.cumsum(np.stack((np.cos(turns), np.sin(turns)), 1), 0) * length / steps
-    return np.vstack((np.zeros((1, 2)), points)) - points.mean(0) + at
+    path: Array = np.vstack((np.zeros((1, 2)), points)) - points.mean(0) + at
+    return path
 
 
 def _line(u: Array, v: Array, points: Array) -> Array:
-    return np.min([segment(u, v, a, b) for a, b in pairwise(points)], axis=0)
+    nearest: Array = np.min([segment(u, v, a, b) for a, b in pairwise(points)], axis=0)
+    return nearest
 
 
 def _scratch(layers: Layers, u: Array, v: Array, at: Array, rng: np.random.Generator) -> None:
@@ -88,8 +90,8 @@ def _crack(layers: Layers, u: Array, v: Array, at: Array, rng: np.random.Generat
 
 
 def _blob(u: Array, v: Array, at: Array, rng: np.random.Generator) -> Array:
-    distance = np.hypot(u - at[0], v - at[1]) - rng.uniform(0.16, 0.26)
-    return distance + 0.09 * noise(u, v, 5, rng)
+    distance: Array = np.hypot(u - at[0], v - at[1]) - rng.uniform(0.16, 0.26) + 0.09 * noise(u, v, 5, rng)
+    return distance
 
 
 def _stain(layers: Layers, u: Array, v: Array, at: Array, rng: np.random.Generator) -> None:
@@ -146,8 +148,8 @@ def _lit(layers: Layers, category: str, seed: int, size: int) -> Array:
     share, table = layers.cover[..., None], table[..., None]
     picture = share * (layers.colour * shade + shine) + (1 - share) * table
     picture = picture * power * np.array((1 + warmth, 1.0, 1 - warmth))
-    picture = picture.reshape(size, _OVERSAMPLE, size, _OVERSAMPLE, 3).mean((1, 3))
-    return np.clip(picture, 0.0, 1.0)
+    averaged: Array = picture.reshape(size, _OVERSAMPLE, size, _OVERSAMPLE, 3).mean((1, 3)).clip(0.0, 1.0)
+    return averaged
 
 
 def _check(category: str, defect: str | None, size: int) -> None:

@@ -125,17 +125,18 @@ def _shade(
     palette = np.array([COLOURS[t.colour] for t in scene.things] + [(1.0, 0.96, 0.9)])
     colour = palette[instance] * np.where(instance < 0, floor, 1.0)[:, None]
     light = np.clip(normal @ lamp, 0, None)
-    for thing in scene.things:
-        where, _ = _meet_lamp(thing, at + 1e-4 * normal, lamp)
-        light = np.where(where, 0.25 * light, light)
+    for index, thing in enumerate(scene.things):
+        hidden = _hides(thing, at, lamp) & (instance != index)
+        light = np.where(hidden, 0.25 * light, light)
     colour = colour * (0.35 + 0.8 * light)[:, None]
     return np.where(solid[:, None], colour, np.array((0.6, 0.7, 0.82)))
 
 
-def _meet_lamp(thing: Thing, at: Array, lamp: Array) -> tuple[npt.NDArray[np.bool_], Array]:
-    """Whether the thing's bounding ellipsoid hides the lamp from points [N, 3], and the gap [N]."""
+def _hides(thing: Thing, at: Array, lamp: Array) -> npt.NDArray[np.bool_]:
+    """Whether an ellipsoid a little larger than the thing's box hides the lamp from points [N, 3]."""
     to_unit = thing.turn / thing.extent
     start, ray = (at - thing.centre) @ to_unit, lamp @ to_unit
     along = -(start @ ray) / (ray @ ray)
-    gap = np.linalg.norm(start + along[:, None] * ray, axis=1)
-    return (along > 0) & (gap < 0.5) & (np.linalg.norm(start, axis=1) > 0.9), gap
+    gap = start + along[:, None] * ray
+    hidden: npt.NDArray[np.bool_] = (along > 0) & ((gap * gap).sum(1) < 0.6**2)
+    return hidden

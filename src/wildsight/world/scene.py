@@ -89,7 +89,8 @@ class Camera:
     def project(self, points: Array, size: int) -> Array:
         """Pixel coordinates [N, 2] of world points [N, 3]."""
         seen = (points - np.array((0, 0, self.height))) @ self.turn.T @ self.intrinsics(size).T
-        return seen[:, :2] / seen[:, 2:]
+        pixels: Array = seen[:, :2] / seen[:, 2:]
+        return pixels
 
 
 @dataclass(frozen=True)

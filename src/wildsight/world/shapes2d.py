@@ -36,7 +36,8 @@ def segment(u: Array, v: Array, start: Array, end: Array) -> Array:
     """Distance to the segment from ``start`` to ``end``, each an array [2]."""
     along = end - start
     t = np.clip(((u - start[0]) * along[0] + (v - start[1]) * along[1]) / (along @ along), 0, 1)
-    return np.hypot(u - start[0] - t * along[0], v - start[1] - t * along[1])
+    distance: Array = np.hypot(u - start[0] - t * along[0], v - start[1] - t * along[1])
+    return distance
 
 
 def cover(distance: Array, soft: float = 0.02) -> Array:
