@@ -45,10 +45,10 @@ class Outcome:
 
 def world_stop(report: Report, _folder: Path, _quick: bool) -> None:
     """Contact sheets of the embedded world."""
-    from wildsight.world.sheets import SHEETS
+    from wildsight.world.sheets import products_sheet, scenes_sheet
 
-    for title, draw in SHEETS.items():
-        report.figure(draw(), title)
+    report.figure(products_sheet(), "Products: normal variation, then every defect with its mask")
+    report.figure(scenes_sheet(), "Scenes: colour, depth and instances")
 
 
 def anomaly_stop(report: Report, folder: Path, quick: bool) -> None:
