@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from wildsight.training.batches import Batch
 from wildsight.training.config import History, TrainConfig
-from wildsight.training.loop import Batch, train
+from wildsight.training.loop import train
 
 __all__ = ["Batch", "History", "TrainConfig", "train"]

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from wildsight.errors import ConfigError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "cosine")
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "epochs": (lambda v: v >= 1, "give at least 1"),
+    "batch_size": (lambda v: v >= 1, "give at least 1"),
+    "accumulate": (lambda v: v >= 1, "give at least 1"),
+    "lr": (lambda v: 0 < v < math.inf, "give a positive rate such as 1e-3"),
+    "weight_decay": (lambda v: 0 <= v < math.inf, "give 0 or more"),
+    "betas": (lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "give two numbers in [0, 1)"),
+    "clip_norm": (lambda v: v is None or v > 0, "give a positive norm or None"),
+    "precision": (lambda v: v in PRECISIONS, f"use one of {', '.join(PRECISIONS)}"),
+    "schedule": (lambda v: v in SCHEDULES, f"use one of {', '.join(SCHEDULES)}"),
+    "warmup": (lambda v: 0 <= v < 1, "give a share of the steps, in [0, 1)"),
+    "patience": (lambda v: v is None or v >= 1, "give at least 1, or None"),
+    "workers": (lambda v: v >= 0, "give 0 or more"),
+    "checkpoint_seconds": (lambda v: v >= 0, "give 0 or more"),
+}
 
 
 @dataclass(frozen=True)
@@ -20,8 +37,8 @@ class TrainConfig:
         batch_size: samples per optimiser step over all processes, >= 1.
         lr: peak learning rate, > 0.
         weight_decay: of AdamW, >= 0.
-        betas: of AdamW.
-        clip_norm: limit of the gradient's norm, or None.
+        betas: of AdamW, each in [0, 1).
+        clip_norm: limit of the gradient's norm, > 0, or None.
         schedule: ``constant`` or ``cosine`` (to zero).
         warmup: share of the steps with a linear rise, in [0, 1).
         seed: of order, noise and dropout.
@@ -48,17 +65,10 @@ class TrainConfig:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is below 1", mend="give at least 1")
-        if not self.lr > 0:
-            raise ConfigError(f"lr={self.lr} is not above 0", mend="try 1e-3")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision={self.precision!r}", mend=f"use one of {', '.join(PRECISIONS)}")
-        if self.schedule not in SCHEDULES:
-            raise ConfigError(f"schedule={self.schedule!r}", mend=f"use one of {', '.join(SCHEDULES)}")
-        if not 0.0 <= self.warmup < 1.0:
-            raise ConfigError(f"warmup={self.warmup} is outside [0, 1)", mend="give a share of the steps")
+        for name, (fits, mend) in _RANGES.items():
+            value = getattr(self, name)
+            if not fits(value):
+                raise ConfigError(f"{name}={value!r} is outside its range", mend=mend)
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:

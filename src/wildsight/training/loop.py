@@ -3,102 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader
 
 from wildsight.errors import ConfigError
-from wildsight.files import explained
+from wildsight.training.batches import Batch, Indexed, collate, epoch_order, micro_batches, mix, to_device
 from wildsight.training.config import History, TrainConfig, learning_rate
+from wildsight.training.log import write_csv, write_events
 from wildsight.training.progress import Meter
 from wildsight.training.state import Progress, identity, load_state, save_state
 
-Step = Callable[[nn.Module, "Batch"], dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One micro-batch of one process.
-
-    Attributes:
-        data: what the default collate makes of the samples.
-        index: [B] positions in the data set.
-        epoch: epoch number, from 0.
-        seed: the run's seed.
-    """
-
-    data: Any
-    index: Tensor
-    epoch: int
-    seed: int
-
-    def normal(self, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal noise [B, *shape], drawn per sample from (seed, epoch, index) alone."""
-        drawn = []
-        for index in self.index.tolist():
-            generator = torch.Generator().manual_seed(mix(self.seed, self.epoch, index))
-            drawn.append(torch.randn(shape, generator=generator))
-        return torch.stack(drawn).to(self.index.device)
-
-
-def mix(*numbers: int) -> int:
-    """One 63-bit seed from several whole numbers; equal input gives equal output on every machine.
-
-    >>> mix(0, 1, 2) == mix(0, 1, 2), mix(0, 1, 2) == mix(0, 2, 1)
-    (True, False)
-    """
-    state = 0x9E3779B97F4A7C15
-    for number in numbers:
-        state = (state ^ (number + 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9 % (1 << 64)
-        state ^= state >> 31
-    return state >> 1
-
-
-class _Indexed(Dataset[tuple[int, Any]]):
-    """Samples with their positions."""
-
-    def __init__(self, data: Any) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> tuple[int, Any]:
-        return index, self.data[index]
-
-
-def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
-    """The permutation of epoch ``epoch``."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed, epoch))).tolist()
-
-
-def micro_batches(
-    order: Sequence[int], config: TrainConfig, rank: int, world: int
-) -> list[list[tuple[list[int], float]]]:
-    """Per optimiser step, this rank's micro-batches and the weight of each one's mean loss.
-
-    The weights make the sum over ranks and micro-batches the mean over the global batch, also when the
-    last batch is short.
-    """
-    steps = []
-    for start in range(0, len(order), config.batch_size):
-        whole = list(order[start : start + config.batch_size])
-        mine = whole[rank::world]
-        size = max(1, math.ceil(len(mine) / config.accumulate))
-        parts = [mine[i : i + size] for i in range(0, len(mine), size)]
-        filler = [] if parts else [(whole[:1], 0.0)]
-        steps.append(filler + [(part, len(part) / len(whole)) for part in parts])
-    return steps
+Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
+STOPPED = 128 + signal.SIGTERM
 
 
 def train(
@@ -113,6 +38,8 @@ def train(
     label: str = "fit",
 ) -> History:
     """Train ``model`` in place.
+
+    SIGTERM lets the optimiser step in hand end, saves the state and raises ``SystemExit(143)``.
 
     Args:
         model: the module; moved to the device at hand.
@@ -129,13 +56,15 @@ def train(
         The curves.
 
     Raises:
-        ConfigError: the loss became NaN.
+        ConfigError: no data, or a logged scalar, the validation loss or a weight became NaN or infinite;
+            the last good state stays in ``folder``.
         CheckpointError: ``folder`` holds a run with other settings, or is damaged.
+        DataError: ``folder`` cannot be written.
     """
     run = _Run(model, data, step, config, folder, validate)
     with _on_sigterm(run), Meter(label, run.total, enabled=progress and run.main) as meter:
         run.go(meter)
-    return run.history()
+    return History(run.at.rows, run.resumed_from)
 
 
 @contextlib.contextmanager
@@ -143,7 +72,7 @@ def _on_sigterm(run: _Run) -> Iterator[None]:
     """Ask the run to save and leave when the process is told to end."""
     try:
         before = signal.signal(signal.SIGTERM, lambda *_: setattr(run, "stopping", True))
-    except ValueError:
+    except ValueError:  # not the main thread: signals are someone else's
         yield
         return
     try:
@@ -164,90 +93,102 @@ class _Run:
         folder: Path | None,
         validate: Callable[[nn.Module], float] | None,
     ) -> None:
-        mixed = "no" if config.precision == "fp32" else config.precision
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=mixed)
+        if len(data) == 0:
+            raise ConfigError("no sample to train on", mend="give at least one")
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         self.config, self.step_fn, self.folder, self.validate = config, step, folder, validate
-        self.data, self.main, self.stopping = _Indexed(data), self.accelerator.is_main_process, False
+        self.data, self.main, self.stopping = Indexed(data), self.accelerator.is_main_process, False
         self.raw = model.to(self.accelerator.device)
-        self.optimizer = torch.optim.AdamW(
-            [p for p in model.parameters() if p.requires_grad],
-            lr=config.lr,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-        )
-        self.identity = identity(config, len(self.data), model)
+        self.optimizer = _optimizer(model, config)
+        self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=config.precision == "fp16")
+        self.identity = identity(config, len(data), model)
         loaded = load_state(folder, model, self.optimizer, self.identity) if folder else None
         self.at = loaded or Progress()
+        if self.at.scaler:
+            self.scaler.load_state_dict(self.at.scaler)
         self.resumed_from, self.saved = self.at.step, time.monotonic()
-        self.steps_per_epoch = math.ceil(len(self.data) / config.batch_size)
+        self.steps_per_epoch = math.ceil(len(data) / config.batch_size)
         self.total = self.steps_per_epoch * config.epochs
-        self.model, self.optim = self.accelerator.prepare(model, self.optimizer)
-
-    def history(self) -> History:
-        return History(self.at.rows, self.resumed_from)
+        self.model = self.accelerator.prepare(model)
 
     def go(self, meter: Meter) -> None:
         meter.update(self.at.step)
-        while not self.at.finished and self.at.epoch < self.config.epochs:
+        while not self.at.finished:
             self._epoch(meter)
         self.raw.eval()
-        if not self.at.finished:
-            self.at.finished = True
-            self._save()
+        self.accelerator.wait_for_everyone()
+        if self.stopping:
+            raise SystemExit(STOPPED)
 
     def _epoch(self, meter: Meter) -> None:
         order = epoch_order(len(self.data), self.config.seed, self.at.epoch)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        plan = micro_batches(order, self.config, rank, world)[self.at.step % self.steps_per_epoch :]
+        done = self.at.step - self.at.epoch * self.steps_per_epoch
+        plan = micro_batches(order, self.config, rank, world)[done:]
         flat = [part for parts in plan for part, _ in parts]
         workers = self.config.workers
-        loader = iter(DataLoader(self.data, batch_sampler=flat, num_workers=workers, collate_fn=_collate))
+        loader = iter(DataLoader(self.data, batch_sampler=flat, num_workers=workers, collate_fn=collate))
         self.model.train()
         for parts in plan:
             begin = time.perf_counter()
-            logged = self._optimise([(next(loader), weight) for _, weight in parts])
+            logged, stop = self._optimise([(next(loader), weight) for _, weight in parts])
             self._count(logged, time.perf_counter() - begin)
             meter.update(self.at.step, logged["loss"])
-            if self.stopping:
+            if stop:
                 self._save()
-                raise SystemExit(143)
-            if time.monotonic() - self.saved >= self.config.checkpoint_seconds and self._mid_epoch():
+                self.accelerator.wait_for_everyone()
+                raise SystemExit(STOPPED)
+            if self._due():
                 self._save()
         self._end_epoch()
 
-    def _mid_epoch(self) -> bool:
-        return self.at.step % self.steps_per_epoch != 0
+    def _due(self) -> bool:
+        return time.monotonic() - self.saved >= self.config.checkpoint_seconds
 
-    def _optimise(self, parts: list[tuple[tuple[Tensor, Any], float]]) -> dict[str, float]:
-        """One optimiser step; returns the logged scalars, averaged over the global batch."""
+    def _optimise(self, parts: list[tuple[tuple[Tensor, Any], float]]) -> tuple[dict[str, float], bool]:
+        """One optimiser step; returns the logged scalars over the global batch, and whether to stop."""
         rate = learning_rate(self.config, self.at.step, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(mix(self.config.seed, self.at.step, self.accelerator.process_index, 7))
-        sums: dict[str, Tensor] = {}
-        world = self.accelerator.num_processes
-        for number, ((index, data), weight) in enumerate(parts):
-            last = number == len(parts) - 1
-            quiet = contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
-            with quiet:
-                values = self._forward(index, data)
-                self.accelerator.backward(values["loss"] * (weight * world))
-            for name, value in values.items():
-                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach() * weight
-        logged = {k: float(self.accelerator.reduce(v, "sum")) for k, v in sums.items()}
-        if not math.isfinite(logged["loss"]):
-            raise ConfigError(f"the loss became {logged['loss']} at step {self.at.step}", mend="lower the lr")
+        _seed(mix(self.config.seed, self.at.step, self.accelerator.process_index, 7))
+        logged, stop = self._shared(self._backward(parts))
+        for name, value in logged.items():
+            _finite(name, value, self.at.step)
+        self.scaler.unscale_(self.optimizer)
         if self.config.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optim.step()
-        self.optim.zero_grad()
-        return logged
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return logged, stop
+
+    def _backward(self, parts: list[tuple[tuple[Tensor, Any], float]]) -> dict[str, Tensor]:
+        """Gradients of one optimiser step; returns this rank's share of the logged scalars."""
+        sums: dict[str, Tensor] = {}
+        world = self.accelerator.num_processes
+        for number, ((index, data), weight) in enumerate(parts, start=1):
+            last = number == len(parts)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                values = self._forward(index, data)
+                self.accelerator.backward(self.scaler.scale(values["loss"] * (weight * world)))
+            for name, value in values.items():
+                share = value.detach().double() * weight
+                sums[name] = sums[name] + share if name in sums else share
+        return sums
 
     def _forward(self, index: Tensor, data: Any) -> dict[str, Tensor]:
-        device = self.accelerator.device
-        batch = Batch(_to(data, device), index.to(device), self.at.epoch, self.config.seed)
-        with self.accelerator.autocast():
+        device, precision = self.accelerator.device, self.config.precision
+        batch = Batch(to_device(data, device), index.to(device), self.at.epoch, self.config.seed)
+        if precision == "fp32":
             return self.step_fn(self.model, batch)
+        with torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16):
+            return self.step_fn(self.model, batch)
+
+    def _shared(self, sums: dict[str, Tensor]) -> tuple[dict[str, float], bool]:
+        """Sum the scalars over the processes, and agree on stopping, in one exchange."""
+        packed = torch.stack([*sums.values(), next(iter(sums.values())).new_tensor(float(self.stopping))])
+        *values, stop = self.accelerator.reduce(packed, "sum").tolist()
+        return dict(zip(sums, values, strict=True)), stop > 0
 
     def _count(self, logged: dict[str, float], seconds: float) -> None:
         self.at.step += 1
@@ -260,46 +201,58 @@ class _Run:
         rate = learning_rate(self.config, self.at.step - 1, self.total)
         row = {"epoch": float(self.at.epoch), "lr": rate, "seconds": self.at.seconds, **means}
         if self.validate is not None:
-            self.raw.eval()
-            row["validation"] = self.validate(self.raw)
-            self._patience(row["validation"])
+            row["validation"] = self._validated(self.validate)
         self.at.rows.append(row)
         self.at.epoch, self.at.sums, self.at.seconds = self.at.epoch + 1, {}, 0.0
-        last = self.at.epoch == self.config.epochs or self.at.finished
-        self.at.finished = last
-        if last or time.monotonic() - self.saved >= self.config.checkpoint_seconds:
+        self.at.finished = self.at.epoch == self.config.epochs or self._stale(row.get("validation"))
+        if self.at.finished or self._due():
             self._save()
 
-    def _patience(self, value: float) -> None:
-        if self.at.best is None or value < self.at.best:
-            self.at.best, self.at.stale = value, 0
-            return
-        self.at.stale += 1
-        self.at.finished = self.config.patience is not None and self.at.stale >= self.config.patience
+    def _validated(self, validate: Callable[[nn.Module], float]) -> float:
+        """The validation loss, averaged over the processes so that all of them stop together."""
+        self.raw.eval()
+        mine = torch.tensor(validate(self.raw), dtype=torch.float64, device=self.accelerator.device)
+        value = float(self.accelerator.reduce(mine, "mean"))
+        _finite("validation", value, self.at.step)
+        return value
+
+    def _stale(self, value: float | None) -> bool:
+        """Count the epochs without a better validation loss; True when patience is at its end."""
+        if value is None:
+            return False
+        better = self.at.best is None or value < self.at.best
+        self.at.best, self.at.stale = (value, 0) if better else (self.at.best, self.at.stale + 1)
+        return self.config.patience is not None and self.at.stale >= self.config.patience
 
     def _save(self) -> None:
+        for name, weight in self.raw.named_parameters():
+            if not bool(weight.isfinite().all()):
+                raise ConfigError(f"{name} is no longer finite at step {self.at.step}", mend="lower the lr")
         if self.folder is not None and self.main:
+            self.at.scaler = self.scaler.state_dict()
             save_state(self.folder, self.raw, self.optimizer, self.at, self.identity)
-            self._log(self.folder / "log.csv")
+            write_csv(self.folder / "log.csv", self.at.rows)
+            if self.at.finished:
+                write_events(self.folder, self.at.rows)
         self.saved = time.monotonic()
 
-    def _log(self, file: Path) -> None:
-        if self.at.rows:
-            with explained(file), file.open("w", newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, list(self.at.rows[0]))
-                writer.writeheader()
-                writer.writerows(self.at.rows)
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=config.lr,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+    )
 
 
-def _collate(samples: list[tuple[int, Any]]) -> tuple[Tensor, Any]:
-    return torch.tensor([i for i, _ in samples]), default_collate([s for _, s in samples])
+def _seed(seed: int) -> None:
+    """`torch.manual_seed` for the devices at hand, without its stack trace for each absent one."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
 
 
-def _to(data: Any, device: torch.device) -> Any:
-    if isinstance(data, Tensor):
-        return data.to(device)
-    if isinstance(data, dict):
-        return {k: _to(v, device) for k, v in data.items()}
-    if isinstance(data, list | tuple):
-        return type(data)(_to(v, device) for v in data)
-    return data
+def _finite(name: str, value: float, step: int) -> None:
+    if not math.isfinite(value):
+        raise ConfigError(f"{name} became {value} at step {step}", mend="lower the lr")

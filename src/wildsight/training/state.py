@@ -24,10 +24,11 @@ class Progress:
         step: optimiser steps done.
         epoch: epochs done.
         seconds: training time of the unfinished epoch.
-        sums: sums of the logged scalars over the unfinished epoch, and ``samples``.
+        sums: sums of the logged scalars over the unfinished epoch.
         rows: the finished epochs' rows.
         best: best validation loss, and ``stale``: epochs since.
         finished: True when nothing is left to do.
+        scaler: state of the fp16 gradient scaler; empty otherwise.
     """
 
     step: int = 0
@@ -38,6 +39,7 @@ class Progress:
     best: float | None = None
     stale: int = 0
     finished: bool = False
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 def identity(config: TrainConfig, samples: int, model: nn.Module) -> dict[str, Any]:

@@ -1,0 +1,164 @@
+"""A training run that is stopped goes on with the same bits; two processes give the weights of one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from wildsight.errors import CheckpointError
+from wildsight.training import Batch, train
+
+SCRIPT = Path(__file__).with_name("training_run.py")
+STEPS = 5  # per epoch: 19 samples in batches of 4, the last one short
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("training_run", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny = _script()
+
+
+fit, furthest, same_bits, without_time = tiny.fit, tiny.furthest, tiny.same_bits, tiny.without_time
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def launch(folder: Path, *words: str, processes: int = 0) -> tuple[int, str]:
+    """Exit status and output of the script, alone or under ``torchrun``."""
+    many = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(many if processes else []), str(SCRIPT)]
+    source = Path(__file__).resolve().parents[1] / "src"
+    paths = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    arguments = [*command, str(folder), str(folder.with_suffix(".weights")), *words]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout + done.stderr
+
+
+def weights_of(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder.with_suffix(".weights"))
+
+
+@pytest.mark.parametrize("at", [1, STEPS - 1, STEPS, STEPS + 1, 3 * STEPS])
+def test_sigterm_ends_the_step_saves_and_the_rerun_has_the_same_bits(tmp_path: Path, at: int) -> None:
+    """Also on the last step of an epoch and of the run."""
+    whole, curves = fit()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path / "run", step=tiny.Deadly(at, signal.SIGTERM), checkpoint_seconds=60.0)
+    assert stopped.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    weights, history = fit(tmp_path / "run", checkpoint_seconds=60.0)
+    assert history.resumed_from == at
+    assert same_bits(weights, whole)
+    assert without_time(history) == without_time(curves)
+
+
+@pytest.mark.slow
+def test_kill_9_loses_one_step_and_no_bit(tmp_path: Path) -> None:
+    at = STEPS + 3
+    status, output = launch(tmp_path / "run", f"kill={at}")
+    assert status == -signal.SIGKILL, output
+    status, output = launch(tmp_path / "run")
+    assert status == 0, output
+    assert output.split()[-1] == str(at - 1)
+    assert same_bits(weights_of(tmp_path / "run"), fit()[0])
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_process_with_143(tmp_path: Path) -> None:
+    assert launch(tmp_path / "run", "term=7")[0] == 143
+    status, output = launch(tmp_path / "run")
+    assert (status, output.split()[-1]) == (0, "7"), output
+    assert same_bits(weights_of(tmp_path / "run"), fit()[0])
+
+
+def test_a_finished_run_is_recognised(tmp_path: Path) -> None:
+    weights, first = fit(tmp_path)
+
+    def never(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        raise RuntimeError("trained again")
+
+    again, second = fit(tmp_path, step=never)
+    assert same_bits(weights, again)
+    assert second.epochs == first.epochs
+    assert second.resumed_from == 3 * STEPS
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"), [({"lr": 1e-3}, "lr"), ({"seed": 1}, "seed"), ({"epochs": 4}, "epochs")]
+)
+def test_other_settings_are_refused_by_name(tmp_path: Path, changes: dict, name: str) -> None:
+    fit(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{name}="):
+        fit(tmp_path, **changes)
+
+
+def test_other_data_or_another_model_is_refused(tmp_path: Path) -> None:
+    fit(tmp_path)
+    with pytest.raises(CheckpointError, match="samples=19, not 18"):
+        fit(tmp_path, data=tiny.samples(18))
+    with pytest.raises(CheckpointError, match="shapes="):
+        train(nn.Linear(8, 8), tiny.samples(), tiny.denoise, tiny.small(), folder=tmp_path, progress=False)
+
+
+def test_workers_may_change_between_runs(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        fit(tmp_path, step=tiny.Deadly(3, signal.SIGTERM))
+    assert same_bits(fit(tmp_path, workers=1)[0], fit()[0])
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "config.json", "manifest.json"])
+def test_a_damaged_state_is_refused(tmp_path: Path, name: str) -> None:
+    fit(tmp_path)
+    file = tmp_path / "state" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError):
+        fit(tmp_path)
+
+
+def test_a_truncated_state_is_refused(tmp_path: Path) -> None:
+    fit(tmp_path)
+    file = tmp_path / "state" / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        fit(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
+    """19 samples in batches of 4: the shares of the last batch differ, and so do the micro-batches."""
+    words = ("dropout=0.0", "accumulate=2", "checkpoint_seconds=60")
+    status, output = launch(tmp_path / "two", *words, processes=2)
+    assert status == 0, output
+    assert furthest(weights_of(tmp_path / "two"), fit(dropout=0.0, accumulate=2)[0]) < 1e-6
+
+
+@pytest.mark.slow
+def test_sigterm_of_one_rank_stops_both_and_the_rerun_goes_on(tmp_path: Path) -> None:
+    words = ("dropout=0.0", "checkpoint_seconds=60")
+    status, output = launch(tmp_path / "two", *words, "term=7", processes=2)
+    assert status != 0, output
+    status, output = launch(tmp_path / "two", *words)
+    assert (status, output.split()[-1]) == (0, "7"), output
+    assert furthest(weights_of(tmp_path / "two"), fit(dropout=0.0)[0]) < 1e-6
