@@ -28,7 +28,7 @@ def save(kind: str, folder: Path) -> str:
         ),
         "mobilenet": lambda: t.MobileNetV2Model(t.MobileNetV2Config(depth_multiplier=0.35)),
         "dinov2": lambda: t.Dinov2Model(
-            t.Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, patch_size=16, image_size=64)
+            t.Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, patch_size=16)
         ),
         "b4": lambda: t.EfficientNetModel(
             t.EfficientNetConfig(width_coefficient=1.4, depth_coefficient=1.8, hidden_dim=1792)
