@@ -27,8 +27,11 @@ def table(bench: dict[str, Any]) -> str:
 
 
 def cell(score: dict[str, float] | None) -> str:
-    """One mean and its spread."""
-    return "-" if score is None else f"{score['mean']:.3f} ± {score['std']:.3f}"
+    """One mean, and its spread where there is more than one seed."""
+    if score is None:
+        return "-"
+    spread = f" ± {score['std']:.3f}" if score["seeds"] > 1 else ""
+    return f"{score['mean']:.3f}{spread}"
 
 
 def between(text: str, room: str, new: str) -> str:
