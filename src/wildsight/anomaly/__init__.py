@@ -1,7 +1,6 @@
 """Anomaly detection: find what is wrong in pictures, from good ones alone, one model for all products.
 
-Paper: RAS, "Recurrent Autoregressive Spatial-dynamics for multi-class anomaly detection", ECAI 2024,
-arXiv 2409.06285. Peers: UniAD, PatchCore, PaDiM.
+Paper: RAS (ECAI 2024, arXiv 2409.06285). Peers: UniAD, PatchCore, PaDiM.
 
     from wildsight import AnomalyDetector
 

@@ -252,6 +252,7 @@ class AnomalyDetector(Task):
         self.history = train(
             head, data, method.step, config, folder=folder, progress=progress, label=self.settings.method
         )
+        head.cpu()
 
     def _set_thresholds(
         self, features: np.ndarray, samples: Sequence[AnomalySample], held: np.ndarray
