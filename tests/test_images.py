@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from wildsight.errors import DataError, ImageError
+from wildsight.errors import ConfigError, DataError, ImageError
 from wildsight.images import expand, from_array, image_size, list_images, load_image, load_mask
 
 
@@ -47,6 +49,8 @@ def test_bad_files_are_one_sentence(tmp_path: Path) -> None:
     for name in ("cut.png", "text.png", "empty.jpg", "missing.png"):
         with pytest.raises(ImageError, match=name):
             load_image(tmp_path / name)
+    with pytest.raises(ImageError, match=r"cut\.png"):
+        image_size(tmp_path / "cut.png")
     with pytest.raises(ImageError, match="above the limit"):
         load_image(tmp_path / "whole.png", max_pixels=64 * 64 - 1)
     with pytest.raises(ImageError, match="pixels"):
@@ -82,3 +86,55 @@ def test_listing(tmp_path: Path) -> None:
         expand(str(tmp_path / "z*.png"))
     with pytest.raises(DataError):
         list_images(tmp_path / "missing")
+
+
+def test_a_fault_found_after_decoding_names_the_file(tmp_path: Path) -> None:
+    Image.fromarray(np.full((3, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(ImageError, match=r"nan\.tif.*NaN"):
+        load_image(tmp_path / "nan.tif")
+
+
+def test_declared_range(tmp_path: Path) -> None:
+    Image.fromarray(np.full((3, 4), 1023, np.uint16)).save(tmp_path / "ten_bit.png")
+    assert load_image(tmp_path / "ten_bit.png", full_scale=1023).getpixel((0, 0)) == (255, 255, 255)
+    assert from_array(np.full((2, 2), 5.0), full_scale=10.0).getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_pixel_cap_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "small.png")
+    monkeypatch.setenv("WILDSIGHT_MAX_PIXELS", "63")
+    for reader in (load_image, load_mask, image_size):
+        with pytest.raises(ImageError, match="above the limit of 63"):
+            reader(tmp_path / "small.png")
+    assert load_image(tmp_path / "small.png", max_pixels=64).size == (8, 8)
+    monkeypatch.setenv("WILDSIGHT_MAX_PIXELS", "many")
+    with pytest.raises(ConfigError, match="WILDSIGHT_MAX_PIXELS"):
+        load_image(tmp_path / "small.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_damaged_bytes_are_always_an_image_error(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {} if kind in ("BMP", "GIF") else {"exif": exif}
+    noise = Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8))
+    noise.save(stream, format=kind, **options)
+    whole, file = stream.getvalue(), tmp_path / "damaged"
+    for _ in range(60):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        where = rng.integers(0, rng.choice([40, 200, len(damaged)]), 3)
+        damaged[where] = rng.integers(0, 256, 3)
+        file.write_bytes(damaged.tobytes()[: rng.integers(1, len(damaged) + 1)])
+        for reader in (load_image, load_mask, image_size):
+            with contextlib.suppress(ImageError):
+                reader(file)
+
+
+def test_odd_names(tmp_path: Path) -> None:
+    for name in ("1²2.png", "10.png", "9.png"):
+        Image.new("L", (2, 2)).save(tmp_path / name)
+    (tmp_path / "folder.png").mkdir()
+    names = [p.name for p in list_images(tmp_path)]
+    assert names == ["1²2.png", "9.png", "10.png"]

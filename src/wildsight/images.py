@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import io
+import os
 import re
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from wildsight.errors import DataError, ImageError
+from wildsight.errors import ConfigError, DataError, ImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -24,8 +25,19 @@ MAX_PIXELS = 100_000_000
 WHITE = (255, 255, 255)
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
+def _pixel_cap() -> int:
+    """``$WILDSIGHT_MAX_PIXELS``, or `MAX_PIXELS`."""
+    text = os.environ.get("WILDSIGHT_MAX_PIXELS", "")
+    if not text:
+        return MAX_PIXELS
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{text!r} is no number of pixels", where="WILDSIGHT_MAX_PIXELS", mend="unset it")
+    return int(text)
+
+
+def _open(path: Path, max_pixels: int | None) -> Image.Image:
     """An opened, not yet decoded picture whose header has been checked."""
+    cap = _pixel_cap() if max_pixels is None else max_pixels
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -41,9 +53,9 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"cannot be opened ({error})", where=path, mend="restore or remove it") from error
     width, height = picture.size
-    if width * height > max_pixels:
+    if width * height > cap:
         picture.close()
-        what = f"{width} x {height} pixels, above the limit of {max_pixels}"
+        what = f"{width} x {height} pixels, above the limit of {cap}"
         raise ImageError(what, where=path, mend="make it smaller")
     return picture
 
@@ -60,29 +72,41 @@ def _decode(picture: Image.Image, path: Path) -> Image.Image:
 
 
 def load_image(
-    path: str | Path, *, background: tuple[int, int, int] = WHITE, max_pixels: int = MAX_PIXELS
+    path: str | Path,
+    *,
+    background: tuple[int, int, int] = WHITE,
+    full_scale: float | None = None,
+    max_pixels: int | None = None,
 ) -> Image.Image:
     """Read a picture as 8-bit RGB.
 
     Args:
         path: a file in one of `FORMATS`.
         background: colour behind transparent pixels, 0-255 each.
-        max_pixels: width x height allowed, checked before decoding.
+        full_scale: the value of white in a 16-bit, 32-bit or float picture; see `from_array`.
+        max_pixels: width x height allowed, checked before decoding; ``$WILDSIGHT_MAX_PIXELS`` or
+            `MAX_PIXELS` if None. Pillow's own limit (179 million) stands above it.
 
     Returns:
         A PIL picture in mode RGB, upright.
 
     Raises:
-        ImageError: missing, unknown, truncated, or with more pixels than allowed.
+        ImageError: missing, unknown, truncated, holding NaN, or with more pixels than allowed.
     """
     file = Path(path)
     with _open(file, max_pixels) as picture:
-        return _to_rgb(_decode(picture, file), background)
+        upright = _decode(picture, file)
+    try:
+        return _to_rgb(upright, background, full_scale)
+    except ImageError as error:
+        raise ImageError(error.what, where=file, mend=error.mend) from error
 
 
-def _to_rgb(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def _to_rgb(
+    picture: Image.Image, background: tuple[int, int, int], full_scale: float | None = None
+) -> Image.Image:
     if picture.mode.startswith(("I", "F")):
-        return from_array(np.asarray(picture))
+        return from_array(np.asarray(picture), full_scale=full_scale)
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         over = picture.convert("RGBA")
         base = Image.new("RGBA", over.size, (*background, 255))
@@ -90,12 +114,13 @@ def _to_rgb(picture: Image.Image, background: tuple[int, int, int]) -> Image.Ima
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def from_array(array: np.ndarray) -> Image.Image:
+def from_array(array: np.ndarray, *, full_scale: float | None = None) -> Image.Image:
     """Pixels as 8-bit RGB.
 
     Args:
         array: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; bool, uint8 (0-255), other integers (0-65535)
             or float (0-1).
+        full_scale: the value that becomes 255, for another range; values outside are clipped.
 
     Raises:
         ImageError: another shape, an empty picture, or values that are not finite.
@@ -107,23 +132,23 @@ def from_array(array: np.ndarray) -> Image.Image:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
         raise ImageError(f"an array of shape {array.shape} is no picture", mend="give [H, W] or [H, W, 3]")
-    picture = Image.fromarray(_eight_bit(array))
+    picture = Image.fromarray(_eight_bit(array, full_scale))
     return _to_rgb(picture, WHITE)
 
 
-def _eight_bit(array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.uint8:
+def _eight_bit(array: np.ndarray, full_scale: float | None) -> np.ndarray:
+    if array.dtype == np.uint8 and full_scale is None:
         return np.ascontiguousarray(array)
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * 255
     values = array.astype(np.float64)
     if not np.isfinite(values).all():
         raise ImageError("the picture holds NaN or infinity", mend="clean the array")
-    full = 1.0 if np.issubdtype(array.dtype, np.floating) else 65535.0
+    full = full_scale or (1.0 if np.issubdtype(array.dtype, np.floating) else 65535.0)
     return np.rint(np.clip(values / full, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def load_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def load_mask(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
     """Read a mask: [H, W] bool, True where any channel but alpha is above 0.
 
     Raises:
@@ -142,16 +167,23 @@ def load_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) from the header alone, after EXIF orientation.
+    """(width, height) after EXIF orientation; from the header, but for PNG, whose EXIF may follow the pixels.
 
     Raises:
-        ImageError: as `load_image`, but a truncated body is not noticed.
+        ImageError: as `load_image`, but a truncated body may go unnoticed.
     """
     file = Path(path)
-    with _open(file, MAX_PIXELS) as picture:
+    with _open(file, None) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        turned = _orientation(picture, file) in (5, 6, 7, 8)
     return (height, width) if turned else (width, height)
+
+
+def _orientation(picture: Image.Image, path: Path) -> int:
+    try:
+        return int(picture.getexif().get(0x0112, 1))
+    except (OSError, ValueError, SyntaxError, TypeError) as error:
+        raise ImageError(f"damaged header ({error})", where=path, mend="restore or remove it") from error
 
 
 def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
@@ -165,10 +197,14 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
         raise DataError("no such folder", where=root, mend="check the path")
     try:
         found = root.rglob("*") if recursive else root.iterdir()
-        files = [p for p in found if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        files = [p for p in found if _looks_like_picture(p)]
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", where=root, mend="check its rights") from error
     return sorted(files, key=lambda p: natural_key(p.relative_to(root).as_posix()))
+
+
+def _looks_like_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
@@ -178,7 +214,7 @@ def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
     ['a1', 'a9', 'a10']
     """
     parts = re.split(r"(\d+)", text)
-    return tuple((1, int(p)) if p.isdigit() else (0, p) for p in parts if p)
+    return tuple((1, int(p)) if p.isdecimal() else (0, p) for p in parts if p)
 
 
 def expand(spec: str | Path) -> list[Path]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,15 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
-from wildsight.errors import ConfigError, UnsupportedModelError, WildSightError
+from wildsight.backbones.tokens import as_map, token_grid
+from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError
 from wildsight.files import digest_of, read_json, sha256, verify_manifest
 
 NANO = Path(__file__).parent / "nano"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+_PROBE = 64  # side of the picture that shows the strides: a multiple of 64, so that each divides it
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Features:
     """What a backbone says of a batch.
 
     Attributes:
-        cls: [B, D] global feature, or None.
+        cls: [B, D] global feature: the class token, or the mean where there is none.
         patches: [B, N, D] tokens in raster order.
         grid: (rows, columns) with rows * columns = N.
     """
@@ -42,14 +48,30 @@ class Backbone:
         name: as it was asked for.
         sha: SHA-256 over configuration and weights.
         mean, std: normalisation that belongs to the weights, on the scale 0-1.
+        normalised_by: the file that ``mean`` and ``std`` come from, or ``"ImageNet default"``.
+        folder: the files of the checkpoint, or None.
     """
 
     def __init__(
-        self, model: nn.Module, name: str, sha: str, mean: Sequence[float], std: Sequence[float]
+        self,
+        model: nn.Module,
+        name: str,
+        sha: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        normalised_by: str = "ImageNet default",
+        folder: Path | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.name, self.sha = name, sha
         self.mean, self.std = tuple(mean), tuple(std)
+        self.normalised_by, self.folder = normalised_by, folder
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and `preprocess` puts pixels."""
+        return next(self.model.parameters()).device
 
     def preprocess(self, images: Sequence[Image], size: int | tuple[int, int]) -> Tensor:
         """RGB pictures to [B, 3, H, W], normalised; stretched to ``size`` (side, or (H, W)), bilinear."""
@@ -57,61 +79,105 @@ class Backbone:
         arrays = [np.asarray(im.resize((width, height), Resampling.BILINEAR), np.float32) for im in images]
         pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 255.0
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
-        return (pixels - mean) / std
+        return ((pixels - mean) / std).to(self.device)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The strides that `pyramid` can give, in pixels per token."""
+        return tuple(sorted(self._taps))
 
     @torch.no_grad()
-    def pyramid(self, pixels: Tensor, strides: Sequence[int] = (2, 4, 8, 16)) -> dict[int, Tensor]:
-        """The last feature map of each stride.
+    def pyramid(
+        self, pixels: Tensor, strides: Sequence[int] = (2, 4, 8, 16), *, layers: Sequence[int] | None = None
+    ) -> dict[int, Tensor]:
+        """The last feature map of each stride, computed no deeper than needed.
 
         Args:
             pixels: [B, 3, H, W] from `preprocess`.
             strides: wanted strides, in pixels per token.
+            layers: hidden states (0 = the embedding) whose maps are concatenated along channels, in
+                place of the last one; only for networks with one stride (ViT, DINOv2, CLIP).
 
         Returns:
-            stride -> [B, C, ceil(H/stride), ceil(W/stride)].
+            stride -> [B, C, h, w], h and w near H/stride and W/stride (how a network rounds is its own).
 
         Raises:
-            ConfigError: a stride that this network does not have.
+            ConfigError: a stride or a layer that this network does not have.
         """
-        found: dict[int, Tensor] = {}
-        for feature in self._maps(pixels, max(strides)):
-            stride = 2 ** round(math.log2(pixels.shape[-1] / feature.shape[-1]))
-            found[stride] = feature
-        missing = [s for s in strides if s not in found]
+        missing = [s for s in strides if s not in self._taps]
         if missing:
             raise ConfigError(
                 f"{self.name} has no feature map at stride {missing[0]}",
-                mend=f"choose strides from {', '.join(map(str, sorted(found)))}",
+                mend=f"choose strides from {', '.join(map(str, self.strides))}",
             )
+        if layers is not None:
+            return {strides[0]: self._layers(pixels, layers)}
+        wanted = {self._taps[s]: s for s in strides}
+        found: dict[int, Tensor] = {}
+        for index, feature in enumerate(self._maps(pixels)):
+            if index in wanted:
+                found[wanted[index]] = feature
+            if len(found) == len(wanted):
+                break
         return {s: found[s] for s in strides}
 
-    def _maps(self, pixels: Tensor, deepest: int) -> list[Tensor]:
-        """Hidden maps [B, C, h, w], shallow to deep, at least down to stride ``deepest``."""
-        if hasattr(self.model, "conv_stem") and hasattr(self.model, "layer"):
-            return self._block_maps(self.model.conv_stem(pixels), list(self.model.layer), pixels, deepest)
-        if not hasattr(self.model, "config"):
-            return list(self.model(pixels))
-        output = self.model(pixel_values=pixels, output_hidden_states=True)
+    def _layers(self, pixels: Tensor, layers: Sequence[int]) -> Tensor:
+        if len(self._taps) > 1:
+            raise ConfigError(f"{self.name} has several strides", mend="choose strides, not layers")
+        maps = list(self._maps(pixels))
+        wrong = [i for i in layers if not -len(maps) <= i < len(maps)]
+        if wrong or not layers:
+            raise ConfigError(
+                f"{self.name} has no layer {wrong[0] if wrong else layers}",
+                mend=f"choose from 0 to {len(maps) - 1}",
+            )
+        return torch.cat([maps[i] for i in layers], dim=1)
+
+    @cached_property
+    def _taps(self) -> dict[int, int]:
+        """Stride -> index of the last map of that stride, seen by running one small picture."""
+        patch = self._patch or 1
+        side = patch * 4 if _PROBE % patch else _PROBE
+        with torch.no_grad():
+            maps = self._maps(torch.zeros(1, 3, side, side, device=self.device))
+            return {round(side / m.shape[-1]): i for i, m in enumerate(maps)}
+
+    @property
+    def _tower(self) -> nn.Module:
+        """The part that sees pictures (of CLIP and SigLIP: the vision tower)."""
+        return getattr(self.model, "vision_model", self.model)
+
+    @property
+    def _patch(self) -> int | None:
+        """Side of a token in pixels; None for networks without tokens."""
+        size = getattr(getattr(self._tower, "config", None), "patch_size", None)
+        return size if isinstance(size, int) else None
+
+    def _maps(self, pixels: Tensor) -> Iterator[Tensor]:
+        """Hidden maps [B, C, h, w], shallow to deep; block by block where the network allows it."""
+        model = self._tower
+        if hasattr(model, "conv_stem") and hasattr(model, "layer"):  # MobileNet
+            yield from _chain(model.conv_stem(pixels), model.layer)
+        elif hasattr(getattr(model, "encoder", None), "blocks"):  # EfficientNet
+            yield from _chain(model.embeddings(pixels), model.encoder.blocks)
+        elif not hasattr(model, "config"):  # timm
+            yield from model(pixels)
+        else:
+            yield from self._hidden_states(pixels)
+
+    def _hidden_states(self, pixels: Tensor) -> Iterator[Tensor]:
+        stem = getattr(getattr(self._tower, "embedder", None), "embedder", None)
+        if stem is not None:  # ResNet's map before its pooling, the only one at stride 2
+            yield stem(pixels)
+        output = self._run(pixels, output_hidden_states=True)
         hidden = getattr(output, "reshaped_hidden_states", None) or output.hidden_states
-        maps = [_as_map(h, pixels) for h in hidden]
-        stem = self._stem_map(pixels)
-        return maps if stem is None else [stem, *maps]
+        yield from (as_map(h, pixels, self._patch) for h in hidden)
 
-    def _stem_map(self, pixels: Tensor) -> Tensor | None:
-        """ResNet's map before its pooling, the only one at stride 2."""
-        embedder = getattr(getattr(self.model, "embedder", None), "embedder", None)
-        return embedder(pixels) if embedder is not None else None
-
-    @staticmethod
-    def _block_maps(stem: Tensor, blocks: list[nn.Module], pixels: Tensor, deepest: int) -> list[Tensor]:
-        """MobileNet: block by block, and no deeper than needed."""
-        maps = [stem]
-        for block in blocks:
-            hidden = block(maps[-1])
-            if pixels.shape[-1] / hidden.shape[-1] > deepest * 1.5:
-                break
-            maps.append(hidden)
-        return maps
+    def _run(self, pixels: Tensor, **options: Any) -> Any:
+        """The vision tower's output, with position codes stretched to the size of ``pixels``."""
+        if "interpolate_pos_encoding" in inspect.signature(self._tower.forward).parameters:
+            options["interpolate_pos_encoding"] = True
+        return self._tower(pixel_values=pixels, **options)
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Features:
@@ -119,57 +185,107 @@ class Backbone:
 
         Args:
             pixels: [B, 3, H, W] from `preprocess`.
+
+        Raises:
+            UnsupportedModelError: a timm model, which is built for its maps alone.
         """
-        tower = getattr(self.model, "vision_model", self.model)
-        output = tower(pixel_values=pixels)
-        hidden = output.last_hidden_state
+        if not hasattr(self._tower, "config"):
+            raise UnsupportedModelError("timm models give maps alone", where=self.name, mend="use pyramid")
+        hidden = self._run(pixels).last_hidden_state
         if hidden.ndim == 4:
             rows, columns = hidden.shape[2:]
             return Features(hidden.mean((2, 3)), hidden.flatten(2).transpose(1, 2), (rows, columns))
-        grid = _token_grid(hidden.shape[1], pixels)
-        patches = hidden[:, hidden.shape[1] - grid[0] * grid[1] :]
-        cls = hidden[:, 0] if patches.shape[1] < hidden.shape[1] else hidden.mean(1)
-        return Features(cls, patches, grid)
+        rows, columns = token_grid(hidden.shape[1], pixels, self._patch)
+        extra = hidden.shape[1] - rows * columns
+        return Features(hidden[:, 0] if extra else hidden.mean(1), hidden[:, extra:], (rows, columns))
+
+    @torch.no_grad()
+    def embed_images(self, pixels: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in the space shared with texts: [B, D], not normalised.
+
+        Raises:
+            UnsupportedModelError: a network without a shared space (only CLIP and SigLIP have one).
+        """
+        self._need_shared_space()
+        return _pooled(self.model.get_image_features(pixel_values=pixels, interpolate_pos_encoding=True))
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts in the space shared with pictures: [B, D], not normalised.
+
+        Raises:
+            UnsupportedModelError: a network without a shared space, or a folder without its tokenizer.
+        """
+        self._need_shared_space()
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self._tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        names = inspect.signature(self.model.get_text_features).parameters
+        given = {k: v.to(self.device) for k, v in tokens.items() if k in names}
+        return _pooled(self.model.get_text_features(**given))
+
+    def _need_shared_space(self) -> None:
+        if not hasattr(self.model, "get_text_features"):
+            raise UnsupportedModelError(
+                "has no space shared by pictures and texts", where=self.name, mend="use a CLIP or SigLIP one"
+            )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """The folder's own; `transformers` would make up an empty one where there is none."""
+        from transformers import AutoTokenizer
+
+        where = self.folder or self.name
+        if self.folder is None or not any((self.folder / name).is_file() for name in _TOKENIZERS):
+            raise UnsupportedModelError("has no tokenizer", where=where, mend="add its tokenizer.json")
+        try:
+            return AutoTokenizer.from_pretrained(self.folder)
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"its tokenizer cannot be read ({error})", where=where, mend="restore tokenizer.json"
+            ) from error
 
 
-def _as_map(hidden: Tensor, pixels: Tensor) -> Tensor:
-    """[B, C, h, w] from a map or from tokens [B, (extra +) N, D]; extra leading tokens are dropped."""
-    if hidden.ndim == 4:
-        return hidden
-    rows, columns = _token_grid(hidden.shape[1], pixels)
-    return hidden[:, hidden.shape[1] - rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+def _chain(first: Tensor, blocks: Sequence[nn.Module]) -> Iterator[Tensor]:
+    """A stem's map, then the map after each block."""
+    yield first
+    for block in blocks:
+        first = block(first)
+        yield first
 
 
-def _token_grid(tokens: int, pixels: Tensor) -> tuple[int, int]:
-    """Grid of the patch tokens among ``tokens``: the largest with the picture's aspect that fits."""
-    height, width = pixels.shape[-2:]
-    rows = math.isqrt(tokens * height // width)
-    while rows and (rows * width % height or rows * (rows * width // height) > tokens):
-        rows -= 1
-    if not rows:
-        raise UnsupportedModelError(f"{tokens} tokens fit no grid", mend="use square pictures")
-    return rows, rows * width // height
+def _pooled(output: Any) -> Tensor:
+    """The embedding, bare or inside an output object."""
+    return output if isinstance(output, Tensor) else output.pooler_output
 
 
-def load_backbone(name: str | Path) -> Backbone:
+def load_backbone(name: str | Path, *, device: str = "cpu") -> Backbone:
     """A frozen backbone by name.
 
     Args:
         name: ``nano-*`` (inside the package), a local folder in `transformers` form, a hub id, or
             ``timm:NAME`` when timm is installed.
+        device: where it runs, as torch names it.
 
     Raises:
-        ConfigError: nothing of that name, or no network to fetch it.
-        CheckpointError: a nano checkpoint whose hash differs.
+        ConfigError: nothing of that name, no network to fetch it, or no such device.
+        CheckpointError: weights missing, or a nano checkpoint whose hash differs.
     """
-    text = str(name)
-    if text.startswith("timm:"):
-        return _from_timm(text)
-    if text.startswith("nano-"):
-        return _from_folder(_nano_folder(text), text)
-    if Path(text).is_dir():
-        return _from_folder(Path(text), text)
-    return _from_folder(_fetch(text), text)
+    backbone = _named(str(name))
+    try:
+        backbone.model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {device!r} cannot be used", mend="use cpu, or see doctor") from error
+    return backbone
+
+
+def _named(name: str) -> Backbone:
+    if name.startswith("timm:"):
+        return _from_timm(name)
+    if name.startswith("nano-"):
+        return _from_folder(_nano_folder(name), name)
+    return _from_folder(Path(name) if Path(name).is_dir() else _fetch(name), name)
 
 
 def nano_names() -> list[str]:
@@ -177,9 +293,13 @@ def nano_names() -> list[str]:
     return sorted(p.name for p in NANO.glob("nano-*") if p.is_dir()) if NANO.is_dir() else []
 
 
+def _choices() -> str:
+    return " or ".join(["name a local folder", *nano_names()])
+
+
 def _nano_folder(name: str) -> Path:
     if name not in nano_names():
-        raise ConfigError(f"no checkpoint is called {name!r}", mend=f"use one of {', '.join(nano_names())}")
+        raise ConfigError(f"no nano checkpoint is called {name!r}", mend=_choices())
     verify_manifest(NANO / name)
     return NANO / name
 
@@ -187,63 +307,75 @@ def _nano_folder(name: str) -> Path:
 def _fetch(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
     try:
-        patterns = ["*.json", "*.safetensors"]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:
         raise ConfigError(
             f"no backbone is called {name!r} here, and it could not be fetched ({type(error).__name__})",
-            mend=f"name a local folder or one of {', '.join(nano_names())}",
+            mend=_choices(),
         ) from error
 
 
 def _from_folder(folder: Path, name: str) -> Backbone:
-    from transformers import AutoModel
-
     weights = sorted(folder.glob("*.safetensors"))
     if not (folder / "config.json").is_file() or not weights:
         raise ConfigError(
             "holds no config.json with safetensors weights", where=folder, mend="check the path"
         )
+    model = _read_model(folder)
+    mean, std, source = _normalisation(folder)
+    sha = digest_of([sha256(p) for p in [folder / "config.json", *weights]])
+    return Backbone(model, name, sha, mean, std, normalised_by=source, folder=folder)
+
+
+def _read_model(folder: Path) -> nn.Module:
+    """The model, refused if any weight but an unused pooler's would be random."""
+    from transformers import AutoModel
+
     try:
         with _quiet():
-            model = AutoModel.from_pretrained(folder, dtype=torch.float32)
-    except WildSightError:
-        raise
+            model, report = AutoModel.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
     except Exception as error:
         raise ConfigError(
             f"cannot be loaded ({error})", where=folder, mend="check its config.json"
         ) from error
-    sha = digest_of([sha256(p) for p in [folder / "config.json", *weights]])
-    return Backbone(model, name, sha, *_normalisation(folder))
+    missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
+    if missing:
+        raise CheckpointError(
+            f"{len(missing)} weights are missing, {missing[0]} among them", where=folder, mend="save it again"
+        )
+    return model
 
 
-class _quiet:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Silences the loading report and progress bars of `transformers`, then restores them."""
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self.logging, self.level = logging, logging.get_verbosity()
-        self.bars = logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *error: object) -> None:
-        self.logging.set_verbosity(self.level)
-        if self.bars:
-            self.logging.enable_progress_bar()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
-def _normalisation(folder: Path) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation that belong to the weights; ImageNet's where the folder names none."""
-    for file in ("preprocessor_config.json", "processor_config.json"):
-        if (folder / file).is_file():
-            value: dict[str, Any] = read_json(folder / file)
-            value = value.get("image_processor", value)
-            if value.get("do_normalize", True) and "image_mean" in value:
-                return value["image_mean"], value["image_std"]
-    return IMAGENET
+def _normalisation(folder: Path) -> tuple[Sequence[float], Sequence[float], str]:
+    """Mean, deviation and the file that names them; ImageNet's where none does."""
+    for file in filter(Path.is_file, (folder / name for name in _PROCESSORS)):
+        value: dict[str, Any] = read_json(file)
+        value = value.get("image_processor", value)
+        if value.get("do_normalize") is False:
+            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), file.name
+        if "image_mean" in value and "image_std" in value:
+            return value["image_mean"], value["image_std"], file.name
+    return *IMAGENET, "ImageNet default"
 
 
 def _from_timm(name: str) -> Backbone:
@@ -255,5 +387,6 @@ def _from_timm(name: str) -> Backbone:
         model = timm.create_model(name.removeprefix("timm:"), pretrained=True, features_only=True)
     except Exception as error:
         raise ConfigError(f"timm cannot build {name!r} ({error})", mend="see timm.list_models()") from error
+    settings = model.pretrained_cfg
     sha = digest_of([name, *(float(v.double().sum()) for v in model.state_dict().values())])
-    return Backbone(model, name, sha, model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
+    return Backbone(model, name, sha, settings["mean"], settings["std"], normalised_by="timm")

@@ -1,26 +1,30 @@
 """Frozen features, computed once: a memory-mapped array on disk, keyed by weights, settings and files.
 
-An interrupted pass goes on where it stopped; a picture that cannot be read is listed, not fatal.
+An interrupted pass goes on where it stopped; a picture that cannot be read is listed, not fatal; two
+processes may fill the same cache at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.backbones.backbone import Backbone
-from wildsight.errors import DataError, ImageError, WildSightError
-from wildsight.files import cache_folder, digest_of, explained, read_json, write_json
+from wildsight.errors import DataError, WildSightError
+from wildsight.files import cache_folder, digest_of, explained
 from wildsight.images import load_image
 
-DONE, BAD = 1, 2
+FORMAT = 2
+"""Layout of a cache folder; part of the key."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class CachedFeatures:
     """Features of a list of files.
 
     Attributes:
-        array: [N, C, H, W] float32, memory-mapped; rows of unreadable files are zero.
+        array: [N, C, H, W], memory-mapped; rows of unreadable files are zero.
         ok: [N] bool, False for unreadable files.
         errors: one per unreadable file, in order.
     """
@@ -41,12 +45,13 @@ class CachedFeatures:
 def cached_features(
     backbone: Backbone,
     files: Sequence[Path],
-    size: int,
+    size: int | tuple[int, int],
     strides: Sequence[int],
     assemble: Callable[[dict[int, Tensor]], Tensor],
-    extra: Mapping[str, Any],
+    key_extra: Mapping[str, Any],
     *,
     batch: int = 16,
+    dtype: Literal["float32", "float16"] = "float32",
     progress: Callable[[int], Any] | None = None,
 ) -> CachedFeatures:
     """Features of ``files`` through the cache.
@@ -54,37 +59,51 @@ def cached_features(
     Args:
         backbone: frozen network.
         files: pictures; each is decoded once.
-        size: side of the square that they are stretched to, pixels.
+        size: side of the square, or (H, W), that they are stretched to, pixels.
         strides: taps of the backbone.
         assemble: pyramid of one batch -> [B, C, H, W].
-        extra: settings of ``assemble``, part of the key.
+        key_extra: settings of ``assemble``, part of the key.
         batch: pictures per forward pass.
+        dtype: as stored.
         progress: called with the number of pictures just done.
 
     Raises:
         DataError: no files, or the cache folder is full or cannot be written.
+        ImageError: not one of the files can be read.
     """
     if not files:
         raise DataError("no pictures", mend="check the source")
-    key = digest_of([backbone.sha, size, list(strides), dict(extra), [_stamp(f) for f in files]])
-    store = _Store(cache_folder("features") / key[:24], len(files))
-    todo = np.flatnonzero(store.flags == 0)
+    settings = [FORMAT, dtype, size, list(strides), dict(key_extra)]
+    weights = [backbone.sha, list(backbone.mean), list(backbone.std)]
+    key = digest_of([weights, settings, [_stamp(f) for f in files]])
+    store = _Store(cache_folder("features") / key[:24], len(files), np.dtype(dtype))
+    errors: list[WildSightError] = []
+    for rows, loaded in _decoded(files, store.todo(), batch):
+        good = [(row, p) for row, p in zip(rows, loaded, strict=True) if isinstance(p, Image)]
+        errors += [p for p in loaded if isinstance(p, WildSightError)]
+        if good:
+            pixels = backbone.preprocess([p for _, p in good], size)
+            values = assemble(backbone.pyramid(pixels, strides))
+            store.put([row for row, _ in good], values.cpu().numpy())
+        if progress:
+            progress(len(rows))
+    if store.array is None:
+        raise errors[0]
+    return CachedFeatures(store.array, store.done(), errors)
+
+
+def _decoded(
+    files: Sequence[Path], rows: Sequence[int], batch: int
+) -> Iterator[tuple[list[int], list[Image | WildSightError]]]:
+    """Batches of (rows, pictures or faults), decoded by threads two batches ahead."""
+    chunks = [list(rows[i : i + batch]) for i in range(0, len(rows), batch)]
     with ThreadPoolExecutor(2) as pool:
-        chunks = [todo[i : i + batch] for i in range(0, len(todo), batch)]
         ahead = [pool.map(_try_load, [files[i] for i in chunk]) for chunk in chunks[:2]]
         for number, chunk in enumerate(chunks):
             loaded = list(ahead.pop(0))
             if number + 2 < len(chunks):
                 ahead.append(pool.map(_try_load, [files[i] for i in chunks[number + 2]]))
-            good = [(i, p) for i, p in zip(chunk, loaded, strict=True) if isinstance(p, Image)]
-            if good:
-                pixels = backbone.preprocess([p for _, p in good], size)
-                values = assemble(backbone.pyramid(pixels, strides)).numpy()
-                store.put([int(i) for i, _ in good], values)
-            store.bad([int(i) for i, p in zip(chunk, loaded, strict=True) if not isinstance(p, Image)])
-            if progress:
-                progress(len(chunk))
-    return store.finish(files)
+            yield chunk, loaded
 
 
 def _stamp(file: Path) -> list[Any]:
@@ -104,56 +123,81 @@ def _try_load(file: Path) -> Image | WildSightError:
 
 
 class _Store:
-    """The array and one flag per file, both memory-mapped; flags are set after the rows are on disk."""
+    """The array and one flag per row, both memory-mapped.
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self.folder, self.count = folder, count
-        with explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            file = folder / "flags.npy"
-            if not file.is_file() or file.stat().st_size < count:
-                np.save(file, np.zeros(count, np.uint8))
-            self.flags: np.ndarray = np.lib.format.open_memmap(file, mode="r+")
-        self.array: np.ndarray | None = self._open() if (folder / "shape.json").is_file() else None
+    The folder appears whole, by a rename that only one process can win, and no file in it is ever
+    truncated: another process may have it mapped. A flag is set after its row is on disk.
+    """
 
-    def _open(self) -> np.ndarray:
-        shape = tuple(read_json(self.folder / "shape.json"))
-        return np.memmap(self.folder / "features.f32", np.float32, "r+", shape=shape)
+    def __init__(self, folder: Path, count: int, dtype: np.dtype[Any]) -> None:
+        self.folder, self.count, self.dtype = folder, count, dtype
+        self.array: np.ndarray | None = None
+        self.flags: np.ndarray = np.zeros(count, np.uint8)
+        if folder.is_dir():
+            self._open()
 
-    def _create(self, shape: tuple[int, ...]) -> np.ndarray:
-        with explained(self.folder), (self.folder / "features.f32").open("wb") as stream:
-            zeros = bytes(1 << 20)
-            left = int(np.prod(shape)) * 4
-            while left > 0:
-                left -= stream.write(zeros[: min(left, len(zeros))])
-        write_json(self.folder / "shape.json", list(shape))
-        return self._open()
+    def todo(self) -> list[int]:
+        """Rows without features."""
+        return [int(i) for i in np.flatnonzero(self.flags == 0)]
+
+    def done(self) -> np.ndarray:
+        """[N] bool: rows with features."""
+        return np.asarray(self.flags) != 0
 
     def put(self, rows: list[int], values: np.ndarray) -> None:
+        """Store ``values`` [len(rows), C, H, W], then flag the rows."""
         if self.array is None:
-            self.array = self._create((self.count, *values.shape[1:]))
+            self._create((self.count, *values.shape[1:]))
+        if self.array is None:
+            raise DataError("the cache cannot be opened", where=self.folder, mend="remove it")
         with explained(self.folder):
             self.array[rows] = values
-            if isinstance(self.array, np.memmap):
-                self.array.flush()
-        self._flag(rows, DONE)
+            _flush(self.array)
+            self.flags[rows] = 1
+            _flush(self.flags)
 
-    def bad(self, rows: list[int]) -> None:
-        self._flag(rows, BAD)
+    def _create(self, shape: tuple[int, ...]) -> None:
+        """Make the folder, every byte of it written now: a full disk shows here, not in the map."""
+        with explained(self.folder):
+            temporary = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
+            try:
+                _write_zeros(temporary / "features.npy", shape, self.dtype)
+                _write_zeros(temporary / "flags.npy", (self.count,), np.dtype(np.uint8))
+                _rename_if_absent(temporary, self.folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        self._open()
 
-    def _flag(self, rows: list[int], value: int) -> None:
-        if rows:
-            self.flags[rows] = value
-            if isinstance(self.flags, np.memmap):
-                self.flags.flush()
+    def _open(self) -> None:
+        try:
+            self.array = np.lib.format.open_memmap(self.folder / "features.npy", mode="r+")
+            self.flags = np.lib.format.open_memmap(self.folder / "flags.npy", mode="r+")
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"the feature cache is damaged ({error})", where=self.folder, mend="remove this folder"
+            ) from error
 
-    def finish(self, files: Sequence[Path]) -> CachedFeatures:
-        ok = np.asarray(self.flags == DONE)
-        errors = [
-            e
-            for e in (_try_load(files[int(i)]) for i in np.flatnonzero(~ok))
-            if isinstance(e, WildSightError)
-        ]
-        if self.array is None:
-            raise errors[0] if errors else ImageError("no picture could be read", where=files[0])
-        return CachedFeatures(self.array, ok, errors)
+
+def _write_zeros(file: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """A ``.npy`` file of zeros, written a megabyte at a time."""
+    left = int(np.prod(shape)) * dtype.itemsize
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    zeros = bytes(1 << 20)
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_2_0(stream, header)
+        while left > 0:
+            left -= stream.write(zeros[: min(left, len(zeros))])
+
+
+def _rename_if_absent(source: Path, target: Path) -> None:
+    """Rename a folder, unless another process has put its own there first."""
+    try:
+        source.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+
+
+def _flush(array: np.ndarray) -> None:
+    if isinstance(array, np.memmap):
+        array.flush()

@@ -1,0 +1,37 @@
+"""Tokens to maps: which of a transformer's tokens lie on the picture, and how."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from wildsight.errors import UnsupportedModelError
+
+
+def as_map(hidden: Tensor, pixels: Tensor, patch: int | None) -> Tensor:
+    """[B, C, h, w] from a map, or from tokens [B, extra + h*w, C], class and register tokens leading."""
+    if hidden.ndim == 4:
+        return hidden
+    rows, columns = token_grid(hidden.shape[1], pixels, patch)
+    return hidden[:, hidden.shape[1] - rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def token_grid(tokens: int, pixels: Tensor, patch: int | None) -> tuple[int, int]:
+    """Grid (rows, columns) of the patch tokens among ``tokens``.
+
+    The picture cut into patches of side ``patch``, or, where tokens have been merged since (Swin), the
+    largest grid with the picture's aspect that fits.
+
+    Raises:
+        UnsupportedModelError: no grid fits.
+    """
+    height, width = pixels.shape[-2:]
+    if patch and 0 < (height // patch) * (width // patch) <= tokens:
+        return height // patch, width // patch
+    rows = math.isqrt(tokens * height // width)
+    while rows and (rows * width % height or rows * (rows * width // height) > tokens):
+        rows -= 1
+    if not rows:
+        raise UnsupportedModelError(f"{tokens} tokens fit no grid", mend="use square pictures")
+    return rows, rows * width // height
