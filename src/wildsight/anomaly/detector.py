@@ -88,6 +88,7 @@ class AnomalyDetector(Task):
             raise ConfigError(str(error), mend="see DetectorSettings") from error
         self.hyper = dict(hyper or {})
         self.head: nn.Module | None = None
+        self._inference: nn.Module | None = None
         self.channels = 0
         self.thresholds: dict[str, Threshold] = {}
         self.fitted_on: dict[str, Any] = {}
@@ -118,7 +119,7 @@ class AnomalyDetector(Task):
         features, samples = self._cached(samples)
         learn, held = self._split(len(samples))
         self.channels = int(features.shape[1])
-        self.head = self._new_head(self.channels)
+        self.head, self._inference = self._new_head(self.channels), None
         self._learn(features, learn, self._training(training), folder, progress)
         self._set_thresholds(features, samples, held)
         self.fitted_on = {
@@ -194,10 +195,7 @@ class AnomalyDetector(Task):
     @torch.no_grad()
     def _score_features(self, features: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Raw scores [N] and maps [N, H, W] of token grids [N, C, h, w]."""
-        if self.head is None:
-            raise ConfigError("the detector is not fitted", mend="call fit or from_pretrained")
-        method, head = METHODS[self.settings.method], self.head.eval()
-        inference = head.fold() if hasattr(head, "fold") else head
+        method, inference = METHODS[self.settings.method], self._for_inference()
         size = (self.settings.neck.image_size,) * 2
         scores, maps = [], []
         for start in range(0, len(features), BATCH):
@@ -207,6 +205,15 @@ class AnomalyDetector(Task):
             maps.append(full[:, 0].numpy())
             scores.append((method.picture_score(full) if score is None else score).numpy())
         return np.concatenate(scores), np.concatenate(maps)
+
+    def _for_inference(self) -> nn.Module:
+        """The head with its input-independent products folded where it can be, made once per fit."""
+        if self.head is None:
+            raise ConfigError("the detector is not fitted", mend="call fit or from_pretrained")
+        if self._inference is None:
+            head = self.head.eval()
+            self._inference = head.fold() if hasattr(head, "fold") else head
+        return self._inference
 
     def predict(
         self, images: Picture | Sequence[Picture], *, category: str | None = None
@@ -322,13 +329,13 @@ class AnomalyDetector(Task):
     @classmethod
     def _restore(cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any) -> Self:
         saved = dict(settings["settings"])
-        neck = saved.pop("neck")
+        neck, named = saved.pop("neck"), saved.pop("backbone")
         saved["neck"] = NeckConfig(neck["image_size"], tuple(neck["strides"]), neck["smooth"])
         detector = cls(
             saved.pop("method"),
-            options.get("backbone") or saved.pop("backbone"),
+            options.get("backbone") or named,
             hyper=settings["hyper"],
-            **{k: v for k, v in saved.items() if k != "backbone"},
+            **saved,
         )
         if detector.backbone.sha != settings["backbone_sha256"]:
             raise CheckpointError(
