@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -11,13 +10,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+import training_run as tiny
 from wildsight.errors import ConfigError
 from wildsight.training import Batch, TrainConfig, train
 from wildsight.training.batches import epoch_order, micro_batches
@@ -26,18 +25,6 @@ from wildsight.training.log import write_events
 
 SCRIPT = Path(__file__).with_name("training_run.py")
 STEPS = 5  # per epoch: 19 samples in batches of 4, the last one short
-
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("training_run", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _script()
-
 
 fit, furthest, same_bits, without_time = tiny.fit, tiny.furthest, tiny.same_bits, tiny.without_time
 

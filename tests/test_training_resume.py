@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import training_run as tiny
 from wildsight.errors import CheckpointError
 from wildsight.training import Batch, train
 
 SCRIPT = Path(__file__).with_name("training_run.py")
 STEPS = 5  # per epoch: 19 samples in batches of 4, the last one short
-
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("training_run", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _script()
-
 
 fit, furthest, same_bits, without_time = tiny.fit, tiny.furthest, tiny.same_bits, tiny.without_time
 
