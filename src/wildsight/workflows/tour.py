@@ -47,8 +47,8 @@ def world_stop(report: Report, _folder: Path, _quick: bool) -> None:
     """Contact sheets of the embedded world."""
     from wildsight.world.sheets import products_sheet, scenes_sheet
 
-    report.figure(products_sheet(), "Products: normal variation, then every defect with its mask")
-    report.figure(scenes_sheet(), "Scenes: colour, depth and instances")
+    report.figure(products_sheet(), "Products: a good one, then every defect, with its mask below")
+    report.figure(scenes_sheet(), "Random scenes of four things")
 
 
 def anomaly_stop(report: Report, folder: Path, quick: bool) -> None:
