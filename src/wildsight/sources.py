@@ -31,6 +31,21 @@ class Source:
         return self.reader if self.path is None else f"{self.reader}:{self.path}"
 
 
+@dataclass(frozen=True)
+class Problem:
+    """A fault in a data set, as every room's check names it.
+
+    Attributes:
+        file: the file or folder at fault.
+        what: the fault, in one clause.
+        mend: what to do about it.
+    """
+
+    file: Path
+    what: str
+    mend: str
+
+
 def parse_source(text: str | Path, readers: Iterable[str] = ()) -> Source:
     """Read a source string.
 

@@ -21,6 +21,7 @@ from wildsight.anomaly.layouts import AnomalySample, Layout, Split
 from wildsight.errors import DataError, ImageError
 from wildsight.files import digest_of, sha256
 from wildsight.images import load_image, load_mask
+from wildsight.sources import Problem
 
 __all__ = ["READERS", "AnomalyData", "AnomalySample", "Problem", "check", "read", "read_mask"]
 
@@ -172,21 +173,6 @@ def read_mask(sample: AnomalySample, size: tuple[int, int]) -> NDArray[np.bool_]
 def _nearest(old: int, new: int) -> NDArray[np.intp]:
     """For each of ``new`` cells, the index of the old cell under its centre."""
     return ((np.arange(new) + 0.5) * old / new).astype(np.intp)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A fault in the data.
-
-    Attributes:
-        file: the file or folder at fault.
-        what: the fault, in one clause.
-        mend: what to do about it.
-    """
-
-    file: Path
-    what: str
-    mend: str
 
 
 def check(data: AnomalyData) -> list[Problem]:

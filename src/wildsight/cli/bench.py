@@ -7,33 +7,58 @@ from typing import Annotated, Any
 
 import typer
 
+from wildsight.errors import ConfigError
+
 
 def bench(
     room: Annotated[str, typer.Argument(help="Which room, e.g. anomaly.")],
     source: Annotated[str, typer.Argument(help="`world`, a folder, or NAME:PATH.")] = "world",
-    backbone: Annotated[str, typer.Option(help="Hub id, local folder or nano-*.")] = "nano-conv",
+    backbone: Annotated[str | None, typer.Option(help="Hub id, local folder or nano-*.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only these methods; repeat it.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of every trained method.")] = 30,
-    image_size: Annotated[int, typer.Option(min=32, help="Side of the input square, pixels.")] = 224,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every trained method.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=32, help="Side of the input square, pixels.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    option: Annotated[list[str] | None, typer.Option("--set", help="Another of the room's options.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/bench-ROOM.")] = None,
 ) -> None:
-    """Run a method and its peers on one source, print the table with mean and spread, and write it."""
+    """Run a method and its peers on one source, print the table with mean and spread, and write it.
+
+    What is not given takes the room's own default. `--set name=value` gives an option that only this
+    room has.
+    """
     from wildsight.cli.common import console, finish
     from wildsight.workflows.bench import run_bench
 
     folder = out or Path("runs") / f"bench-{room}"
     options: dict[str, Any] = {
         "backbone": backbone,
+        "methods": method or None,
         "seeds": seeds,
         "epochs": epochs,
         "image_size": image_size,
         "precision": precision,
+        **dict(_pair(text) for text in option or ()),
     }
-    if method:
-        options["methods"] = method
-    _, tables = run_bench(room, source, folder, **options)
+    given = {name: value for name, value in options.items() if value is not None}
+    _, tables = run_bench(room, source, folder, **given)
     for table in tables[:3]:
         console.print(table.rich())
     finish(folder / "report.html")
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """``name=value``, the value as JSON where it is, else as text.
+
+    >>> _pair("epochs=3"), _pair("kind=unseen")
+    (('epochs', 3), ('kind', 'unseen'))
+    """
+    import json
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError("needs a name and a value", where=f"--set {text}", mend="write --set name=value")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.replace("-", "_"), value

@@ -43,6 +43,18 @@ def bars(values: Mapping[str, tuple[float, float]], title: str) -> Any:
     return figure
 
 
+def scatter(points: Mapping[str, tuple[float, float]], across: str, up: str) -> Any:
+    """Named points: name -> (x, y)."""
+    figure, axes = new_figure()
+    for name, (x, y) in points.items():
+        axes[0].scatter(x, y)
+        axes[0].annotate(name, (x, y), textcoords="offset points", xytext=(5, 3))
+    axes[0].set_xlabel(across)
+    axes[0].set_ylabel(up)
+    axes[0].margins(0.15)
+    return figure
+
+
 def side_by_side(pictures: Sequence[tuple[Image, str]]) -> Any:
     """Pictures with titles in one row."""
     figure, axes = new_figure(len(pictures), (3.2 * len(pictures), 3.4))

@@ -6,12 +6,15 @@ A room's bench function yields rows; a row is one method, one seed and one group
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wildsight.errors import ConfigError
 from wildsight.report import Report
+from wildsight.report.plots import scatter
 from wildsight.results import RunFolder, Table, environment, mean_std_text, spread, write_csv
 from wildsight.task import resolve, room
 
@@ -27,12 +30,14 @@ class BenchResult:
         metrics: names of the metrics to tabulate, headline first.
         facts: settings, protocol and its hash, printed with the scores.
         pictures: (image, caption) pairs for the report.
+        cost: the metric to plot the headline against, such as ``fit_seconds``; None for no plot.
     """
 
     rows: Sequence[Mapping[str, Any]]
     metrics: Sequence[str]
     facts: Mapping[str, Any]
     pictures: Sequence[tuple[Any, str]] = field(default_factory=tuple)
+    cost: str | None = None
 
 
 def values(rows: Sequence[Mapping[str, Any]], method: str, group: str, metric: str) -> list[float]:
@@ -65,8 +70,13 @@ def run_bench(room_name: str, source: str, out: Path, **options: Any) -> tuple[B
 
     Returns:
         The rows and one table per metric.
+
+    Raises:
+        ConfigError: an option that this room's bench does not have.
     """
-    result: BenchResult = BenchResult(**resolve(room(room_name).bench)(source, out=out, **options))
+    run = resolve(room(room_name).bench)
+    _known(room_name, run, options)
+    result: BenchResult = BenchResult(**run(source, out=out, **options))
     tables = [summary(result, metric) for metric in result.metrics]
     folder = RunFolder(out)
     write_csv(folder.results, result.rows)
@@ -81,6 +91,27 @@ def run_bench(room_name: str, source: str, out: Path, **options: Any) -> tuple[B
     )
     _report(room_name, source, result, tables).save(folder.report)
     return result, tables
+
+
+def _known(room_name: str, run: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options that the room's bench function does not take."""
+    parameters = inspect.signature(run).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("out", "progress")]
+    for name in options:
+        if name != "progress" and name not in names:
+            text = f"the bench of {room_name} has no option {name.replace('_', '-')!r}"
+            raise ConfigError(text, mend=f"it takes {', '.join(names)}")
+
+
+def against_cost(result: BenchResult, cost: str) -> dict[str, tuple[float, float]]:
+    """(cost, headline score) of each method: means over seeds of the last group that has both."""
+    points: dict[str, tuple[float, float]] = {}
+    for row in result.rows:
+        method, group = str(row["method"]), str(row["group"])
+        prices, scores = (values(result.rows, method, group, m) for m in (cost, result.metrics[0]))
+        if prices and scores:
+            points[method] = (spread(prices)[0], spread(scores)[0])
+    return points
 
 
 def _scores(result: BenchResult) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
@@ -100,6 +131,9 @@ def _report(room_name: str, source: str, result: BenchResult, tables: list[Table
     report = Report(f"Bench: {room_name}", f"{source}: {room(room_name).problem}")
     for table in tables:
         report.table(table, f"{table.columns[0]}: mean and standard deviation over seeds")
+    points = against_cost(result, result.cost) if result.cost else {}
+    if result.cost and points:
+        report.figure(scatter(points, result.cost, result.metrics[0]), f"{result.metrics[0]} against cost")
     if result.pictures:
         report.gallery(list(result.pictures), "Best and worst cases")
     report.section("Settings and protocol")
