@@ -142,6 +142,34 @@ def mean_std_text(values: Sequence[float], digits: int = 3) -> str:
     return f"{mean:.{digits}f} ± {std:.{digits}f}" if len(values) > 1 else f"{mean:.{digits}f}"
 
 
+def scores_of(rows: Sequence[Mapping[str, Any]], method: str, group: str, metric: str) -> list[float]:
+    """One metric of one method and group over the seeds, in the order of the rows.
+
+    Args:
+        rows: one mapping per method, seed and group: ``method``, ``seed``, ``group`` and the metrics.
+        method: which method.
+        group: which group: a category, or ``mean`` over categories.
+        metric: which metric.
+    """
+    chosen = (r for r in rows if r["method"] == method and r["group"] == group)
+    return [float(r[metric]) for r in chosen if r.get(metric) is not None]
+
+
+def score_table(rows: Sequence[Mapping[str, Any]], metric: str) -> Table:
+    """Groups down, methods across, mean and standard deviation over seeds in each cell.
+
+    >>> score_table([{"method": "a", "seed": 0, "group": "mean", "auc": 0.5}], "auc").rows
+    [['mean', '0.500']]
+    """
+    methods = list(dict.fromkeys(str(r["method"]) for r in rows))
+    groups = list(dict.fromkeys(str(r["group"]) for r in rows))
+    cells = [[scores_of(rows, m, g, metric) for m in methods] for g in groups]
+    body = [
+        [g, *(mean_std_text(c) if c else "-" for c in line)] for g, line in zip(groups, cells, strict=True)
+    ]
+    return Table([metric, *methods], body)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The names inside a run's folder."""

@@ -15,10 +15,8 @@ from typing import Any
 from wildsight.errors import ConfigError
 from wildsight.report import Report
 from wildsight.report.plots import scatter
-from wildsight.results import RunFolder, Table, environment, mean_std_text, spread, write_csv
+from wildsight.results import RunFolder, Table, environment, score_table, scores_of, spread, write_csv
 from wildsight.task import resolve, room
-
-KEYS = ("method", "seed", "group")
 
 
 @dataclass(frozen=True)
@@ -40,24 +38,6 @@ class BenchResult:
     cost: str | None = None
 
 
-def values(rows: Sequence[Mapping[str, Any]], method: str, group: str, metric: str) -> list[float]:
-    """One metric of one method and group over the seeds, in the order of the rows."""
-    chosen = (r for r in rows if r["method"] == method and r["group"] == group)
-    return [float(r[metric]) for r in chosen if r.get(metric) is not None]
-
-
-def summary(result: BenchResult, metric: str) -> Table:
-    """Groups down, methods across, mean and standard deviation over seeds in each cell."""
-    methods = list(dict.fromkeys(str(r["method"]) for r in result.rows))
-    groups = list(dict.fromkeys(str(r["group"]) for r in result.rows))
-    body = [[g, *(_cell(values(result.rows, m, g, metric)) for m in methods)] for g in groups]
-    return Table([metric, *methods], body)
-
-
-def _cell(numbers: list[float]) -> str:
-    return mean_std_text(numbers) if numbers else "-"
-
-
 def run_bench(room_name: str, source: str, out: Path, **options: Any) -> tuple[BenchResult, list[Table]]:
     """Run a room's bench and write its folder.
 
@@ -77,7 +57,7 @@ def run_bench(room_name: str, source: str, out: Path, **options: Any) -> tuple[B
     run = resolve(room(room_name).bench)
     _known(room_name, run, options)
     result: BenchResult = BenchResult(**run(source, out=out, **options))
-    tables = [summary(result, metric) for metric in result.metrics]
+    tables = [score_table(result.rows, metric) for metric in result.metrics]
     folder = RunFolder(out)
     write_csv(folder.results, result.rows)
     folder.write_scores(
@@ -108,7 +88,7 @@ def against_cost(result: BenchResult, cost: str) -> dict[str, tuple[float, float
     points: dict[str, tuple[float, float]] = {}
     for row in result.rows:
         method, group = str(row["method"]), str(row["group"])
-        prices, scores = (values(result.rows, method, group, m) for m in (cost, result.metrics[0]))
+        prices, scores = (scores_of(result.rows, method, group, m) for m in (cost, result.metrics[0]))
         if prices and scores:
             points[method] = (spread(prices)[0], spread(scores)[0])
     return points
@@ -120,7 +100,7 @@ def _scores(result: BenchResult) -> dict[str, dict[str, dict[str, dict[str, floa
     for row in result.rows:
         cell = out.setdefault(str(row["method"]), {}).setdefault(str(row["group"]), {})
         for metric in result.metrics:
-            numbers = values(result.rows, row["method"], row["group"], metric)
+            numbers = scores_of(result.rows, row["method"], row["group"], metric)
             if numbers and metric not in cell:
                 mean, std = spread(numbers)
                 cell[metric] = {"mean": mean, "std": std, "seeds": len(numbers)}

@@ -15,8 +15,7 @@ from typing import Any
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.report import Report
 from wildsight.results import environment
-from wildsight.task import ROOMS
-from wildsight.workflows.bench import BenchResult, summary
+from wildsight.task import ROOMS, resolve
 
 
 @dataclass(frozen=True)
@@ -43,32 +42,17 @@ class Outcome:
     error: str | None
 
 
-def world_stop(report: Report, _folder: Path, _quick: bool) -> None:
-    """Contact sheets of the embedded world."""
-    from wildsight.world.sheets import products_sheet, scenes_sheet
+def _room_stop(name: str) -> Stop:
+    """The stop of a room: its module ``demo``, imported when the tour gets there."""
 
-    report.figure(products_sheet(), "Products: a good one, then every defect, with its mask below")
-    report.figure(scenes_sheet(), "Random scenes of four things")
+    def run(report: Report, folder: Path, quick: bool) -> None:
+        resolve(f"wildsight.{name}.demo:demo")(report, folder, quick)
 
-
-def anomaly_stop(report: Report, folder: Path, quick: bool) -> None:
-    """RAS and its peers on the world's products, one seed, a short budget."""
-    from wildsight.anomaly.bench import bench
-
-    epochs = 3 if quick else 15
-    result = BenchResult(
-        **bench("world", out=folder, seeds=1, epochs=epochs, image_size=128, precision="bf16", progress=True)
-    )
-    for metric in result.metrics[:3]:
-        report.table(summary(result, metric), f"{metric}, one seed, {epochs} epochs: a demonstration")
-    if result.pictures:
-        report.gallery(list(result.pictures), "Heat maps: red is at or above the threshold")
+    return Stop(name, ROOMS[name].problem if name in ROOMS else WORLD_PROBLEM, run)
 
 
-STOPS: tuple[Stop, ...] = (
-    Stop("world", "try every method with exact labels and no download", world_stop),
-    Stop("anomaly", ROOMS["anomaly"].problem, anomaly_stop),
-)
+WORLD_PROBLEM = "try every method with exact labels and no download"
+STOPS: tuple[Stop, ...] = tuple(_room_stop(name) for name in ("world", *ROOMS))
 
 
 def tour(
