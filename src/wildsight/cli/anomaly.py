@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from wildsight.anomaly import AnomalyDetector, AnomalyResult
+    from wildsight.anomaly import AnomalyDetector
 
 app = typer.Typer(help="Find what is wrong in pictures, from good ones alone.", no_args_is_help=True)
 
@@ -91,6 +91,7 @@ def predict(
 ) -> None:
     """Score pictures, one line each; exit code 1 if any is anomalous, 2 if any could not be read."""
     from wildsight.anomaly import AnomalyDetector
+    from wildsight.anomaly.reports import write_predictions
     from wildsight.cli.common import console, finish, progress
     from wildsight.errors import DataError
     from wildsight.images import expand
@@ -107,36 +108,11 @@ def predict(
         console.print(line, markup=False, soft_wrap=True, highlight=False)
     for error in errors:
         console.print(f"not read: {error}", markup=False, soft_wrap=True)
-    finish(_predict_report(results, [str(e) for e in errors], out))
+    finish(write_predictions(results, [str(e) for e in errors], out))
     if any(r.anomalous for r in results):
         raise typer.Exit(1)
     if errors:
         raise typer.Exit(2)
-
-
-def _predict_report(results: list[AnomalyResult], errors: list[str], out: Path) -> Path:
-    from wildsight.files import atomic_path
-    from wildsight.report import Report
-    from wildsight.results import RunFolder, environment, write_csv
-
-    folder = RunFolder(out)
-    shown = []
-    for number, result in enumerate(results):
-        overlay = result.overlay()
-        name = f"{number:05d}-{result.image.stem if result.image else 'picture'}.png"
-        with atomic_path(out / "overlays" / name) as temporary:
-            overlay.save(temporary, format="PNG")
-        shown.append((result.score / max(result.threshold, 1e-12), overlay, result))
-    write_csv(folder.results, [r.to_dict() for r in results])
-    scores = {"pictures": [r.to_dict() for r in results], "not_read": errors, "environment": environment()}
-    folder.write_scores(scores)
-    report = Report("Anomalies", f"{sum(r.anomalous for r in results)} of {len(results)} pictures anomalous")
-    for error in errors:
-        report.warning(f"not read: {error}")
-    worst = sorted(shown, key=lambda item: -item[0])[:48]
-    report.gallery([(o, f"{r.image}: {x:.2f} x the threshold") for x, o, r in worst], "Highest scores first")
-    report.save(folder.report)
-    return folder.report
 
 
 @app.command()
