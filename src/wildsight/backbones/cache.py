@@ -32,7 +32,7 @@ class CachedFeatures:
     """Features of a list of files.
 
     Attributes:
-        array: [N, C, H, W], memory-mapped; rows of unreadable files are zero.
+        array: [N, C, H, W], or [N, D] for one vector per file, memory-mapped; zero where unreadable.
         ok: [N] bool, False for unreadable files.
         errors: one per unreadable file, in order.
     """
@@ -71,9 +71,61 @@ def cached_features(
         DataError: no files, or the cache folder is full or cannot be written.
         ImageError: not one of the files can be read.
     """
+    settings = [FORMAT, dtype, size, list(strides), dict(key_extra)]
+
+    def compute(pixels: Tensor) -> Tensor:
+        return assemble(backbone.pyramid(pixels, strides))
+
+    return _through_store(backbone, files, size, compute, settings, batch, dtype, progress)
+
+
+def cached_embeddings(
+    backbone: Backbone,
+    files: Sequence[Path],
+    size: int | tuple[int, int],
+    embed: Callable[[Tensor], Tensor],
+    key_extra: Mapping[str, Any],
+    *,
+    batch: int = 16,
+    dtype: Literal["float32", "float16"] = "float32",
+    progress: Callable[[int], Any] | None = None,
+) -> CachedFeatures:
+    """One vector per file through the cache, in place of the maps of `cached_features`.
+
+    Args:
+        backbone: frozen network.
+        files: pictures; each is decoded once.
+        size: side of the square, or (H, W), that they are stretched to, pixels.
+        embed: pixels [B, 3, H, W] -> [B, ...], such as ``backbone.embed_images``.
+        key_extra: settings of ``embed`` (its name at least), part of the key.
+        batch: pictures per forward pass.
+        dtype: as stored.
+        progress: called with the number of pictures just done.
+
+    Returns:
+        Features whose array is [N, ...].
+
+    Raises:
+        DataError: no files, or the cache folder is full or cannot be written.
+        ImageError: not one of the files can be read.
+    """
+    settings = [FORMAT, dtype, size, "embedding", dict(key_extra)]
+    return _through_store(backbone, files, size, embed, settings, batch, dtype, progress)
+
+
+def _through_store(
+    backbone: Backbone,
+    files: Sequence[Path],
+    size: int | tuple[int, int],
+    compute: Callable[[Tensor], Tensor],
+    settings: list[Any],
+    batch: int,
+    dtype: str,
+    progress: Callable[[int], Any] | None,
+) -> CachedFeatures:
+    """Rows of ``compute`` for every file, those already stored left as they are."""
     if not files:
         raise DataError("no pictures", mend="check the source")
-    settings = [FORMAT, dtype, size, list(strides), dict(key_extra)]
     weights = [backbone.sha, list(backbone.mean), list(backbone.std)]
     key = digest_of([weights, settings, [_stamp(f) for f in files]])
     store = _Store(cache_folder("features") / key[:24], len(files), np.dtype(dtype))
@@ -82,8 +134,7 @@ def cached_features(
         good = [(row, p) for row, p in zip(rows, loaded, strict=True) if isinstance(p, Image)]
         errors += [p for p in loaded if isinstance(p, WildSightError)]
         if good:
-            pixels = backbone.preprocess([p for _, p in good], size)
-            values = assemble(backbone.pyramid(pixels, strides))
+            values = compute(backbone.preprocess([p for _, p in good], size))
             store.put([row for row, _ in good], values.cpu().numpy())
         if progress:
             progress(len(rows))
@@ -145,7 +196,7 @@ class _Store:
         return np.asarray(self.flags) != 0
 
     def put(self, rows: list[int], values: np.ndarray) -> None:
-        """Store ``values`` [len(rows), C, H, W], then flag the rows."""
+        """Store ``values`` [len(rows), ...], then flag the rows."""
         if self.array is None:
             self._create((self.count, *values.shape[1:]))
         if self.array is None:
