@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+CONFIG = "config.json"
 _CHUNK = 1 << 20
 
 
@@ -198,7 +199,12 @@ def _manifest_entries(root: Path) -> dict[str, str]:
 
 
 def save_checkpoint(
-    folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, object], *, name: str = "head"
+    folder: str | Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, object],
+    *,
+    name: str = "head",
+    config_name: str = CONFIG,
 ) -> Path:
     """Write ``config.json`` and ``<name>.safetensors`` with a manifest, whole or not at all.
 
@@ -207,18 +213,21 @@ def save_checkpoint(
         tensors: name -> tensor, any device; stored contiguous on the CPU.
         config: JSON-able settings.
         name: stem of the tensor file.
+        config_name: name of the settings' file.
     """
     from safetensors.torch import save_file
 
     with atomic_folder(folder) as temporary:
         stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         save_file(stored, str(temporary / f"{name}.safetensors"))
-        write_json(temporary / "config.json", dict(config))
+        write_json(temporary / config_name, dict(config))
         write_manifest(temporary)
     return Path(folder)
 
 
-def load_checkpoint(folder: str | Path, *, name: str = "head") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(
+    folder: str | Path, *, name: str = "head", config_name: str = CONFIG
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_checkpoint` wrote, after checking its manifest.
 
     Returns:
@@ -236,7 +245,7 @@ def load_checkpoint(folder: str | Path, *, name: str = "head") -> tuple[dict[str
     if not file.is_file():
         raise CheckpointError(f"holds no {file.name}", where=root, mend="name a checkpoint of this kind")
     try:
-        return load_file(str(file)), read_json(root / "config.json")
+        return load_file(str(file)), read_json(root / config_name)
     except (SafetensorError, DataError) as error:
         raise CheckpointError(f"cannot be read ({error})", where=file, mend="save it again") from error
 

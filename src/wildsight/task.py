@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from wildsight.errors import CheckpointError, ConfigError
-from wildsight.files import load_checkpoint, save_checkpoint
+from wildsight.files import CONFIG, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +69,10 @@ class Task(ABC):
     """
 
     room: ClassVar[str]
+    weights_name: ClassVar[str] = "head"
+    """Stem of the checkpoint's tensor file."""
+    config_name: ClassVar[str] = CONFIG
+    """Name of the checkpoint's settings' file."""
 
     @abstractmethod
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -87,7 +91,7 @@ class Task(ABC):
         """
         tensors, settings = self._state()
         config = {"format": FORMAT, "room": self.room, "object": type(self).__name__, **settings}
-        return save_checkpoint(folder, tensors, config)
+        return save_checkpoint(folder, tensors, config, name=self.weights_name, config_name=self.config_name)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
@@ -96,7 +100,7 @@ class Task(ABC):
         Raises:
             CheckpointError: damaged, of another room or format, or made for another base.
         """
-        tensors, settings = load_checkpoint(folder)
+        tensors, settings = load_checkpoint(folder, name=cls.weights_name, config_name=cls.config_name)
         if settings.get("room") != cls.room or settings.get("object") != cls.__name__:
             kind = f"{settings.get('room')}/{settings.get('object')}"
             raise CheckpointError(f"is a checkpoint of {kind}", where=folder, mend=f"load it with {kind}")

@@ -10,7 +10,8 @@ from typing import Any
 from wildsight.errors import ConfigError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "drop")
+DROP_AT, DROP_TO = 10 / 16, 0.1
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (lambda v: v >= 1, "give at least 1"),
     "batch_size": (lambda v: v >= 1, "give at least 1"),
@@ -39,7 +40,7 @@ class TrainConfig:
         weight_decay: of AdamW, >= 0.
         betas: of AdamW, each in [0, 1).
         clip_norm: limit of the gradient's norm, > 0, or None.
-        schedule: ``constant`` or ``cosine`` (to zero).
+        schedule: ``constant``, ``cosine`` (to zero) or ``drop`` (to a tenth after 10/16 of the steps).
         warmup: share of the steps with a linear rise, in [0, 1).
         seed: of order, noise and dropout.
         precision: ``fp32``, ``bf16`` or ``fp16`` (mixed; weights stay fp32).
@@ -82,6 +83,8 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
         return config.lr * (step + 1) / rise
     if config.schedule == "constant":
         return config.lr
+    if config.schedule == "drop":
+        return config.lr * (DROP_TO if step >= DROP_AT * total else 1.0)
     return config.lr * 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
 
