@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wildsight.anomaly.dropout import dropout
 from wildsight.errors import ConfigError
 
 
@@ -86,10 +87,7 @@ def attend(
     scores = torch.bmm(q_h, k_h.transpose(1, 2))
     if mask is not None:
         scores = scores + mask.to(scores.dtype)
-    weights = scores.softmax(dim=-1)
-    if drop > 0.0:
-        weights = F.dropout(weights, drop)
-    mixed = torch.bmm(weights, v_h)
+    mixed = torch.bmm(dropout(scores.softmax(dim=-1), drop), v_h)
     return mixed.view(batch, heads, -1, width).transpose(1, 2).flatten(2)
 
 
@@ -135,8 +133,7 @@ class MultiHead(nn.Module):
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Attention over projected tensors, then the output projection."""
         drop = self.dropout if self.training else 0.0
-        mixed: Tensor = self.out(attend(q, k, v, self.heads, mask, drop))
-        return F.dropout(mixed, drop) if drop else mixed
+        return dropout(self.out(attend(q, k, v, self.heads, mask, drop)), drop)
 
 
 class FeedForward(nn.Module):
@@ -150,9 +147,8 @@ class FeedForward(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         """``[..., d]`` to ``[..., d]``."""
         drop = self.dropout if self.training else 0.0
-        wide = F.relu(self.up(u))
-        narrow = self.down(F.dropout(wide, drop) if drop else wide)
-        out: Tensor = self.norm(u + (F.dropout(narrow, drop) if drop else narrow))
+        narrow = self.down(dropout(F.relu(self.up(u)), drop))
+        out: Tensor = self.norm(u + dropout(narrow, drop))
         return out
 
 

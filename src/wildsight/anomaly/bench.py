@@ -13,7 +13,7 @@ from PIL.Image import Image
 from wildsight.anomaly.datasets import AnomalyData, read_mask
 from wildsight.anomaly.detector import AnomalyDetector, Evaluation
 from wildsight.anomaly.features import NeckConfig
-from wildsight.anomaly.methods import METHODS
+from wildsight.anomaly.methods import METHODS, train_settings
 from wildsight.anomaly.source import read_source
 from wildsight.backbones import load_backbone
 from wildsight.errors import ConfigError
@@ -46,7 +46,7 @@ def bench(
         source: ``world``, a folder or ``NAME:PATH``.
         out: the bench's folder.
         backbone: hub id, local folder or ``nano-*``.
-        methods: names from `METHODS`.
+        methods: names from `METHODS`; ``uniad@7e-4`` is UniAD at that learning rate instead of its own.
         seeds: number of seeds, counted from 0.
         epochs: passes over the good training pictures for every trained method.
         image_size: side of the square that pictures are resized to, pixels.
@@ -61,8 +61,7 @@ def bench(
         DataError: the source does not fit its layout.
     """
     for name in methods:
-        if name not in METHODS:
-            raise ConfigError(f"no method is called {name!r}", mend=f"use one of {', '.join(METHODS)}")
+        method_and_rate(name)
     data, network = read_source(source), load_backbone(backbone)
     settings = {"neck": NeckConfig(image_size=image_size), "epochs": epochs, "precision": precision}
     rows: list[dict[str, Any]] = []
@@ -80,10 +79,39 @@ def bench(
         "epochs (trained methods)": epochs,
         "precision": precision,
         "seeds": seeds,
+        "learning rates": ", ".join(f"{n} {_rate(n):g}" for n in methods if _rate(n)),
         "selection": "last epoch; nothing is selected on test data",
         **{f"protocol: {k}": v for k, v in data.protocol.items()},
     }
     return {"rows": rows, "metrics": METRICS, "facts": facts, "pictures": pictures, "cost": "fit_seconds"}
+
+
+def method_and_rate(name: str) -> tuple[str, float | None]:
+    """``ras`` or ``ras@1e-3`` -> (method, learning rate or None for the method's own).
+
+    >>> method_and_rate("uniad@7e-4")
+    ('uniad', 0.0007)
+
+    Raises:
+        ConfigError: no such method, not a rate, or a rate for a method that is not trained.
+    """
+    method, at, text = name.partition("@")
+    if method not in METHODS:
+        raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
+    if not at:
+        return method, None
+    if not METHODS[method].trained:
+        raise ConfigError(f"{method} is not trained by gradient", where=name, mend=f"write {method}")
+    try:
+        return method, float(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no learning rate", where=name, mend="e.g. uniad@7e-4") from error
+
+
+def _rate(name: str) -> float | None:
+    """Learning rate of a trained method, else None."""
+    method, rate = method_and_rate(name)
+    return (rate or train_settings(method).lr) if METHODS[method].trained else None
 
 
 def _cell(
@@ -91,13 +119,15 @@ def _cell(
 ) -> tuple[list[dict[str, Any]], list[tuple[Image, str]]]:
     """One method with one seed, from the folder of finished cells where it is there."""
     neck: NeckConfig = settings["neck"]
+    method, rate = method_and_rate(name)
     training = {"epochs": settings["epochs"], "precision": settings["precision"]}
-    own = training if METHODS[name].trained else {}
+    training |= {} if rate is None else {"lr": rate}
+    own = training if METHODS[method].trained else {}
     key = digest_of([network.sha, dict(data.protocol), vars(neck), own])
     file = out / "cells" / f"{name}-seed{seed}-{key[:12]}.json"
     if file.is_file():
         return read_json(file), []
-    detector = AnomalyDetector(name, network, neck=neck, seed=seed)
+    detector = AnomalyDetector(method, network, neck=neck, seed=seed)
     begin = time.perf_counter()
     detector.fit(data, folder=out / "train" / file.stem, progress=progress, **training)
     fitted = time.perf_counter()
