@@ -12,6 +12,7 @@ from wildsight.errors import ConfigError
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "cosine", "drop")
 DROP_AT, DROP_TO = 10 / 16, 0.1
+OPTIMIZERS = ("adamw", "sgd")
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (lambda v: v >= 1, "give at least 1"),
     "batch_size": (lambda v: v >= 1, "give at least 1"),
@@ -19,6 +20,8 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (lambda v: 0 < v < math.inf, "give a positive rate such as 1e-3"),
     "weight_decay": (lambda v: 0 <= v < math.inf, "give 0 or more"),
     "betas": (lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "give two numbers in [0, 1)"),
+    "optimizer": (lambda v: v in OPTIMIZERS, f"use one of {', '.join(OPTIMIZERS)}"),
+    "momentum": (lambda v: 0 <= v < 1, "give a number in [0, 1)"),
     "clip_norm": (lambda v: v is None or v > 0, "give a positive norm or None"),
     "precision": (lambda v: v in PRECISIONS, f"use one of {', '.join(PRECISIONS)}"),
     "schedule": (lambda v: v in SCHEDULES, f"use one of {', '.join(SCHEDULES)}"),
@@ -37,7 +40,7 @@ class TrainConfig:
         epochs: passes over the data, >= 1.
         batch_size: samples per optimiser step over all processes, >= 1.
         lr: peak learning rate, > 0.
-        weight_decay: of AdamW, >= 0.
+        weight_decay: of the optimiser, >= 0.
         betas: of AdamW, each in [0, 1).
         clip_norm: limit of the gradient's norm, > 0, or None.
         schedule: ``constant``, ``cosine`` (to zero) or ``drop`` (to a tenth after 10/16 of the steps).
@@ -48,6 +51,8 @@ class TrainConfig:
         workers: loader processes; changes nothing but speed.
         patience: epochs without a better validation loss before stopping, or None.
         checkpoint_seconds: time between saved states, seconds; 0 saves every step.
+        optimizer: ``adamw`` or ``sgd``.
+        momentum: of SGD, in [0, 1).
     """
 
     epochs: int = 30
@@ -64,6 +69,8 @@ class TrainConfig:
     workers: int = 0
     patience: int | None = None
     checkpoint_seconds: float = 60.0
+    optimizer: str = "adamw"
+    momentum: float = 0.9
 
     def __post_init__(self) -> None:
         for name, (fits, mend) in _RANGES.items():

@@ -237,9 +237,14 @@ class _Run:
         self.saved = time.monotonic()
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
     return torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
+        weights,
         lr=config.lr,
         betas=config.betas,
         weight_decay=config.weight_decay,
