@@ -1,7 +1,9 @@
 """The embedded world: procedural pictures with exact labels, deterministic from a seed.
 
-`products` draws product-like objects with defects and their pixel masks, for anomaly detection; `scene`
-describes objects under a camera, `render` draws them, `labels` says where they are, `sheets` shows it all.
+One description renders to everything: `scene` says what stands where, `render` draws it, `labels` says what
+is where, `sensors` sees it in other ways, `language` talks about it, `drawing` sketches it. `products`
+draws product-like objects with defects. `sets` builds a data set for every room, `export` writes it to
+folders, `sheets` shows it all.
 """
 
 from wildsight.world.products import CATEGORIES, DEFECTS, Product, export_products, render_product

@@ -1,17 +1,25 @@
-"""RGB, metric depth and instance numbers of a scene by exact ray intersection; no per-pixel Python."""
+"""RGB, metric depth and instance numbers of a scene by exact ray intersection; no per-pixel Python.
+
+Rays are tested only where a thing's box or its shadow can fall. Where two things, faces or light and shade
+meet, the colour is the mean over four rays; depth and instance numbers are always those of the pixel's
+centre.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from wildsight.errors import ConfigError
-from wildsight.world.scene import COLOURS, Array, Scene, Thing
-from wildsight.world.shapes2d import noise
+from wildsight.world.lighting import Rays, shade
+from wildsight.world.scene import Array, Camera, Scene, Thing
+from wildsight.world.shapes3d import enter, normals
 
-_FAR = 1e6
+HORIZON = 60.0  # metres of depth beyond which there is only sky
+_SPREAD = np.array([(-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375)])
 
 
 @dataclass(frozen=True)
@@ -28,115 +36,123 @@ class Frame:
     instance: npt.NDArray[np.int64]
 
 
-def _planes(shape: str) -> Array:
-    """Half-spaces n.p <= d as rows (n, d) in the shape's unit box [-1/2, 1/2]^3."""
-    caps = [(0, 0, 1, 0.5), (0, 0, -1, 0.5)]
-    if shape in ("cube", "slab", "post"):
-        return np.array([*caps, (1, 0, 0, 0.5), (-1, 0, 0, 0.5), (0, 1, 0, 0.5), (0, -1, 0, 0.5)])
-    if shape == "pyramid":
-        return np.array([caps[1], (2, 0, 1, 0.5), (-2, 0, 1, 0.5), (0, 2, 1, 0.5), (0, -2, 1, 0.5)])
-    if shape == "prism":
-        return np.array([*caps, (0, -1, 0, 0.5), (2, 1, 0, 0.5), (-2, 1, 0, 0.5)])
-    return np.array(caps)
+def check_size(size: int, low: int = 16) -> None:
+    """Raise a `ConfigError` for a picture side outside ``low`` to 1024."""
+    if not low <= size <= 1024:
+        raise ConfigError(f"a picture of {size} pixels", where="size", mend=f"give {low} to 1024")
 
 
-def _quadric(shape: str) -> tuple[Array, Array, float] | None:
-    """(diagonal, linear, constant) of a quadric that is at most 0 inside, or None."""
-    if shape == "sphere":
-        return np.ones(3), np.zeros(3), -0.25
-    if shape == "cylinder":
-        return np.array((1.0, 1.0, 0.0)), np.zeros(3), -0.25
-    if shape == "cone":  # x^2 + y^2 <= ((1/2 - z) / 2)^2
-        return np.array((1.0, 1.0, -0.25)), np.array((0.0, 0.0, 0.25)), -0.0625
-    return None
-
-
-def _enter(shape: str, origin: Array, rays: Array) -> tuple[Array, Array]:
-    """Ray parameter [N] at which each ray enters the unit shape (`_FAR` if never), and normals [N, 3]."""
-    planes = _planes(shape)
-    slope = rays @ planes[:, :3].T
-    slope = np.where(np.abs(slope) < 1e-12, 1e-12, slope)
-    hit = (planes[:, 3] - planes[:, :3] @ origin) / slope
-    entries = np.where(slope < 0, hit, -_FAR)
-    near, far = entries.max(1), np.where(slope > 0, hit, _FAR).min(1)
-    normal = planes[entries.argmax(1), :3]
-    curved = _quadric(shape)
-    if curved is not None:
-        low, high = _roots(*curved, origin, rays)
-        at = origin + low[:, None] * rays
-        normal = np.where((low > near)[:, None], 2 * curved[0] * at + curved[1], normal)
-        near, far = np.maximum(near, low), np.minimum(far, high)
-    return np.where((near < far) & (near > 0), near, _FAR), normal
-
-
-def _roots(square: Array, linear: Array, constant: float, origin: Array, rays: Array) -> tuple[Array, Array]:
-    a = (rays * rays) @ square
-    b = rays @ (2 * square * origin + linear)
-    c = float(origin * origin @ square + origin @ linear + constant)
-    inside = b * b - 4 * a * c
-    root = np.sqrt(np.maximum(inside, 0))
-    a = np.where(np.abs(a) < 1e-12, 1e-12, a)
-    one, two = (-b - root) / (2 * a), (-b + root) / (2 * a)
-    missed = inside <= 0
-    return np.where(missed, _FAR, np.minimum(one, two)), np.where(missed, -_FAR, np.maximum(one, two))
-
-
-def _meet(thing: Thing, eye: Array, rays: Array) -> tuple[Array, Array]:
-    """Ray parameters [N] and unit world normals [N, 3] where ``rays`` from ``eye`` meet ``thing``."""
-    to_unit = thing.turn / thing.extent
-    where, normal = _enter(thing.shape, (eye - thing.centre) @ to_unit, rays @ to_unit)
-    normal = normal @ to_unit.T
-    return where, normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-
-
-def render(scene: Scene, size: int = 64) -> Frame:
+def render(scene: Scene, size: int = 64, *, smooth: bool = True) -> Frame:
     """Render a scene to a square picture.
+
+    Args:
+        scene: what to draw.
+        size: side in pixels, 16 to 1024.
+        smooth: several rays at edges; without it the picture is about a third faster and jagged.
 
     Raises:
         ConfigError: a size outside 16 to 1024.
     """
-    if not 16 <= size <= 1024:
-        raise ConfigError(f"a picture of {size} pixels", where="size", mend="give 16 to 1024")
-    camera, line = scene.camera, (np.arange(size) + 0.5) / size - 0.5
-    x, y = np.meshgrid(line / camera.focal, line / camera.focal)
-    seen = np.stack((x, y, np.ones_like(x)), -1).reshape(-1, 3)
-    rays, eye = seen @ camera.turn, np.array((0.0, 0.0, camera.height))  # parameter = depth: seen z is 1
-    depth = np.where(rays[:, 2] < -1e-9, -camera.height / np.minimum(rays[:, 2], -1e-9), _FAR)
-    normal, instance = np.tile((0.0, 0.0, 1.0), (len(rays), 1)), np.full(len(rays), -1)
+    check_size(size)
+    hits = trace(scene, size)
+    colour, lit = shade(scene, hits)
+    if smooth:
+        _soften(scene, size, hits, colour, lit)
+    rgb = (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8)
+    depth = np.where(hits.depth < HORIZON, hits.depth, np.inf).reshape(size, size)
+    distance = depth * np.sqrt((hits.ways * hits.ways).sum(0)).reshape(size, size)
+    picture = np.ascontiguousarray(rgb.T).reshape(size, size, 3)
+    return Frame(picture, depth, distance, hits.instance.reshape(size, size))
+
+
+def render_batch(scenes: Iterable[Scene], size: int = 64, *, smooth: bool = True) -> npt.NDArray[np.uint8]:
+    """RGB pictures [N, size, size, 3] of scenes.
+
+    Raises:
+        ConfigError: a size outside 16 to 1024.
+    """
+    return np.stack([render(scene, size, smooth=smooth).rgb for scene in scenes])
+
+
+def trace(scene: Scene, size: int, pixels: Array | None = None) -> Rays:
+    """What the rays through ``pixels`` [2, N], or through every pixel's centre, meet first.
+
+    Pixel coordinates run from 0 at the left and top edge to ``size`` at the right and bottom edge.
+    """
+    camera, grid = scene.camera, pixels is None
+    if pixels is None:
+        line = np.arange(size) + 0.5
+        pixels = np.stack((np.tile(line, size), line.repeat(size)))
+    x, y = (pixels / size - 0.5) / camera.focal
+    c, s = np.cos(camera.pitch), np.sin(camera.pitch)
+    ways = np.stack((x, c - s * y, -s - c * y))  # 1 along the optical axis: the parameter is the depth
+    depth = np.where(ways[2] < -1e-9, -camera.height / np.minimum(ways[2], -1e-9), 1e6)
+    instance, facing = np.full(len(x), -1), np.zeros((3, len(x)))
+    facing[2] = 1
     for index, thing in enumerate(scene.things):
-        where, facing = _meet(thing, eye, rays)
-        closer = where < depth
-        depth, instance = np.where(closer, where, depth), np.where(closer, index, instance)
-        normal = np.where(closer[:, None], facing, normal)
-    colour = _shade(scene, eye + depth[:, None] * rays, normal, instance, depth < 60)
-    depth = np.where(depth < 60, depth, np.inf).reshape(size, size)
-    distance = depth * np.linalg.norm(seen, axis=1).reshape(size, size)
-    rgb = (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(size, size, 3)
-    return Frame(rgb, depth, distance, instance.reshape(size, size))
+        near = _window(camera.project(thing.corners, size), thing, camera, size, None if grid else pixels)
+        if len(near):
+            _meet(thing, index, near, camera, Rays(ways, depth, instance, facing, size))
+    return Rays(ways, depth, instance, facing, size)
 
 
-def _shade(
-    scene: Scene, at: Array, normal: Array, instance: npt.NDArray[np.int64], solid: npt.NDArray[np.bool_]
-) -> Array:
-    lamp = np.array((0.6 * np.cos(scene.lamp), 0.6 * np.sin(scene.lamp), 0.8))
-    rng = np.random.default_rng((scene.seed, 1))
-    at = np.where(solid[:, None], at, 0.0)
-    floor = 0.62 + 0.06 * noise(at[:, 0], at[:, 1], 6, rng) + 0.04 * noise(at[:, 0], at[:, 1], 1.5, rng)
-    palette = np.array([COLOURS[t.colour] for t in scene.things] + [(1.0, 0.96, 0.9)])
-    colour = palette[instance] * np.where(instance < 0, floor, 1.0)[:, None]
-    light = np.clip(normal @ lamp, 0, None)
-    for index, thing in enumerate(scene.things):
-        hidden = _hides(thing, at, lamp) & (instance != index)
-        light = np.where(hidden, 0.25 * light, light)
-    colour = colour * (0.35 + 0.8 * light)[:, None]
-    return np.where(solid[:, None], colour, np.array((0.6, 0.7, 0.82)))
+def _window(
+    corners: Array, thing: Thing, camera: Camera, size: int, pixels: Array | None
+) -> npt.NDArray[np.int64]:
+    """Indices of the rays that can meet a thing."""
+    low, high = corners.min(0), corners.max(0)
+    if camera.see(thing.corners)[:, 2].min() < 0.05:
+        low, high = np.zeros(2), np.full(2, float(size))
+    if pixels is not None:
+        return np.flatnonzero(((pixels >= low[:, None]) & (pixels <= high[:, None])).all(0))
+    return window(low, high, size)
 
 
-def _hides(thing: Thing, at: Array, lamp: Array) -> npt.NDArray[np.bool_]:
-    """Whether an ellipsoid a little larger than the thing's box hides the lamp from points [N, 3]."""
-    to_unit = thing.turn / thing.extent
-    start, ray = (at - thing.centre) @ to_unit, lamp @ to_unit
-    along = -(start @ ray) / (ray @ ray)
-    gap = start + along[:, None] * ray
-    hidden: npt.NDArray[np.bool_] = (along > 0) & ((gap * gap).sum(1) < 0.6**2)
-    return hidden
+def window(low: Array, high: Array, size: int) -> npt.NDArray[np.int64]:
+    """Flat indices of the pixels between two corners (x, y) of a box, cut to the picture."""
+    x0, y0 = np.clip(np.floor(low), 0, size).astype(int)
+    x1, y1 = np.clip(np.ceil(high), 0, size).astype(int)
+    flat: npt.NDArray[np.int64] = (np.arange(y0, y1)[:, None] * size + np.arange(x0, x1)).ravel()
+    return flat
+
+
+def _meet(thing: Thing, index: int, near: npt.NDArray[np.int64], camera: Camera, rays: Rays) -> None:
+    """Enter a thing into the depth buffer for the rays ``near``."""
+    to_unit = (thing.turn / thing.extent).T
+    origin = to_unit @ (camera.eye - thing.centre)
+    ways = to_unit @ rays.ways[:, near]
+    where, face = enter(thing.shape, origin, ways)
+    first = np.flatnonzero(where < rays.depth[near])
+    hit = near[first]
+    rays.depth[hit] = where[first]
+    rays.instance[hit] = index
+    bent = normals(thing.shape, face[first], origin[:, None] + where[first] * ways[:, first])
+    facing = to_unit.T @ bent
+    rays.facing[:, hit] = facing / np.sqrt(np.maximum((facing * facing).sum(0), 1e-18))
+
+
+def _soften(
+    scene: Scene, size: int, hits: Rays, colour: npt.NDArray[np.float32], lit: npt.NDArray[np.float32]
+) -> None:
+    """Replace the colours [3, N] at edges by the mean over four rays, in place."""
+    edges = np.flatnonzero(_edges(size, hits, lit))
+    if not len(edges):
+        return
+    centres = np.stack((edges % size, edges // size)) + 0.5
+    spread = (centres[:, :, None] + _SPREAD.T[:, None, :]).reshape(2, -1)
+    fine, _ = shade(scene, trace(scene, size, spread))
+    colour[:, edges] = np.clip(fine, 0, 1).reshape(3, -1, 4).mean(2)
+
+
+def _edges(size: int, hits: Rays, lit: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Pixels [N] that differ from a neighbour in thing, face or shade."""
+    code = hits.instance * 2 + (lit > 0.5) + 2 * (hits.depth > HORIZON)
+    grid, edge = code.reshape(size, size), np.zeros((size, size), np.bool_)
+    facing = hits.facing.astype(np.float32).reshape(3, size, size)
+    across = (grid[:, 1:] != grid[:, :-1]) | ((facing[:, :, 1:] * facing[:, :, :-1]).sum(0) < 0.8)
+    down = (grid[1:] != grid[:-1]) | ((facing[:, 1:] * facing[:, :-1]).sum(0) < 0.8)
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    edge[1:] |= down
+    edge[:-1] |= down
+    return edge.ravel()
