@@ -1,0 +1,163 @@
+"""Part capsules of one axis, their routing, and the coefficients that the routing gives.
+
+Paper: PWRF (see `pwrf`). Axis ``h`` has one capsule set per row (columns are collapsed), ``v`` one per
+column. Shapes: ``B`` pictures, ``M`` modalities, ``A`` channels, ``L`` positions along the axis, ``T`` part
+capsules per modality, ``C`` whole capsules, poses of 16.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wildsight.fusion.routing import Routed, route
+
+if TYPE_CHECKING:
+    from wildsight.fusion.pwrf import PWRFConfig
+
+POSE = 16
+A_MIN = 1e-6
+
+
+class Parts(NamedTuple):
+    """Part capsules: ``pose`` [B, L, M, T, 16] and activation ``a`` [B, L, M, T] in [0, 1]."""
+
+    pose: Tensor
+    a: Tensor
+
+    def block(self, modality: int) -> Tensor:
+        """One modality's capsules as channels [B, 17T, L]: the poses capsule by capsule, then activations."""
+        pose, a = self.pose[:, :, modality], self.a[:, :, modality]
+        return torch.cat([pose.flatten(2), a], dim=2).transpose(1, 2)
+
+
+class Whole(NamedTuple):
+    """Whole capsules as channels ``g`` [B, 17C, L], and how they were routed."""
+
+    g: Tensor
+    routed: Routed
+
+
+def stretched(k: Tensor, length: int) -> Tensor:
+    """A collapse vector [..., L0] at another length, its sum kept; the identity at L0."""
+    reference = k.shape[-1]
+    if length == reference:
+        return k
+    longer = F.interpolate(k.flatten(0, -2)[None], size=length, mode="linear", align_corners=False)[0]
+    return longer.view(*k.shape[:-1], length) * (reference / length)
+
+
+def omega(routed: Routed, modalities: int, eps: float = 1e-8) -> Tensor:
+    """How much each modality's parts make up the wholes.
+
+    ``q[i, c] = Q[i, c] / sum_i Q``; ``u_c = a_out / sum_c a_out``; ``s = sum_c u_c q``; normalised over the
+    modalities for every part type.
+
+    Returns:
+        [n, M, T], >= 0, sums to 1 over M wherever any modality is present.
+    """
+    q = routed.Q / (routed.Q.sum(1, keepdim=True) + eps)
+    u = routed.a_out / (routed.a_out.sum(1, keepdim=True) + eps)
+    s = torch.einsum("nc,nic->ni", u, q).unflatten(1, (modalities, -1))
+    return s / (s.sum(1, keepdim=True) + eps)
+
+
+def released_ratio(routed: Routed, modalities: int) -> Tensor:
+    """The published coefficient: softmax over modalities of ``mean_c R``; always 1/M + 1e-8, [n, M, T]."""
+    mean = routed.R.mean(2).unflatten(1, (modalities, -1))
+    return mean.softmax(1) + 1e-8
+
+
+def weighted(parts: Parts, modality: int, weight: Tensor, tile: bool) -> Tensor:
+    """One modality's capsules as channels [B, 17T, L], each capsule times its weight [B, L, T].
+
+    ``tile`` repeats the weights 17 times over the channels as published, which puts them on other capsules.
+    """
+    block = parts.block(modality)
+    spread = weight.repeat(1, 1, 17) if tile else torch.cat([weight.repeat_interleave(POSE, 2), weight], 2)
+    return block * spread.transpose(1, 2)
+
+
+class AxisCapsules(nn.Module):
+    """Parts and wholes along one axis."""
+
+    def __init__(self, config: PWRFConfig) -> None:
+        super().__init__()
+        m, t, c, a = config.modalities, config.T, config.C, config.A
+        self.config = config
+        self.weight = nn.Parameter(torch.empty(m, 17 * t, a).uniform_(-(a**-0.5), a**-0.5))
+        self.bias = nn.Parameter(torch.empty(m, 17 * t).uniform_(-(a**-0.5), a**-0.5))
+        self.vote = nn.Parameter(torch.randn(m, t, c, 4, 4))
+        self.beta_u, self.beta_a = nn.Parameter(torch.zeros(c)), nn.Parameter(torch.zeros(c))
+        if config.collapse == "linear":
+            self.k = nn.Parameter(torch.full((m, config.ref_len), 1.0 / config.ref_len))
+            self.k_bias = nn.Parameter(torch.zeros(m))
+        else:
+            self.score = nn.Parameter(torch.zeros(m, a))
+        if config.mix == "per_modality":
+            self.mixer: nn.Module = nn.LayerNorm(17 * t)
+        elif config.mix == "released":
+            both = 17 * t * m
+            self.mixer = nn.Sequential(nn.Conv1d(both, both, 3, padding=1), nn.BatchNorm1d(both), nn.ReLU())
+
+    def collapsed(self, z: Tensor) -> Tensor:
+        """Reduced features [B, M, A, L, S] to capsule channels [B, M, 17T, L] before the sigmoid.
+
+        The collapse over S and the 1 x 1 convolution commute, so the short one is done last.
+        """
+        if self.config.collapse == "attn":
+            s = torch.einsum("bmals,ma->bmls", z, self.score).softmax(-1)
+            short = torch.einsum("bmals,bmls->bmal", z, s)
+            return torch.einsum("bmal,mca->bmcl", short, self.weight) + self.bias[None, :, :, None]
+        k = stretched(self.k, z.shape[-1])
+        short = torch.einsum("bmals,ms->bmal", z, k)
+        bias = self.bias * k.sum(-1, keepdim=True) + self.k_bias[:, None]
+        return torch.einsum("bmal,mca->bmcl", short, self.weight) + bias[None, :, :, None]
+
+    def parts(self, z: Tensor) -> Parts:
+        """Part capsules of [B, M, A, L, S]."""
+        raw = self.collapsed(z).permute(0, 3, 1, 2)
+        t = self.config.T
+        return Parts(raw[..., : POSE * t].unflatten(-1, (t, POSE)), raw[..., POSE * t :].sigmoid())
+
+    def wholes(self, parts: Parts, present: Tensor) -> Whole:
+        """Route the parts of the modalities that are there (``present`` [B, M])."""
+        pose, a = self._mixed(parts)
+        if self.config.mix != "released":
+            a = a.clamp_min(A_MIN) * present[:, None, :, None]
+        batch, length = pose.shape[:2]
+        routed = route(
+            pose.flatten(2, 3).flatten(0, 1),
+            a.flatten(2).flatten(0, 1),
+            self.vote.flatten(0, 1),
+            self.beta_u,
+            self.beta_a,
+            iters=self.config.iters,
+            lam=self.config.lam,
+            eps=self.config.eps,
+            compat=not self.config.weigh_parts,
+            fused=self.config.fused,
+        )
+        g = torch.cat([routed.mu.flatten(1), routed.a_out], dim=1)
+        return Whole(g.unflatten(0, (batch, length)).transpose(1, 2), routed)
+
+    def _mixed(self, parts: Parts) -> tuple[Tensor, Tensor]:
+        m, t = self.config.modalities, self.config.T
+        if self.config.mix == "none":
+            return parts.pose, parts.a
+        if self.config.mix == "per_modality":
+            both = self.mixer(torch.cat([parts.pose.flatten(3), parts.a], dim=3))
+            return both[..., : POSE * t].unflatten(-1, (t, POSE)), both[..., POSE * t :].sigmoid()
+        mixed = self.mixer(torch.cat([parts.block(i) for i in range(m)], dim=1)).transpose(1, 2)
+        pose, a = mixed[..., : POSE * t * m], mixed[..., POSE * t * m :]
+        return pose.unflatten(-1, (m, t, POSE)), a.unflatten(-1, (m, t))
+
+    def coefficients(self, whole: Whole) -> Tensor:
+        """[B, L, M, T]: the weight of each part capsule, summing to 1 over M."""
+        m, batch = self.config.modalities, len(whole.g)
+        if self.config.coefficient == "omega":
+            return omega(whole.routed, m, self.config.eps).unflatten(0, (batch, -1))
+        return released_ratio(whole.routed, m).unflatten(0, (batch, -1))

@@ -1,0 +1,151 @@
+"""PWRF: part capsules of every modality are routed to whole capsules of the fused one.
+
+Paper: "Part-Whole Relational Fusion Towards Multi-Modal Scene Understanding" (IJCV 133, 2025, arXiv
+2410.14944). Implemented: reduction, part capsules per row and per column, their disentangled EM routing
+(`routing`), the modal-shared map from the wholes, the modal-specific map from the routing coefficients, the
+gates.
+
+Differences from the published code (switches of `PWRFConfig`; `PWRFConfig.released` undoes all of them):
+    1. ``mix``: part capsules keep their modality; published, a convolution over all of them comes first.
+    2. ``weigh_parts``: a part's activation weighs its vote (see `routing`).
+    3. ``coefficient``: the share of each modality in the wholes (`capsules.omega`); the published one is 1/M
+       whatever the input.
+    4. ``tile``: a coefficient weighs its own capsule; published, it lands on others.
+    5. ``collapse``, ``ref_len``: maps of any size; the collapse vector is stretched, or attention replaces it.
+    6. ``width`` and ``kernel``: 128 channels and 1 x 1 joins in place of 256 and 3 x 3.
+    7. Any number of modalities, each picture with any subset of them: a missing one is taken out of the
+       routing and of every sum, and the sums are scaled up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from wildsight.errors import ConfigError
+from wildsight.fusion.capsules import AxisCapsules, weighted
+from wildsight.fusion.fused import ConvNormReLU, Fused, JoinedNormReLU, presence
+
+
+@dataclass(frozen=True)
+class PWRFConfig:
+    """Settings of one PWRF module, with the paper's symbols."""
+
+    channels: int
+    """Channels of every modality's feature map."""
+    modalities: int
+    """M, >= 1."""
+    width: int = 128
+    """Channels of the shared and of the specific map."""
+    A: int = 32
+    """Channels after reduction."""
+    T: int = 8
+    """Part capsules per modality and position."""
+    C: int = 8
+    """Whole capsules per position."""
+    iters: int = 3
+    """EM iterations, >= 1."""
+    lam: float = 1e-3
+    """Inverse temperature of the wholes' activation."""
+    eps: float = 1e-8
+    """Keeps divisions finite."""
+    mix: Literal["none", "per_modality", "released"] = "none"
+    """What happens to part capsules before routing: nothing, a layer norm per modality, or the published
+    convolution over all of them."""
+    weigh_parts: bool = True
+    """Whether activations weigh votes."""
+    coefficient: Literal["omega", "constant"] = "omega"
+    """What weighs the specific branch."""
+    tile: bool = False
+    """The published order of the coefficients over channels."""
+    collapse: Literal["linear", "attn"] = "linear"
+    """How the other axis is collapsed: a learned vector, or input-dependent attention."""
+    ref_len: int = 12
+    """Length at which the learned vector is stored."""
+    kernel: int = 1
+    """Kernel of the joins of shared with specific, odd; 3 as published."""
+    fused: bool = True
+    """False holds the whole votes tensor."""
+
+    def __post_init__(self) -> None:
+        sizes = (self.channels, self.modalities, self.width, self.A, self.T, self.C, self.iters, self.ref_len)
+        if min(sizes) < 1:
+            raise ConfigError("every size of PWRF is at least 1", where="PWRFConfig")
+        if self.kernel % 2 == 0:
+            raise ConfigError(f"kernel={self.kernel} has no centre", mend="give an odd number")
+
+    @classmethod
+    def released(cls, ref_len: int = 12) -> PWRFConfig:
+        """The published module: three modalities, 256 channels, maps of ``ref_len`` squared."""
+        return cls(
+            256, 3, 256, mix="released", weigh_parts=False, coefficient="constant", tile=True,
+            ref_len=ref_len, kernel=3,
+        )  # fmt: skip
+
+
+class PWRF(nn.Module):
+    """One fusion of M feature maps of one scale.
+
+    Args:
+        config: sizes and switches.
+    """
+
+    def __init__(self, config: PWRFConfig) -> None:
+        super().__init__()
+        self.config = config
+        m, width, a, t = config.modalities, config.width, config.A, config.T
+        self.reduce = nn.ModuleList(ConvNormReLU(config.channels, a, eps=1e-3) for _ in range(m))
+        self.rows, self.columns = AxisCapsules(config), AxisCapsules(config)
+        self.shared = JoinedNormReLU([a] * m + [17 * config.C], width)
+        self.own = nn.ModuleList(ConvNormReLU(a + 17 * t, width) for _ in range(m))
+        self.join = nn.ModuleList(ConvNormReLU(2 * width, width, config.kernel) for _ in range(m))
+        self.gate = nn.ModuleList(nn.Conv2d(width, 1, 3, padding=1) for _ in range(m))
+        self.specific = JoinedNormReLU([width] * m, width, config.kernel)
+
+    def forward(self, feats: Sequence[Tensor], present: Tensor | None = None) -> Fused:
+        """Fuse M maps [B, channels, H, W].
+
+        Args:
+            feats: one map per modality, in the order of training; a missing one may hold anything finite.
+            present: [B, M] bool, which modality each picture has; None: all.
+
+        Raises:
+            ConfigError: maps of different sizes, another number of them, or a picture without any.
+        """
+        if len(feats) != self.config.modalities:
+            mend = f"give {self.config.modalities}, some may be missing"
+            raise ConfigError(f"{len(feats)} modalities", where="PWRF", mend=mend)
+        here = presence(feats, present)
+        scale = self.config.modalities / here.sum(1)
+        z = [f(x) * w.view(-1, 1, 1, 1) for f, x, w in zip(self.reduce, feats, here.T, strict=True)]
+        stacked = torch.stack(z, dim=1)
+        parts_h, parts_v = self.rows.parts(stacked), self.columns.parts(stacked.transpose(-1, -2))
+        whole_h, whole_v = self.rows.wholes(parts_h, here), self.columns.wholes(parts_v, here)
+        shared = self.shared([*(s * scale.view(-1, 1, 1, 1) for s in z), _outer(whole_h.g, whole_v.g)])
+        coeff_h, coeff_v = self.rows.coefficients(whole_h), self.columns.coefficients(whole_v)
+        times = self.config.modalities if self.config.coefficient == "omega" else 1
+        own = []
+        for i in range(self.config.modalities):
+            parts = _outer(
+                weighted(parts_h, i, times * coeff_h[:, :, i], self.config.tile),
+                weighted(parts_v, i, times * coeff_v[:, :, i], self.config.tile),
+            )
+            o = self.own[i](torch.cat([z[i], parts], dim=1))
+            f = self.join[i](torch.cat([shared, o], dim=1))
+            own.append(f * (1.0 + self.gate[i](o).sigmoid()) * here[:, i].view(-1, 1, 1, 1))
+        return Fused(shared, self.specific(own, scale), contribution(coeff_h, coeff_v))
+
+
+def _outer(rows: Tensor, columns: Tensor) -> Tensor:
+    """[B, D, H] and [B, D, W] to [B, D, H, W]."""
+    return rows[..., :, None] * columns[..., None, :]
+
+
+def contribution(coeff_h: Tensor, coeff_v: Tensor) -> Tensor:
+    """Coefficients of rows [B, H, M, T] and columns [B, W, M, T] as one map [B, M, H, W], 1 over M."""
+    product = torch.einsum("bhmt,bwmt->bmhw", coeff_h, coeff_v)
+    return product / product.sum(1, keepdim=True).clamp_min(1e-12)
