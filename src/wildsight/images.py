@@ -166,6 +166,54 @@ def load_mask(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
     return np.asarray(values > 0)
 
 
+def load_labels(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
+    """Read class ids: [H, W] int64, the stored value, palette index or first channel as it is.
+
+    Raises:
+        ImageError: as `load_image`, or values that are not whole numbers.
+    """
+    file = Path(path)
+    with _open(file, max_pixels) as picture:
+        values = np.asarray(_decode(picture, file))
+    if np.issubdtype(values.dtype, np.floating):
+        raise ImageError("holds fractions, not class ids", where=file, mend="save whole numbers")
+    return (values[..., 0] if values.ndim == 3 else values).astype(np.int64)
+
+
+def load_values(path: str | Path, *, full_scale: float | None = None) -> np.ndarray:
+    """Read a sensor's picture without cutting it to 8 bits: [H, W, 3] float32 in [0, 1].
+
+    Args:
+        path: a file in one of `FORMATS`; a single channel is repeated.
+        full_scale: the stored value that becomes 1 in a 16-bit, 32-bit or float picture; by default 65535
+            (float: 1). Values above it are clipped.
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    file = Path(path)
+    if bit_depth(file) <= 8:
+        return np.asarray(load_image(file), np.float32) / 255.0
+    with _open(file, None) as picture:
+        values = np.asarray(_decode(picture, file))
+    full = full_scale or (1.0 if np.issubdtype(values.dtype, np.floating) else 65535.0)
+    if not np.isfinite(values).all():
+        raise ImageError("the picture holds NaN or infinity", where=file, mend="clean it")
+    plane = np.clip(values.astype(np.float64) / full, 0.0, 1.0).astype(np.float32)
+    return np.repeat(plane[..., None], 3, axis=2)
+
+
+def bit_depth(path: str | Path) -> int:
+    """Bits per channel, from the header: 1, 8, 16 or 32.
+
+    Raises:
+        ImageError: as `load_image`, but a truncated body goes unnoticed.
+    """
+    with _open(Path(path), None) as picture:
+        mode = picture.mode
+    return 16 if mode.startswith("I;16") else {"1": 1, "I": 32, "F": 32}.get(mode, 8)
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """(width, height) after EXIF orientation; from the header, but for PNG, whose EXIF may follow the pixels.
 

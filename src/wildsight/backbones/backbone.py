@@ -104,6 +104,12 @@ class Backbone:
         Raises:
             ConfigError: a stride or a layer that this network does not have.
         """
+        return self.pyramid_with_grad(pixels, strides, layers=layers)
+
+    def pyramid_with_grad(
+        self, pixels: Tensor, strides: Sequence[int], *, layers: Sequence[int] | None = None
+    ) -> dict[int, Tensor]:
+        """`pyramid` with gradients, to those weights of ``model`` that ask for them."""
         missing = [s for s in strides if s not in self._taps]
         if missing:
             raise ConfigError(
