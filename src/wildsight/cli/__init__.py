@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("wildsight.cli.doctor:doctor", "Versions, devices, memory, and what is missing."),
     "check": ("wildsight.cli.check:check", "Name every problem of a data set before training."),
     "bench": ("wildsight.cli.bench:bench", "A method and its peers on one source, one table."),
+    "report": ("wildsight.cli.report:app", "What changed between two runs."),
     "pretrain": ("wildsight.cli.pretrain:pretrain", "Make a nano checkpoint from nothing."),
     "app": ("wildsight.cli.app:app", "The browser page: a tab per room."),
     "anomaly": ("wildsight.cli.anomaly:app", "Find what is wrong in pictures, from good ones alone."),
