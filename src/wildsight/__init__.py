@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wildsight.anomaly import AnomalyDetector
+    from wildsight.segmentation import AnomalySegmenter
 
 __version__ = "0.1.0"
-_PUBLIC = {"AnomalyDetector": "wildsight.anomaly"}
-__all__ = ["AnomalyDetector", "__version__"]
+_PUBLIC = {
+    "AnomalyDetector": "wildsight.anomaly",
+    "AnomalySegmenter": "wildsight.segmentation",
+}
+__all__ = [
+    "AnomalyDetector",
+    "AnomalySegmenter",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,11 @@ ROOMS: dict[str, Room] = {
         check="wildsight.anomaly.source:check_source",
         bench="wildsight.anomaly.bench:bench",
     ),
+    "segmentation": Room(
+        problem="outline the defect exactly",
+        check="wildsight.segmentation.source:check_source",
+        bench="wildsight.segmentation.bench:bench",
+    ),
 }
 
 
