@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 OPSET = 20
+HALF_UP = 0.5 + 2.0**-10
+"""Rounds half up; the extra keeps halves together on both sides of an export, whatever their last bit."""
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -238,3 +240,37 @@ def _described(
         "tolerance": report.tolerance,
         "samples": report.samples,
     }
+
+
+def pillow_weights(inside: int, outside: int) -> Tensor:
+    """Pillow's bilinear resize along one axis as a matrix ``[outside, inside]``, rows summing to 1.
+
+    A triangle of half-width ``max(inside / outside, 1)`` around each output's centre. No branch depends on
+    ``inside``, so that it may stay open in a traced graph.
+
+    Args:
+        inside: pixels there are.
+        outside: pixels wanted.
+    """
+    import torch
+
+    place = torch.arange(inside, dtype=torch.float32) + 0.5
+    scale = torch.ones_like(place).sum() / outside
+    centre = (torch.arange(outside, dtype=torch.float32) + 0.5) * scale
+    weight = (1.0 - (place[None] - centre[:, None]).abs() / scale.clamp(min=1.0)).clamp(min=0.0)
+    return weight / weight.sum(dim=1, keepdim=True)
+
+
+def pillow_resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures stretched to ``size`` as Pillow does it: columns, then rows, rounded to whole levels.
+
+    Args:
+        pixels: ``[B, H, W, 3]`` uint8, any H and W.
+        size: (rows, columns).
+
+    Returns:
+        ``[B, 3, *size]`` float32, whole numbers 0-255; within one level of Pillow's.
+    """
+    planes = pixels.float().permute(0, 3, 1, 2)
+    wide = (planes @ pillow_weights(pixels.shape[2], size[1]).T + HALF_UP).floor()
+    return (pillow_weights(pixels.shape[1], size[0]) @ wide + HALF_UP).floor()

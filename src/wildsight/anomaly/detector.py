@@ -195,7 +195,7 @@ class AnomalyDetector(Task):
     @torch.no_grad()
     def _score_features(self, features: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Raw scores [N] and maps [N, H, W] of token grids [N, C, h, w]."""
-        method, inference = METHODS[self.settings.method], self._for_inference()
+        method, inference = METHODS[self.settings.method], self.inference_head()
         size = (self.settings.neck.image_size,) * 2
         scores, maps = [], []
         for start in range(0, len(features), BATCH):
@@ -206,7 +206,7 @@ class AnomalyDetector(Task):
             scores.append((method.picture_score(full) if score is None else score).numpy())
         return np.concatenate(scores), np.concatenate(maps)
 
-    def _for_inference(self) -> nn.Module:
+    def inference_head(self) -> nn.Module:
         """The head with its input-independent products folded where it can be, made once per fit."""
         if self.head is None:
             raise ConfigError("the detector is not fitted", mend="call fit or from_pretrained")

@@ -106,6 +106,8 @@ class PaDiM(FittedBuffers):
         return torch.linalg.vector_norm(self.whiten @ offset, dim=2).permute(2, 0, 1)[:, None]
 
     def _check(self, f: Tensor) -> None:
+        if torch.compiler.is_exporting():  # a traced graph has its shapes fixed
+            return
         if len(self.kept) == 0:
             raise ConfigError("nothing is fitted", where="PaDiM", mend="call fit or load a saved model")
         grid = tuple(self.mean.shape[:2])

@@ -121,9 +121,8 @@ def nearest(tokens: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
     """Distance to and index of the nearest bank token, both ``[M]``, searched in bounded memory."""
     rows = max(1, DISTANCE_CELLS // len(bank))
     half = bank.square().sum(dim=1) / 2
-    index = torch.cat(
-        [torch.addmm(half, part, bank.T, alpha=-1.0).argmin(dim=1) for part in tokens.split(rows)]
-    )
+    parts = (tokens,) if torch.compiler.is_exporting() else tokens.split(rows)
+    index = torch.cat([torch.addmm(half, part, bank.T, alpha=-1.0).argmin(dim=1) for part in parts])
     return torch.linalg.vector_norm(tokens - bank[index], dim=1), index
 
 
@@ -205,13 +204,13 @@ class PatchCore(FittedBuffers):
         """
         self._check(f)
         tokens = f.float().flatten(2).transpose(1, 2)
-        distance, index = (x.view(len(f), -1) for x in nearest(tokens.flatten(0, 1), self.bank))
+        distance, index = (x.view(f.shape[0], -1) for x in nearest(tokens.flatten(0, 1), self.bank))
         peak, place = distance.max(dim=1)
-        picture = torch.arange(len(f), device=f.device)
+        picture = torch.arange(f.shape[0], device=f.device)
         score = reweight(
             tokens[picture, place], peak, index[picture, place], self.bank, self.config.neighbours
         )
-        return distance.view(len(f), 1, *f.shape[2:]), score
+        return distance.view(f.shape[0], 1, *f.shape[2:]), score
 
     def _check(self, f: Tensor) -> None:
         if len(self.bank) == 0:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from wildsight.anomaly.boxes import AnomalyBox, boxes_of
 from wildsight.anomaly.datasets import AnomalySample
 from wildsight.errors import ConfigError
 from wildsight.images import load_image
@@ -48,6 +49,12 @@ class AnomalyResult(Result):
             "peak_x": float((peak[1] + 0.5) / width),
             "peak_y": float((peak[0] + 0.5) / height),
         }
+
+    def boxes(self, picture_size: tuple[int, int] | None = None, **settings: Any) -> list[AnomalyBox]:
+        """Boxes around what lies above the threshold (`boxes_of`); none where the picture is good."""
+        if not self.anomalous:
+            return []
+        return boxes_of(self.map, self.threshold, picture_size=picture_size, **settings)
 
     def overlay(self, picture: Image | None = None) -> Image:
         """The heat map over the picture; red is at or above the threshold."""

@@ -1,4 +1,4 @@
-"""``wildsight anomaly``: fit, predict, evaluate."""
+"""``wildsight anomaly``: fit, predict, evaluate, export."""
 
 from __future__ import annotations
 
@@ -145,3 +145,24 @@ def evaluate(
     report.facts({**vars(detector.settings), **evaluation.protocol, **environment()})
     report.save(folder.report)
     finish(folder.report)
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Folder for detector.onnx and detector.json.")] = Path(
+        "runs/anomaly-export"
+    ),
+    sample: Annotated[list[str] | None, typer.Option(help="Pictures to prove it on; repeat it.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest difference allowed from torch.")] = 1e-3,
+    backbone: Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")] = None,
+) -> None:
+    """Write the detector as one ONNX graph (pixels in, raw score and map out), proved on pictures."""
+    from wildsight.anomaly import AnomalyDetector
+    from wildsight.anomaly.export import export_detector, sample_pictures
+    from wildsight.cli.common import console
+
+    detector = AnomalyDetector.from_pretrained(model, backbone=backbone)
+    done = export_detector(detector, out, sample_pictures(sample or []), tolerance=tolerance)
+    for line in done.lines():
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
