@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wildsight.anomaly import AnomalyDetector
+    from wildsight.compression import compress
     from wildsight.segmentation import AnomalySegmenter
 
 __version__ = "0.1.0"
 _PUBLIC = {
     "AnomalyDetector": "wildsight.anomaly",
     "AnomalySegmenter": "wildsight.segmentation",
+    "compress": "wildsight.compression",
 }
 __all__ = [
     "AnomalyDetector",
     "AnomalySegmenter",
     "__version__",
+    "compress",
 ]
 
 

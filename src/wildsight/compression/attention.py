@@ -1,0 +1,188 @@
+"""The attention function that lets layers hold different numbers of keys.
+
+It is registered beside `sdpa` and `eager` through the public interfaces of `transformers`. For a layer of a
+`RaggedCache` it gathers the logical mask by the stored columns, calls the stock function, and shows queries
+and keys to the layer's scorer while the prompt is read. For everything else it is the stock function.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from wildsight.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from wildsight.compression.ragged import RaggedLayer
+
+PREFIX = "wildsight_ragged_"
+BASES = ("sdpa", "eager")
+_local = threading.local()
+
+
+def hand_over(layer: RaggedLayer, keys: Tensor) -> None:
+    """Leave word, for the attention call that follows, of whose keys these are.
+
+    Raises:
+        UnsupportedModelError: the keys of the layer before never reached our attention function.
+    """
+    before = getattr(_local, "record", None)
+    if before is not None and before[0].owner is layer.owner:
+        _local.record = None
+        raise UnsupportedModelError(
+            "this model does not pass its cached keys to the attention function",
+            mend="use the cache inside `compress(...)` or `ragged_attention(model)`",
+        )
+    _local.record = (layer, keys)
+
+
+def take(keys: Tensor) -> RaggedLayer | None:
+    """The layer whose keys these are, if it is a ragged one."""
+    record = getattr(_local, "record", None)
+    if record is None or record[1] is not keys:
+        return None
+    _local.record = None
+    return record[0]
+
+
+def forget() -> None:
+    """Drop a record that a failed call left behind."""
+    _local.record = None
+
+
+def as_bool(mask: Tensor | None) -> Tensor | None:
+    """An additive or boolean mask as booleans, True where attention is allowed."""
+    if mask is None or mask.dtype == torch.bool:
+        return mask
+    return mask > torch.finfo(mask.dtype).min / 2
+
+
+def stored_mask(layer: RaggedLayer, mask: Tensor | None, queries: int, dtype: torch.dtype) -> Tensor | None:
+    """The mask over a layer's stored columns.
+
+    Args:
+        layer: a layer whose prompt has been compressed.
+        mask: ``[B, 1, q, seen]`` over logical positions, boolean or additive; None if nothing is masked.
+        queries: q, the last logical positions.
+        dtype: of the keys, unused for boolean masks.
+
+    Returns:
+        ``[B, 1, q, stored]``, or None if nothing is masked.
+    """
+    slots = layer.slots[:, : max(layer.counts)]
+    if mask is None:
+        if queries == 1 and layer.even:
+            return None
+        last = torch.arange(layer.seen - queries, layer.seen, device=slots.device)
+        return ((slots[:, None, :] <= last[:, None]) & (slots[:, None, :] >= 0))[:, None]
+    mask = mask.expand(slots.shape[0], -1, -1, -1)
+    index = slots.clamp_min(0)[:, None, None, :].expand(-1, mask.shape[1], mask.shape[2], -1)
+    gathered = mask.gather(-1, index)
+    if layer.even:
+        return gathered
+    closed = False if gathered.dtype == torch.bool else torch.finfo(dtype).min
+    return gathered.masked_fill((slots < 0)[:, None, None, :], closed)
+
+
+def ragged_forward(
+    base: str,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> Any:
+    """Attention of `transformers`' signature; see the module."""
+    stock = stock_function(base, module)
+    layer = take(key)
+    if layer is None:
+        return stock(module, query, key, value, attention_mask, **kwargs)
+    if layer.done:
+        mask = stored_mask(layer, attention_mask, query.shape[2], key.dtype)
+        return stock(module, query, key, value, mask, **kwargs)
+    output = stock(module, query, key, value, attention_mask, **kwargs)
+    layer.observe(query, key, as_bool(attention_mask), kwargs)
+    return output
+
+
+def stock_function(base: str, module: nn.Module) -> Callable[..., Any]:
+    """The function that ``base`` stands for in a module's own file.
+
+    Raises:
+        UnsupportedModelError: the file has no eager function.
+    """
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    if base != "eager":
+        return ALL_ATTENTION_FUNCTIONS[base]
+    own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if own is None:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} has no eager attention function", mend="load the model with sdpa"
+        )
+    return own
+
+
+def register() -> None:
+    """Make the names known to `transformers`; done again it changes nothing."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+
+    for base in BASES:
+        AttentionInterface.register(PREFIX + base, partial(ragged_forward, base))
+        AttentionMaskInterface.register(PREFIX + base, ALL_MASK_ATTENTION_FUNCTIONS[base])
+
+
+def switch(model: Any) -> Callable[[], None]:
+    """Give a model's text part the ragged attention function.
+
+    Returns:
+        What undoes it.
+
+    Raises:
+        UnsupportedModelError: its attention is neither sdpa nor eager, or cannot be set.
+    """
+    text = model.config.get_text_config(decoder=True)
+    before = text._attn_implementation
+    if before not in BASES:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} runs attention {before!r}", mend=f"load it with {' or '.join(BASES)}"
+        )
+    register()
+    _set(model, text, PREFIX + before)
+    if text._attn_implementation != PREFIX + before:
+        raise UnsupportedModelError(
+            f"the attention of {type(model).__name__} cannot be set", mend="use a model that allows it"
+        )
+    return lambda: _set(model, text, before)
+
+
+def _set(model: Any, text: Any, name: str) -> None:
+    if text is model.config:
+        model.set_attn_implementation(name)
+        return
+    part = next(key for key in model.config.sub_configs if getattr(model.config, key) is text)
+    model.set_attn_implementation({part: name})
+
+
+@contextmanager
+def ragged_attention(model: Any) -> Iterator[None]:
+    """Run a model with the ragged attention function inside the block.
+
+    Raises:
+        UnsupportedModelError: as `switch`.
+    """
+    undo = switch(model)
+    try:
+        yield
+    finally:
+        forget()
+        undo()

@@ -1,0 +1,244 @@
+"""The public call: a model whose ``generate`` reads fewer visual tokens and keeps a smaller cache."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wildsight.compression import attention
+from wildsight.compression.cache import KVSettings, RaggedCache
+from wildsight.compression.calls import (
+    Call,
+    Turn,
+    check_cache_call,
+    check_plain_call,
+    joined,
+    split_turn,
+    with_prompt,
+)
+from wildsight.compression.families import family_of
+from wildsight.compression.fastv import FastV, fastv_hooks
+from wildsight.compression.methods import build_cache, kv_method
+from wildsight.compression.profile import Profile
+from wildsight.compression.prune import Pruned, prune_visual_tokens
+from wildsight.compression.selectors import DEFAULT, FASTV, selector
+from wildsight.errors import ConfigError
+from wildsight.keep import n_keep
+
+
+class Compressed:
+    """A handle on a compressed model: ``remove()``, or the end of a ``with`` block, leaves it as it was.
+
+    Attributes:
+        model: the model.
+        visual_tokens, visual: how many tokens per image stay, and who chooses them.
+        settings: what the cache keeps, or None.
+        pruned: the last batch that was shortened.
+        cache: the last cache that was made.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        visual_tokens: int | float | None,
+        visual: str,
+        settings: KVSettings | None,
+        positions: str,
+        seed: int,
+    ) -> None:
+        self.model, self.visual_tokens, self.visual = model, visual_tokens, visual
+        self.settings, self.positions, self.seed = settings, positions, seed
+        self.pruned: Pruned | None = None
+        self.cache: RaggedCache | None = None
+        self._turns: weakref.WeakKeyDictionary[Any, Turn] = weakref.WeakKeyDictionary()
+        self._undo = ExitStack()
+        self._before = model.__dict__.get("generate")
+        self._activate()
+
+    def _activate(self) -> None:
+        if isinstance(getattr(self._before, "__self__", None), Compressed):
+            raise ConfigError(
+                f"{type(self.model).__name__} is compressed already", mend="call remove() on its handle first"
+            )
+        if self.settings is not None:
+            build_cache(self.model, self.settings)
+            self._undo.callback(attention.switch(self.model))
+        self.model.generate = self.generate
+
+    def remove(self) -> None:
+        """Leave the model exactly as it was found; done again it changes nothing."""
+        if self.model.__dict__.get("generate") == self.generate:
+            del self.model.generate
+            if self._before is not None:
+                self.model.generate = self._before
+            self._undo.close()
+        attention.forget()
+
+    def __enter__(self) -> Compressed:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.remove()
+
+    # -- parts that can be used alone ------------------------------------------------------------------------
+
+    def prune(self, inputs: Mapping[str, Any]) -> Pruned:
+        """Shorten a processor's inputs; see `prune_visual_tokens`."""
+        self.pruned = prune_visual_tokens(
+            self.model,
+            inputs,
+            1.0 if self.visual_tokens is None else self.visual_tokens,
+            self.visual,
+            positions=self.positions,
+            seed=self.seed,
+        )
+        return self.pruned
+
+    def new_cache(self, prompt_len: int | None = None) -> RaggedCache:
+        """An empty cache for a prompt of ``prompt_len`` columns, for ``generate`` or ``forward``.
+
+        Raises:
+            ConfigError: the cache is not compressed.
+        """
+        if self.settings is None:
+            raise ConfigError("the cache is not compressed", mend="give kv_cache to compress()")
+        self.cache = build_cache(self.model, self.settings, prompt_len)
+        return self.cache
+
+    # -- generate --------------------------------------------------------------------------------------------
+
+    def _stock(self) -> Callable[..., Any]:
+        if self._before is not None:
+            return self._before
+        return type(self.model).generate.__get__(self.model)
+
+    @torch.no_grad()
+    def generate(self, inputs: Tensor | None = None, **kwargs: Any) -> Any:
+        """As the model's own ``generate``; the returned sequences begin with the prompt as it was given.
+
+        Raises:
+            BudgetError: a budget that the prompt cannot meet, or placeholders that do not match the pictures.
+            UnsupportedModelError: a cache or decoding mode that cannot be compressed.
+        """
+        call = Call.read(inputs, kwargs, self.model.generation_config)
+        if self.settings is not None:
+            check_cache_call(call, self.settings)
+        if self.visual_tokens is None:
+            return self._with_cache(call)
+        check_plain_call(call, self.positions)
+        if self.visual == FASTV:
+            return self._fastv(call)
+        return self._visual(call)
+
+    def _with_cache(self, call: Call) -> Any:
+        """Give a first turn its cache."""
+        attention.forget()
+        if self.settings is not None and call.past is None:
+            call.options["past_key_values"] = self.new_cache(call.columns)
+        elif isinstance(call.past, RaggedCache):
+            self.cache = call.past
+        return self._stock()(**call.options)
+
+    def _visual(self, call: Call) -> Any:
+        """Shorten what is new, put it behind what the cache has seen, and give the caller his prompt back."""
+        turn = None if call.past is None else self._turns.get(call.past)
+        fresh = split_turn(call.options, turn)
+        if turn is None and call.past is not None and call.past.get_seq_length():
+            raise ConfigError(
+                "the cache holds a prompt that was not pruned here", mend="begin with an empty one"
+            )
+        if fresh.get("pixel_values") is None and turn is None:
+            return self._with_cache(call)
+        prompt = call.options["input_ids"]
+        now = self._turn(fresh, turn, family_of(self.model).pixels)
+        call = call.replaced(now, prompt.shape[1], family_of(self.model).pixels)
+        out = self._with_cache(call)
+        cache = getattr(out, "past_key_values", None)
+        if cache is not None and call.beams == 1:
+            self._turns[cache] = now
+        return with_prompt(out, prompt, now.ids.shape[1])
+
+    def _turn(self, fresh: Mapping[str, Any], turn: Turn | None, pixels: tuple[str, ...]) -> Turn:
+        if fresh.get("pixel_values") is None:
+            if turn is None:
+                raise ConfigError("a turn without pictures has nothing to prune")
+            return joined(turn, fresh["input_ids"], fresh["attention_mask"], None)
+        pruned = self.prune(fresh)
+        if turn is None:
+            return Turn.first(pruned, fresh["input_ids"].shape[1])
+        if "image_grid_thw" in pixels:
+            raise ConfigError("new pictures in a later turn of this model", mend="begin with an empty cache")
+        return joined(turn, pruned.ids, pruned.mask, pruned, length=fresh["input_ids"].shape[1])
+
+    def _fastv(self, call: Call) -> Any:
+        keep = 1.0 if self.visual_tokens is None else self.visual_tokens
+        with fastv_hooks(self.model, FastV(keep=keep)) as cache:
+            if call.past is not None:
+                raise ConfigError("FastV starts with an empty cache", mend="leave past_key_values out")
+            call.options["past_key_values"] = cache(call.options)
+            return self._stock()(**call.options)
+
+
+def compress(
+    model: Any,
+    visual_tokens: int | float | None = None,
+    kv_cache: int | float | None = None,
+    *,
+    visual: str = DEFAULT,
+    kv: str = "prefixkv",
+    profile: Profile | str | Path | None = None,
+    positions: str = "compact",
+    seed: int = 0,
+    **hyper: Any,
+) -> Compressed:
+    """Make a multimodal or text model cheaper, until ``remove()`` or the end of a ``with`` block.
+
+    Args:
+        model: ``LlavaForConditionalGeneration``, ``LlavaNextForConditionalGeneration`` or
+            ``Qwen2_5_VLForConditionalGeneration``; any decoder-only model of `transformers` for ``kv_cache``
+            alone. Attention must be sdpa or eager where the cache is compressed.
+        visual_tokens: tokens per image that the language model reads: a count, or a share in (0, 1].
+        kv_cache: what the cache keeps: a share in (0, 1] of each row's tokens, or tokens per layer.
+        visual: who chooses the tokens; a name from `SELECTORS`, or ``fastv``.
+        kv: how the cache is shared out and ranked; a name from `KV_METHODS`, or ``SIZES/SCORER``.
+        profile: layer sizes found beforehand, or their file; for ``prefix`` sizes.
+        positions: ``compact`` or ``original`` positions of the survivors.
+        seed: for methods that draw.
+        hyper: further fields of `KVSettings`: ``start``, ``protect``, ``tail``, ``window``, ``beta``.
+
+    Returns:
+        A handle. ``model.generate`` is compressed as long as it lives.
+
+    Raises:
+        BudgetError: a budget outside its range, or a profile of another model.
+        ConfigError: an unknown method, or a model that is compressed already.
+        UnsupportedModelError: a model that cannot be compressed.
+    """
+    if visual_tokens is None and kv_cache is None:
+        raise ConfigError("nothing to compress", mend="give visual_tokens, kv_cache or both")
+    if visual_tokens is not None:
+        family_of(model)
+        if visual != FASTV:
+            selector(visual)
+        elif kv_cache is not None:
+            raise ConfigError("FastV and a compressed cache do not combine", mend="use another selector")
+        n_keep(1 << 30, visual_tokens)
+    settings = None
+    if kv_cache is not None:
+        sizes, scorer = kv_method(kv)
+        if isinstance(profile, str | Path):
+            profile = Profile.load(profile)
+        try:
+            settings = KVSettings(
+                keep=kv_cache, sizes=sizes, scorer=scorer, profile=profile, seed=seed, **hyper
+            )
+        except TypeError as error:
+            raise ConfigError(f"unknown setting ({error})", mend="see KVSettings") from error
+    return Compressed(model, visual_tokens, visual, copy.copy(settings), positions, seed)

@@ -1,0 +1,208 @@
+"""FastV: after the second layer of the language model, drop the image tokens that the last token ignores.
+
+Paper: "An Image is Worth 1/2 Tokens After Layer 2: Plug-and-Play Inference Acceleration for Large
+Vision-Language Models" (ECCV 2024, arXiv 2403.06764). Implemented: score is the head-mean attention of the
+last prompt token in layer K; the tokens are taken out of the hidden states, so that later layers neither
+compute nor cache them.
+
+Differences from the published code:
+    1. Each row of a batch keeps its own tokens; the published code shares the first row's.
+    2. Layers 1 to K read all tokens: `effective_tokens` gives the average that a comparison must state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wildsight.compression import attention
+from wildsight.compression.cache import KVSettings, RaggedCache
+from wildsight.compression.ragged import RaggedLayer
+from wildsight.compression.scorer import Scorer, Stored
+from wildsight.compression.snapkv import Window
+from wildsight.compression.vtc_cls import keep_best
+from wildsight.errors import ConfigError
+from wildsight.keep import n_keep
+
+
+@dataclass(frozen=True)
+class FastV:
+    """Settings of FastV; K is the paper's."""
+
+    keep: int | float = 0.5
+    """Image tokens of a prompt that stay, a count per image or a share."""
+    K: int = 2
+    """Layers that read every token."""
+
+
+def effective_tokens(total: int, kept: int, layers: int, K: int = 2) -> float:
+    """Image tokens per layer on average.
+
+    >>> effective_tokens(576, 64, 32)
+    96.0
+    """
+    return (K * total + (layers - K) * kept) / layers
+
+
+def surviving_columns(score: Tensor, image: Tensor, mask: Tensor, keep: int | float, pictures: int) -> Tensor:
+    """Columns that go on, padded on the left with -1.
+
+    Args:
+        score: ``[B, T]``.
+        image: ``[B, T]`` bool, image tokens.
+        mask: ``[B, T]``, 0 for padding.
+        keep: count per image, or share.
+        pictures: tokens of one image, to turn a count per image into one per row; 0 if the prompts hold none.
+
+    Returns:
+        ``[B, T']`` ascending.
+    """
+    rows = []
+    for own, here, real in zip(score, image, mask.bool(), strict=True):
+        places = here.nonzero()[:, 0]
+        stay = real & ~here
+        if places.numel():
+            per = n_keep(pictures, keep)
+            count = per * (places.numel() // pictures)
+            stay[places[keep_best(own[places], count)]] = True
+        rows.append(stay.nonzero()[:, 0])
+    width = max(r.numel() for r in rows)
+    return torch.stack([torch.nn.functional.pad(r, (width - r.numel(), 0), value=-1) for r in rows])
+
+
+class FastVCache(RaggedCache):
+    """A cache whose layers from K on hold fewer image tokens.
+
+    Args:
+        model: of the LLaVA family.
+        config: settings.
+        ids: ``[B, T]`` prompt.
+        mask: ``[B, T]``.
+    """
+
+    def __init__(self, model: Any, config: FastV, ids: Tensor, mask: Tensor) -> None:
+        super().__init__(model.config, KVSettings(keep=1.0), _last_query, prompt_len=ids.shape[1])
+        if not 1 <= config.K < self.depth:
+            raise ConfigError(f"K={config.K} is outside [1, {self.depth - 1}]", mend="choose a lower layer")
+        self.own, self.image, self.mask = config, ids == model.config.image_token_id, mask
+        self.pictures = _one_picture(model, self.image)
+        self.columns: Tensor | None = None
+        self.ragged[config.K - 1].whole = not bool(self.image.any())
+
+    def prompt_read(self, layer: RaggedLayer) -> None:
+        """Choose once layer K has read the prompt."""
+        batch = layer.valid.shape[0] // self.image.shape[0]
+        image, mask = (t.repeat_interleave(batch, dim=0) for t in (self.image, self.mask))
+        self.columns = surviving_columns(layer.mass(), image, mask, self.own.keep, self.pictures)
+        layer.scorer.reset()
+        layer.whole = True
+        for later in self.ragged[self.own.K :]:
+            later.preset = self.columns
+
+    def reset(self) -> None:
+        """Refused: the columns belong to one prompt.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("a FastV cache serves one prompt", mend="make another")
+
+
+def _last_query(layer: int, settings: KVSettings) -> Scorer:
+    return LastQuery(layer, settings.seed, 1)
+
+
+class LastQuery(Window):
+    """Attention of the last query, unsmoothed."""
+
+    def mass(self, stored: Stored, /) -> Tensor:
+        """Head-mean attention."""
+        return self.votes(stored).mean(dim=1)
+
+
+def _one_picture(model: Any, image: Tensor) -> int:
+    """Tokens of one picture: all pictures of a LLaVA have the same number."""
+    side = model.config.vision_config.image_size // model.config.vision_config.patch_size
+    tokens = side * side
+    counts = image.sum(dim=1)
+    if bool((counts % tokens).any()):
+        raise ConfigError(f"the prompts hold no whole pictures of {tokens} tokens", mend="use the processor")
+    return tokens
+
+
+@contextmanager
+def fastv_hooks(model: Any, config: FastV) -> Iterator[Callable[[Mapping[str, Any]], FastVCache]]:
+    """Run a LLaVA with FastV inside the block.
+
+    Yields:
+        Makes the cache for a call's arguments (``input_ids``, ``attention_mask``).
+    """
+    made: list[FastVCache] = []
+    undo = attention.switch(model)
+    layers = model.model.language_model.layers
+    handles = [
+        layer.register_forward_pre_hook(_shortener(made, first=index == config.K), with_kwargs=True)
+        for index, layer in enumerate(layers)
+        if index >= config.K
+    ]
+
+    def make(options: Mapping[str, Any]) -> FastVCache:
+        ids = options["input_ids"]
+        given = options.get("attention_mask")
+        made[:] = [FastVCache(model, config, ids, torch.ones_like(ids) if given is None else given)]
+        return made[0]
+
+    try:
+        yield make
+    finally:
+        for handle in handles:
+            handle.remove()
+        attention.forget()
+        undo()
+
+
+def _shortener(made: list[FastVCache], *, first: bool) -> Any:
+    """A hook before a later layer: hidden states, positions and mask of the survivors alone."""
+
+    def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        columns = made[0].columns if made else None
+        cache = kwargs.get("past_key_values")
+        if columns is None or cache is not made[0] or cache.ragged[-1].done:
+            return None
+        hidden = args[0] if args else kwargs.pop("hidden_states")
+        if first:
+            hidden = _rows(hidden, columns)
+        cos, sin = (_rows(p.expand(columns.shape[0], -1, -1), columns) for p in kwargs["position_embeddings"])
+        places = kwargs.get("position_ids")
+        if places is not None:
+            places = places.expand(columns.shape[0], -1).gather(1, columns.clamp_min(0))
+        mask = _square(kwargs.get("attention_mask"), columns, hidden.dtype)
+        new = {"position_embeddings": (cos, sin), "position_ids": places, "attention_mask": mask}
+        return (hidden, *args[1:]), {**kwargs, **new}
+
+    return hook
+
+
+def _rows(values: Tensor, columns: Tensor) -> Tensor:
+    """``[B, T, d]`` to ``[B, T', d]``."""
+    return values.gather(1, columns.clamp_min(0)[..., None].expand(-1, -1, values.shape[2]))
+
+
+def _square(mask: Tensor | None, columns: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The mask among survivors: None stays None where no row was padded."""
+    gaps = bool((columns < 0).any())
+    if mask is None and not gaps:
+        return None
+    index = columns.clamp_min(0)
+    if mask is None:
+        return (index[:, None, :, None] >= index[:, None, None, :]) & (columns >= 0)[:, None, None, :]
+    mask = mask.expand(columns.shape[0], -1, -1, -1)
+    wide = mask.gather(2, index[:, None, :, None].expand(-1, 1, -1, mask.shape[3]))
+    small = wide.gather(3, index[:, None, None, :].expand(-1, 1, columns.shape[1], -1))
+    closed = False if small.dtype == torch.bool else torch.finfo(dtype).min
+    return small.masked_fill((columns < 0)[:, None, None, :], closed)

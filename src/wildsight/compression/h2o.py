@@ -1,0 +1,39 @@
+"""H2O: keep the heavy hitters, the keys that gathered the most attention.
+
+Paper: "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of LLMs" (NeurIPS 2023, arXiv 2306.14048).
+Implemented: accumulated attention over the prompt; sizes are uniform (`wildsight.compression.sizes`).
+
+Differences from the published code:
+    1. While decoding, evictions follow PrefixKV's rule, as for every scorer of this room.
+    2. `AttentionMean` divides a column's sum by the number of queries that could see it, which undoes the
+       advantage of early columns.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from wildsight.compression.prefixkv import importance
+from wildsight.compression.scorer import Chunk, Scorer, Stored, grow
+
+
+class AttentionSum(Scorer):
+    """``I_n = sum_q mean_h A_{h,q,n}``; PrefixKV ranks by it too."""
+
+    def observe(self, chunk: Chunk) -> None:
+        """Add the chunk's attention."""
+        new = importance(chunk.query, chunk.key, chunk.allowed, chunk.scaling)
+        self.state["sum"] = grow(self.state.get("sum"), new)
+
+    def scores(self, _stored: Stored, /) -> Tensor:
+        """The sums."""
+        return self.state["sum"]
+
+
+class AttentionMean(AttentionSum):
+    """The sum over the number of queries at or behind the column."""
+
+    def scores(self, stored: Stored, /) -> Tensor:
+        """The means."""
+        behind = stored.valid.flip(1).long().cumsum(dim=1).flip(1).clamp_min(1)
+        return self.state["sum"] / behind

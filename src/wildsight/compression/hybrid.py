@@ -1,0 +1,31 @@
+"""The default selector: a share of the budget by [CLS] saliency, the rest by distance from what is chosen.
+
+Saliency alone leaves out the frame of reference, diversity alone spends tokens on rare background. Half the
+budget goes to the tokens that the ensemble of VTC-CLS scores highest; the max-min search of DivPrune then
+starts from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wildsight.compression.divprune import farthest
+from wildsight.compression.view import ImageView, Selection
+from wildsight.compression.vtc_cls import ensemble, keep_best
+
+
+@dataclass(frozen=True)
+class HybridConfig:
+    """Settings of the default selector."""
+
+    salient: float = 0.5
+    """Share of the budget chosen by saliency, in [0, 1]."""
+    K: int = 3
+    """Vision layers in the ensemble."""
+
+
+def select(view: ImageView, count: int, config: HybridConfig | None = None) -> Selection:
+    """The default selector on one image."""
+    config = config or HybridConfig()
+    first = keep_best(ensemble(view.saliency(config.K)), max(1, round(count * config.salient)))
+    return Selection(farthest(view.unit, count, first).sort().values)

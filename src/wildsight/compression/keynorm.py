@@ -1,0 +1,38 @@
+"""Scores from the keys alone; they need no query, so any attention kernel will do.
+
+Papers: "A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression" (EMNLP 2024, arXiv
+2406.11430), `KeyNorm`: ``-||k||``. "KeyDiff" (2025, arXiv 2504.15364), `KeyDiff`: ``-cos(k, mean k)``.
+
+Difference from both: heads share one choice of columns (the mean over heads).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from wildsight.compression.scorer import Scorer, Stored
+
+
+def key_novelty(keys: Tensor, valid: Tensor) -> Tensor:
+    """``-cos(k, mean k)`` per head, the mean over valid columns; ``[B, H, n, d]`` to ``[B, H, n]``."""
+    unit = normalize(keys.float(), dim=-1) * valid[:, None, :, None]
+    anchor = normalize(unit.sum(dim=2, keepdim=True), dim=-1)
+    return -(unit * anchor).sum(dim=-1)
+
+
+class KeyNorm(Scorer):
+    """Small keys are kept."""
+
+    def scores(self, stored: Stored, /) -> Tensor:
+        """``-||k||``, mean over heads."""
+        return -torch.linalg.vector_norm(stored.keys.float(), dim=-1).mean(dim=1)
+
+
+class KeyDiff(Scorer):
+    """Keys unlike the mean key are kept."""
+
+    def scores(self, stored: Stored, /) -> Tensor:
+        """``-cos(k, mean k)``, mean over heads."""
+        return key_novelty(stored.keys, stored.valid).mean(dim=1)

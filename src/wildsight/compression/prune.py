@@ -1,0 +1,165 @@
+"""From a model's usual inputs to shorter ones: encode, score, select, shorten."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wildsight.compression.families import Family, Picture, family_of, refuse_video
+from wildsight.compression.inputs import placeholder_flags, shorten
+from wildsight.compression.selectors import DEFAULT, selector
+from wildsight.compression.view import Selection
+from wildsight.errors import BudgetError, ConfigError
+from wildsight.keep import n_keep
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A shortened batch.
+
+    Attributes:
+        ids, mask: ``[B, T']``, padded on the left.
+        positions: ``[B, T']``, or ``[4, B, T']`` for rotary embeddings in time, height and width.
+        columns: ``[B, T']`` the column each token had before, -1 for padding.
+        features: what stands at the placeholders, one ``[n_i, D]`` per image.
+        pictures: the images before pruning.
+        selections: what was chosen of each.
+        rest: the other inputs, unchanged.
+        seconds: time that scoring and selecting took, encoding left out.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+    columns: Tensor
+    features: list[Tensor]
+    pictures: list[Picture]
+    selections: list[Selection]
+    rest: Mapping[str, Any]
+    seconds: float = 0.0
+
+    def inputs(self) -> dict[str, Any]:
+        """Inputs for ``generate`` or ``forward``: made anew for every call, for beams change them."""
+        return {
+            "input_ids": self.ids,
+            "attention_mask": self.mask,
+            "position_ids": self.positions,
+            "mm_encoder_outputs": {"image": encoded(self.features)},
+            **self.rest,
+        }
+
+
+def encoded(features: list[Tensor]) -> Any:
+    """The container that `transformers` reads pre-encoded images from."""
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    return BaseModelOutputWithPooling(pooler_output=list(features))
+
+
+def pad_id(model: Any) -> int:
+    """The padding's id: the model's, or 0 where it has none (masked in any case)."""
+    given = model.generation_config.pad_token_id if model.can_generate() else None
+    return int(given) if isinstance(given, int) else 0
+
+
+def image_count(count: int, keep: int | float, *, fixed: bool) -> int:
+    """Tokens kept of an image that has ``count``.
+
+    Raises:
+        BudgetError: ``keep`` is outside its range.
+    """
+    if isinstance(keep, int) and not isinstance(keep, bool) and keep > count and not fixed:
+        return count
+    return n_keep(count, keep)
+
+
+def select_tokens(picture: Picture, keep: int | float, method: str, seed: int, *, fixed: bool) -> Selection:
+    """Choose tokens of one picture; all of them are chosen without asking the method."""
+    n = picture.view.features.shape[0]
+    count = image_count(n, keep, fixed=fixed)
+    if count == n:
+        return Selection(torch.arange(n, device=picture.features.device))
+    return selector(method)(replace(picture.view, seed=seed), count)
+
+
+def _checked(model: Any, inputs: Mapping[str, Any]) -> Tensor:
+    refuse_video(inputs)
+    ids = inputs.get("input_ids")
+    if ids is None:
+        raise ConfigError("pruning needs input_ids", mend="give token ids, not embeddings")
+    if inputs.get("mm_encoder_outputs"):
+        raise ConfigError("give pixels or encoded images, not both", mend="leave mm_encoder_outputs out")
+    if inputs.get("pixel_values") is None:
+        raise BudgetError(f"{type(model).__name__}: no pictures to prune", mend="give pixel_values")
+    return ids
+
+
+@torch.no_grad()
+def prune_visual_tokens(
+    model: Any,
+    inputs: Mapping[str, Any],
+    keep: int | float = 128,
+    method: str = DEFAULT,
+    *,
+    positions: str = "compact",
+    newlines: str = "row",
+    seed: int = 0,
+) -> Pruned:
+    """Shorten a batch of prompts with pictures.
+
+    Args:
+        model: of a family in `wildsight.compression.families.FAMILIES`.
+        inputs: what the model's processor gives; not changed.
+        keep: tokens per image, or a share in (0, 1] of them.
+        method: a name from `wildsight.compression.selectors.SELECTORS`.
+        positions: ``compact`` or ``original``; rotary positions in two dimensions are always original.
+        newlines: LLaVA-NeXT's separators: ``row``, ``all`` or ``none``; they do not count as tokens.
+        seed: for methods that draw; image i draws with ``seed + i``.
+
+    Raises:
+        BudgetError: ``keep`` out of range, no pictures, or placeholders that do not match them.
+        ConfigError: an unknown method or word.
+        UnsupportedModelError: the model or its tower cannot be pruned by this method.
+    """
+    family = family_of(model)
+    selector(method)
+    ids = _checked(model, inputs)
+    given = inputs.get("attention_mask")
+    mask = torch.ones_like(ids) if given is None else given
+    if mask.shape != ids.shape:
+        raise ConfigError(
+            f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}",
+            mend="make them equal",
+        )
+    pictures = family.encode(model, inputs)
+    begin = time.perf_counter()
+    chosen = [select_tokens(p, keep, method, seed + i, fixed=family.fixed) for i, p in enumerate(pictures)]
+    flags = [p.flags(s.keep, newlines) for p, s in zip(pictures, chosen, strict=True)]
+    spent = time.perf_counter() - begin
+    stay = placeholder_flags(ids, model.config.image_token_id, flags, type(model).__name__)
+    short = shorten(ids, mask, stay, pad_id(model))
+    features = [_kept(p, s, f) for p, s, f in zip(pictures, chosen, flags, strict=True)]
+    used = {"input_ids", "attention_mask", "position_ids", *family.pixels}
+    rest = {k: v for k, v in inputs.items() if k not in used}
+    place = family.positions(model, inputs, short, mask, positions)
+    return Pruned(
+        short.ids, short.mask, place, short.columns, features, pictures, chosen, rest, spent
+    )  # fmt: skip
+
+
+def _kept(picture: Picture, selection: Selection, flags: Tensor) -> Tensor:
+    """The features that stay, in place of which merged ones come where a method merges."""
+    if selection.features is None:
+        return picture.features[flags]
+    changed = picture.features.clone()
+    inside = (picture.source >= 0).nonzero()[:, 0]
+    changed[inside[selection.keep]] = selection.features.to(changed.dtype)
+    return changed[flags]
+
+
+__all__ = ["Family", "Pruned", "encoded", "prune_visual_tokens"]

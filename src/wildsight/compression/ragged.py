@@ -1,0 +1,278 @@
+"""A key-value cache whose layers hold different numbers of tokens, and really free what they drop.
+
+Every layer reports its logical length, as if nothing had been evicted, so that positions, masks, several
+turns, beams and prompts read in chunks need no change in `transformers`. ``slots`` maps stored columns to
+logical positions; `wildsight.compression.attention` gathers the mask by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import CacheLayerMixin
+
+from wildsight.compression.attention import hand_over
+from wildsight.compression.prefixkv import kept_columns, must_evict, tail_rank
+from wildsight.compression.scorer import Chunk, Scorer, Stored
+from wildsight.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from wildsight.compression.cache import RaggedCache
+
+
+class RaggedLayer(CacheLayerMixin):
+    """One layer's cache.
+
+    Attributes:
+        keys, values: ``[B, H_kv, capacity, d]``; the stored columns of a row come first.
+        slots: ``[B, capacity]`` logical position of each column, -1 where it is free.
+        seen: logical length, padding included.
+        counts, totals: per row, columns stored and own tokens seen.
+        done: the prompt has been read and compressed.
+        preset: ``[B, n]`` logical columns of a prompt that reaches this layer shortened, -1 for padding.
+        gaps: some stored columns are padding.
+        whole: this layer forgets nothing, and runs the plain path.
+    """
+
+    is_sliding = False
+    supports_early_init = False
+
+    def __init__(self, owner: RaggedCache, index: int, scorer: Scorer, *, whole: bool) -> None:
+        super().__init__()
+        self.owner, self.index, self.scorer, self.whole = owner, index, scorer, whole
+        self._clear()
+
+    def _clear(self) -> None:
+        self.seen, self.done, self.fresh, self.is_initialized = 0, False, False, False
+        self.counts: list[int] = []
+        self.totals: list[int] = []
+        self.targets: list[Callable[[int], float]] = []
+        self.slots = self.frozen = self.valid = torch.empty(0)
+        self.keys: Any = None
+        self.values: Any = None
+        self.preset: Tensor | None = None
+        self.gaps = False
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Empty storage of the states' kind."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Store new tokens; what comes back is what attention sees."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        if self.preset is not None:
+            return self._take_over(key_states, value_states, self.preset)
+        if not self.whole and not self.done and self.owner.is_decoding(self, key_states.shape[2]):
+            self.owner.finalise()
+        if self.done:
+            self._write(key_states, value_states)
+        else:
+            self.keys = torch.cat([self.keys, key_states], dim=2)
+            self.values = torch.cat([self.values, value_states], dim=2)
+        self.seen += key_states.shape[2]
+        keys, values = self.stored()
+        if not self.whole:
+            hand_over(self, keys)
+        return keys, values
+
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Keys and values without the spare columns."""
+        width = max(self.counts) if self.done else self.keys.shape[2]
+        if width == self.keys.shape[2]:
+            return self.keys, self.values
+        return self.keys[:, :, :width], self.values[:, :, :width]
+
+    @property
+    def even(self) -> bool:
+        """Whether every row stores as many columns, so that none is free."""
+        return not self.gaps and len(set(self.counts)) <= 1
+
+    def _take_over(self, keys: Tensor, values: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a prompt that was shortened before this layer; nothing is evicted later."""
+        self.keys, self.values, self.slots, self.preset = keys, values, columns, None
+        self.seen = int(columns.max()) + 1
+        self.counts = [columns.shape[1]] * columns.shape[0]
+        self.totals, self.targets = list(self.counts), [float] * columns.shape[0]
+        self.frozen = columns.new_zeros(columns.shape[0])
+        self.gaps = bool((columns < 0).any())
+        self.whole, self.done = False, True
+        return keys, values
+
+    # -- the prompt ------------------------------------------------------------------------------------------
+
+    def observe(self, query: Tensor, key: Tensor, allowed: Tensor | None, about: dict[str, Any]) -> None:
+        """Let the scorer see a piece of the prompt; compress once all of it has been read."""
+        batch, queries = query.shape[0], query.shape[2]
+        if allowed is None:
+            real = torch.ones(batch, queries, dtype=torch.bool, device=key.device)
+            self.valid = torch.ones(batch, key.shape[2], dtype=torch.bool, device=key.device)
+        else:
+            allowed = allowed.expand(batch, -1, -1, -1)
+            real = allowed[:, 0].diagonal(key.shape[2] - queries, dim1=1, dim2=2)
+            self.valid = allowed[:, 0, -1]
+        positions = about.get("position_ids")
+        positions = None if positions is None else positions.expand(batch, -1)
+        scaling = about.get("scaling") or query.shape[-1] ** -0.5
+        self.scorer.observe(Chunk(query, key, allowed, real, positions, scaling))
+        self.owner.prompt_read(self)
+
+    def scores(self) -> Tensor:
+        """``[B, n]`` score of every column of the prompt."""
+        return self.scorer.scores(Stored(self.keys, self.values, self.valid))
+
+    def mass(self) -> Tensor:
+        """``[B, n]`` importance that layer sizes are found from."""
+        return self.scorer.mass(Stored(self.keys, self.values, self.valid))
+
+    def compress(
+        self, scores: Tensor, counts: Sequence[int], targets: Sequence[Callable[[int], float]]
+    ) -> None:
+        """Keep the best ``counts[b]`` columns of each row, and free the rest.
+
+        Args:
+            scores: ``[B, n]``.
+            counts: columns kept, per row.
+            targets: per row, tokens that the layer may hold once it has seen so many.
+        """
+        plan = self.owner.settings
+        columns = kept_columns(scores, self.valid, counts, plan.start, plan.protect)
+        self.totals = [int(n) for n in self.owner.lengths]
+        self.counts, self.targets, self.slots = list(counts), list(targets), columns
+        ranks = torch.tensor([tail_rank(n, plan.tail) for n in counts], device=columns.device)
+        self.frozen = columns.gather(1, ranks[:, None])[:, 0]
+        if columns.shape[1] < self.keys.shape[2]:
+            index = columns.clamp_min(0)[:, None, :, None]
+            self.keys = self.keys.gather(2, index.expand(-1, self.keys.shape[1], -1, self.keys.shape[3]))
+            self.values = self.values.gather(
+                2, index.expand(-1, self.values.shape[1], -1, self.values.shape[3])
+            )
+        self.scorer.reset()
+        self.valid = torch.empty(0)
+        self.done = self.fresh = True
+
+    # -- decoding --------------------------------------------------------------------------------------------
+
+    def _write(self, keys: Tensor, values: Tensor) -> None:
+        """Put new tokens into columns: one that a victim leaves free, or a further one."""
+        new = keys.shape[2]
+        evict = [
+            new == 1 and not self.fresh and must_evict(stored, target(seen))
+            for stored, seen, target in zip(self.counts, self.totals, self.targets, strict=True)
+        ]
+        self.fresh = False
+        starts = list(self.counts)
+        self.totals = [n + new for n in self.totals]
+        self.counts = [n if gone else n + new for n, gone in zip(self.counts, evict, strict=True)]
+        self._reserve(max(self.counts))
+        if self.even and not any(evict):
+            self._put_slice(keys, values, starts[0])
+        else:
+            self._put(keys, values, self._columns(evict, starts, new))
+
+    def _reserve(self, width: int) -> None:
+        """Capacity for ``width`` columns, an eighth more when it has to grow."""
+        capacity = self.keys.shape[2]
+        if width <= capacity:
+            return
+        extra = max(width - capacity, 8, capacity // 8)
+        self.keys, self.values = (
+            torch.cat([t, t.new_zeros(*t.shape[:2], extra, t.shape[3])], dim=2)
+            for t in (self.keys, self.values)
+        )
+        self.slots = torch.nn.functional.pad(self.slots, (0, extra), value=-1)
+
+    def _columns(self, evict: list[bool], starts: list[int], new: int) -> Tensor:
+        """``[B, new]`` columns to write."""
+        offset = torch.arange(new, device=self.slots.device)
+        behind = torch.tensor(starts, device=self.slots.device)[:, None] + offset
+        if not any(evict):
+            return behind
+        movable = self.slots.masked_fill(self.slots < self.frozen[:, None], torch.iinfo(torch.int64).max)
+        victim = movable.argmin(dim=1, keepdim=True)
+        if all(evict):
+            return victim
+        return torch.where(torch.tensor(evict, device=self.slots.device)[:, None], victim, behind)
+
+    def _put(self, keys: Tensor, values: Tensor, columns: Tensor) -> None:
+        index = columns[:, None, :, None]
+        self.keys.scatter_(2, index.expand_as(keys), keys)
+        self.values.scatter_(2, index.expand_as(values), values)
+        slots = torch.arange(self.seen, self.seen + keys.shape[2], device=columns.device)
+        self.slots.scatter_(1, columns, slots.expand_as(columns))
+
+    def _put_slice(self, keys: Tensor, values: Tensor, first: int) -> None:
+        last = first + keys.shape[2]
+        self.keys[:, :, first:last], self.values[:, :, first:last] = keys, values
+        self.slots[:, first:last] = torch.arange(self.seen, self.seen + keys.shape[2], device=keys.device)
+
+    # -- what `transformers` asks ----------------------------------------------------------------------------
+
+    def get_seq_length(self) -> int:
+        """Logical length."""
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Logical length with the new queries, and no offset."""
+        return self.seen + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No maximum."""
+        return -1
+
+    def crop(self, *_args: Any) -> None:
+        """Refused: what was evicted cannot come back.
+
+        Raises:
+            UnsupportedModelError: always.
+        """
+        raise UnsupportedModelError(
+            "a compressed cache cannot be rolled back", mend="use greedy search, sampling or beams"
+        )
+
+    def reset(self) -> None:
+        """Forget everything, keep the settings."""
+        self.scorer.reset()
+        self._clear()
+
+    def change_rows(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Apply a selection or repetition of the batch to all that is kept per row."""
+        if not self.is_initialized:
+            return
+        self.keys, self.values = change(self.keys), change(self.values)
+        self.scorer.rows(change)
+        if self.valid.numel():
+            self.valid = change(self.valid)
+        if self.done:
+            self.slots, self.frozen = change(self.slots), change(self.frozen)
+            rows = change(torch.arange(len(self.counts), device=self.device)).tolist()
+            self.counts = [self.counts[i] for i in rows]
+            self.totals = [self.totals[i] for i in rows]
+            self.targets = [self.targets[i] for i in rows]
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow the beams."""
+        self.change_rows(lambda t: t.index_select(0, beam_idx.to(t.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row."""
+        self.change_rows(lambda t: t.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows."""
+        self.change_rows(lambda t: t[indices.to(t.device), ...])
+
+    def offload(self) -> None:
+        """Refused.
+
+        Raises:
+            UnsupportedModelError: always.
+        """
+        raise UnsupportedModelError("a compressed cache is not offloaded", mend="keep it on the device")

@@ -1,0 +1,76 @@
+"""SnapKV: the last queries of the prompt vote for the keys that the answer will need.
+
+Paper: "SnapKV: LLM Knows What You are Looking for Before Generation" (NeurIPS 2024, arXiv 2404.14469).
+Implemented: attention of the last ``window`` queries, mean over them, average-pooled along the keys; the
+window itself is kept. With pyramid sizes (`wildsight.compression.sizes.pyramid_shares`) this is PyramidKV
+(arXiv 2406.02069).
+
+Differences from the published code:
+    1. Heads share one choice of columns (the mean over heads), so that a layer's cache stays one tensor.
+    2. The window is 16 queries, not 32 or 64, because the text of a picture question is short; ``window``
+       sets it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool1d
+
+from wildsight.compression.prefixkv import causal, head_attention
+from wildsight.compression.scorer import Chunk, Scorer, Stored
+
+
+def window_attention(query: Tensor, keys: Tensor, valid: Tensor, scaling: float) -> Tensor:
+    """Mean attention of the last queries per head.
+
+    Args:
+        query: ``[B, H, w, d]``, the last ``w`` columns.
+        keys: ``[B, H_kv, n, d]``.
+        valid: ``[B, n]`` bool.
+        scaling: factor of the products.
+
+    Returns:
+        ``[B, H, n]`` float32.
+    """
+    width, length = query.shape[2], keys.shape[2]
+    allowed = causal(length - width, width, length, keys.device) & valid[:, None, None, :]
+    weights = head_attention(query, keys, allowed, scaling)
+    return weights.sum(dim=2) / valid[:, None, length - width :].sum(dim=-1, keepdim=True).clamp_min(1)
+
+
+def smooth(scores: Tensor, kernel: int = 5) -> Tensor:
+    """Average over each column's neighbourhood, ``[B, n]``."""
+    return avg_pool1d(scores[:, None], kernel, stride=1, padding=kernel // 2)[:, 0]
+
+
+def keep_window(scores: Tensor, window: int) -> Tensor:
+    """Lift the last ``window`` columns above all others, the latest highest."""
+    width = min(window, scores.shape[1])
+    lifted = scores.clone()
+    ladder = torch.arange(1, width + 1, device=scores.device, dtype=scores.dtype)
+    lifted[:, scores.shape[1] - width :] = scores.abs().amax(dim=1, keepdim=True) + ladder
+    return lifted
+
+
+class Window(Scorer):
+    """SnapKV's score."""
+
+    def observe(self, chunk: Chunk) -> None:
+        """Keep the last queries."""
+        kept = self.state.get("query")
+        joined = chunk.query if kept is None else torch.cat([kept, chunk.query], dim=2)
+        self.state["query"] = joined[:, :, -self.window :].clone()
+        self.scaling = chunk.scaling
+
+    def votes(self, stored: Stored) -> Tensor:
+        """``[B, H, n]`` mean attention of the window."""
+        return window_attention(self.state["query"], stored.keys, stored.valid, self.scaling)
+
+    def mass(self, stored: Stored, /) -> Tensor:
+        """Pooled votes."""
+        return smooth(self.votes(stored).mean(dim=1))
+
+    def scores(self, stored: Stored, /) -> Tensor:
+        """Pooled votes, with the window on top."""
+        return keep_window(self.mass(stored), self.window)

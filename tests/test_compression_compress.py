@@ -1,0 +1,268 @@
+"""The public call on tiny LLaVA models: bit-equality, batches, turns, beams, and what it leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from compression_models import IMAGE, llama, llava, llava_inputs
+from wildsight.compression import compress, prune_visual_tokens
+from wildsight.compression.selectors import SELECTORS
+from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
+
+MIDDLE = torch.arange(28) == 10
+GREEDY = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
+FULL = {**GREEDY, "return_dict_in_generate": True, "output_logits": True}
+
+
+def logits_of(out: Any) -> torch.Tensor:
+    return torch.stack(out.logits, dim=1)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_keeping_all_is_bit_equal(attention: str, dtype: Any) -> None:
+    model, inputs = llava(attention=attention, dtype=dtype), llava_inputs((1, 1, 1), dtype=dtype)
+    plain = model.generate(**inputs, **FULL)
+    with compress(model, visual_tokens=16, kv_cache=1.0):
+        same = model.generate(**inputs, **FULL)
+    assert torch.equal(plain.sequences, same.sequences)
+    assert torch.equal(logits_of(plain), logits_of(same))
+
+
+@pytest.mark.parametrize("how", [{"num_beams": 3}, {"do_sample": True}, {"num_return_sequences": 2,
+                                 "do_sample": True}])  # fmt: skip
+def test_keeping_all_with_several_pictures(how: dict[str, Any]) -> None:
+    model, inputs = llava(), llava_inputs((2, 0, 1))
+    torch.manual_seed(0)
+    plain = model.generate(**inputs, **{**GREEDY, **how})
+    torch.manual_seed(0)
+    with compress(model, visual_tokens=1.0, kv_cache=1.0):
+        same = model.generate(**inputs, **{**GREEDY, **how})
+    assert torch.equal(plain, same)
+
+
+@pytest.mark.parametrize("positions", ["compact", "original"])
+def test_a_row_in_a_batch_equals_the_row_alone(positions: str) -> None:
+    model = llava()
+    images, words = (2, 0, 1), (9, 4, 6)
+    inputs = llava_inputs(images, words)
+    with compress(model, visual_tokens=6, kv_cache=0.6, positions=positions):
+        together = model.generate(**inputs, **FULL)
+        first = 0
+        for row, count in enumerate(images):
+            length = int(inputs["attention_mask"][row].sum())
+            alone = {k: inputs[k][row : row + 1, -length:] for k in ("input_ids", "attention_mask")}
+            if count:
+                alone["pixel_values"] = inputs["pixel_values"][first : first + count]
+            first += count
+            single = model.generate(**alone, **FULL)
+            assert torch.equal(single.sequences[0, length:], together.sequences[row, -8:])
+            assert torch.allclose(logits_of(single)[0], logits_of(together)[row], atol=1e-4)
+
+
+def test_the_prompt_comes_back_as_it_was_given() -> None:
+    model, inputs = llava(), llava_inputs()
+    with compress(model, visual_tokens=4) as handle:
+        out = model.generate(**inputs, **GREEDY)
+        assert torch.equal(out[:, :-8], inputs["input_ids"])
+        limited = model.generate(**inputs, max_length=inputs["input_ids"].shape[1] + 5, min_new_tokens=5)
+        assert limited.shape[1] == inputs["input_ids"].shape[1] + 5
+    assert handle.pruned is not None
+    assert int((handle.pruned.ids == IMAGE).sum()) == 12
+
+
+@pytest.mark.parametrize("name", sorted(SELECTORS))
+def test_every_selector_generates(name: str) -> None:
+    model, inputs = llava(), llava_inputs((2, 0, 1))
+    with compress(model, visual_tokens=5, visual=name) as handle:
+        out = model.generate(**inputs, **GREEDY)
+    assert out.shape == (3, inputs["input_ids"].shape[1] + 8)
+    assert handle.pruned is not None
+    assert [f.shape[0] for f in handle.pruned.features] == [5, 5, 5]
+    for selection in handle.pruned.selections:
+        assert selection.keep.tolist() == sorted(set(selection.keep.tolist()))
+
+
+def test_pruned_beams_chunks_and_static_cache() -> None:
+    model, inputs = llava(), llava_inputs()
+    with compress(model, visual_tokens=5):
+        plain = model.generate(**inputs, **GREEDY)
+        assert torch.equal(plain, model.generate(**inputs, **GREEDY, prefill_chunk_size=7))
+        assert torch.equal(plain, model.generate(**inputs, **GREEDY, cache_implementation="static"))
+        model.generate(**inputs, **{**GREEDY, "num_beams": 3})
+        assert torch.equal(plain, model.generate(**inputs, **GREEDY))
+
+
+def test_one_pruned_batch_serves_many_calls() -> None:
+    """Beams change the container of the features; a second call must not notice."""
+    model, inputs = llava(), llava_inputs()
+    before = {k: v.clone() for k, v in inputs.items()}
+    pruned = prune_visual_tokens(model, inputs, 5)
+    plain = model.generate(**pruned.inputs(), **GREEDY)
+    model.generate(**pruned.inputs(), **{**GREEDY, "num_beams": 2})
+    assert torch.equal(plain, model.generate(**pruned.inputs(), **GREEDY))
+    assert all(torch.equal(before[k], inputs[k]) for k in inputs)
+
+
+def test_original_positions_survive_an_all_ones_mask() -> None:
+    """`generate` drops such a mask, and counts positions itself unless they are given."""
+    model, inputs = llava(), llava_inputs((1,), (9,))
+    pruned = prune_visual_tokens(model, inputs, 5, positions="original")
+    seen: list[torch.Tensor] = []
+    handle = model.model.language_model.layers[0].register_forward_pre_hook(
+        lambda _m, _a, kwargs: seen.append(kwargs["position_ids"].clone()), with_kwargs=True
+    )
+    model.generate(**pruned.inputs(), **GREEDY)
+    handle.remove()
+    assert torch.equal(seen[0], pruned.positions)
+    assert seen[1].item() == inputs["input_ids"].shape[1]
+    with torch.no_grad():
+        cached = model(**pruned.inputs(), use_cache=True).logits
+        masked = model(**pruned.inputs(), use_cache=False).logits
+    assert torch.allclose(cached, masked, atol=1e-5)
+
+
+@pytest.mark.parametrize("kv", [None, 0.5])
+@pytest.mark.parametrize("whole", [True, False])
+def test_second_turn(kv: float | None, whole: bool) -> None:
+    model, inputs = llava(), llava_inputs((1, 2), (9, 4))
+    more = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    count = 16 if whole else 5
+    with compress(model, visual_tokens=count, kv_cache=kv or 1.0):
+        first = model.generate(**inputs, **FULL)
+        ids = torch.cat([first.sequences, more], dim=1)
+        mask = torch.nn.functional.pad(inputs["attention_mask"], (0, 11), value=1)
+        second = model.generate(
+            input_ids=ids, attention_mask=mask, past_key_values=first.past_key_values, **FULL
+        )
+    assert torch.equal(second.sequences[:, : ids.shape[1]], ids)
+    if whole and kv is None:
+        plain = model.generate(
+            input_ids=ids, attention_mask=mask, pixel_values=inputs["pixel_values"], **FULL
+        )
+        assert torch.allclose(logits_of(plain), logits_of(second), atol=1e-4)
+
+
+def test_second_turn_with_a_new_picture() -> None:
+    model, inputs = llava(), llava_inputs((1,), (6,))
+    more = torch.tensor([[5, *[IMAGE] * 16, 7]])
+    picture = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(9))
+    with compress(model, visual_tokens=6):
+        first = model.generate(**inputs, **FULL)
+        ids = torch.cat([first.sequences, more], dim=1)
+        second = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=picture,
+            past_key_values=first.past_key_values, **FULL,
+        )  # fmt: skip
+        both = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        both["pixel_values"] = torch.cat([inputs["pixel_values"], picture])
+        fresh = model.generate(**both, **FULL)
+    assert torch.allclose(logits_of(fresh), logits_of(second), atol=1e-4)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model, inputs = llava(), llava_inputs()
+    model.generate(**inputs, **GREEDY)  # `transformers` sets its own hooks on the first call
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+    attributes = set(model.__dict__)
+    with pytest.raises(BudgetError), compress(model, visual_tokens=5, kv_cache=0.4):
+        model.generate(**{**inputs, "input_ids": inputs["input_ids"].masked_fill(MIDDLE, 5)}, **GREEDY)
+    assert set(model.__dict__) == attributes
+    assert model.config.text_config._attn_implementation == "sdpa"
+    assert hooks == sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+    handle = compress(model, visual_tokens=5)
+    with pytest.raises(ConfigError, match="compressed already"):
+        compress(model, kv_cache=0.5)
+    handle.remove()
+    handle.remove()
+    assert set(model.__dict__) == attributes
+
+
+def test_a_text_model_has_its_cache_compressed() -> None:
+    model = llama()
+    ids = torch.randint(2, 90, (2, 40), generator=torch.Generator().manual_seed(1))
+    with compress(model, kv_cache=0.3, kv="snapkv") as handle:
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), **GREEDY)
+    assert out.shape == (2, 48)
+    assert handle.cache is not None
+    assert all(13 <= n <= 16 for layer in handle.cache.tokens for n in layer)
+
+
+def test_fastv_drops_after_the_second_layer() -> None:
+    model, inputs = llava(), llava_inputs((2, 0, 1))
+    plain = model.generate(**inputs, **FULL)
+    with compress(model, visual_tokens=1.0, visual="fastv"):
+        same = model.generate(**inputs, **FULL)
+        assert torch.allclose(logits_of(plain), logits_of(same), atol=1e-4)
+    with compress(model, visual_tokens=4, visual="fastv"):
+        together = model.generate(**inputs, **FULL)
+        model.generate(**inputs, **{**GREEDY, "num_beams": 2})
+        first = 0
+        for row, count in enumerate((2, 0, 1)):
+            length = int(inputs["attention_mask"][row].sum())
+            alone = {k: inputs[k][row : row + 1, -length:] for k in ("input_ids", "attention_mask")}
+            if count:
+                alone["pixel_values"] = inputs["pixel_values"][first : first + count]
+            first += count
+            single = model.generate(**alone, **FULL)
+            assert torch.allclose(logits_of(single)[0], logits_of(together)[row], atol=1e-4)
+    lengths = [layer.stored()[0].shape[2] for layer in together.past_key_values.ragged]
+    assert lengths[0] == lengths[1] == inputs["input_ids"].shape[1] + 7 and lengths[2] < lengths[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"visual_tokens": 0}, BudgetError),
+        ({"visual_tokens": 1.5}, BudgetError),
+        ({"visual_tokens": -3}, BudgetError),
+        ({"kv_cache": 0.0}, BudgetError),
+        ({"kv_cache": 1.2}, BudgetError),
+        ({"kv_cache": 1}, BudgetError),
+        ({}, ConfigError),
+        ({"visual_tokens": 4, "visual": "nonsense"}, ConfigError),
+        ({"kv_cache": 0.5, "kv": "nonsense"}, ConfigError),
+        ({"kv_cache": 0.5, "flavour": 3}, ConfigError),
+    ],
+)
+def test_bad_settings(options: dict[str, Any], error: Any) -> None:
+    with pytest.raises(error):
+        compress(llava(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"cache_implementation": "quantized"}, UnsupportedModelError),
+        ({"cache_implementation": "offloaded"}, UnsupportedModelError),
+        ({"prompt_lookup_num_tokens": 3}, UnsupportedModelError),
+        ({"use_cache": False}, ConfigError),
+        ({"position_ids": torch.zeros(3, 4)}, ConfigError),
+    ],
+)
+def test_bad_calls(options: dict[str, Any], error: Any) -> None:
+    model = llava()
+    with compress(model, visual_tokens=4, kv_cache=0.5), pytest.raises(error):
+        model.generate(**llava_inputs(), **GREEDY, **options)
+
+
+def test_more_bad_calls() -> None:
+    from transformers import DynamicCache
+
+    model, inputs = llava(), llava_inputs()
+    with compress(model, visual_tokens=17), pytest.raises(BudgetError, match=r"\[1, 16\]"):
+        model.generate(**inputs, **GREEDY)
+    with compress(model, kv_cache=0.5), pytest.raises(UnsupportedModelError, match="DynamicCache"):
+        model.generate(**inputs, past_key_values=DynamicCache(), **GREEDY)
+    with compress(model, kv_cache=0.5, start=30), pytest.raises(BudgetError, match="never evicted"):
+        model.generate(**inputs, **GREEDY)
+    with pytest.raises(ConfigError, match="not both"):
+        prune_visual_tokens(model, {**inputs, "mm_encoder_outputs": {"image": 1}}, 4)
+    with pytest.raises(UnsupportedModelError, match="LlamaForCausalLM"):
+        compress(llama(), visual_tokens=4)
+    model.config.text_config._attn_implementation = "flex_attention"
+    with pytest.raises(UnsupportedModelError, match="flex_attention"):
+        compress(model, kv_cache=0.5)

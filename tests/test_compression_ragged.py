@@ -1,0 +1,279 @@
+"""The ragged cache against a dense cache with per-layer masks, and against the stock cache."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from compression_models import llama
+from wildsight.compression.attention import ragged_attention
+from wildsight.compression.cache import KVSettings, RaggedCache
+from wildsight.compression.methods import build_cache
+from wildsight.compression.profile import Profile
+from wildsight.errors import UnsupportedModelError
+
+SHARES = (0.9, 0.7, 0.5, 0.3)
+
+
+def settings(**options: Any) -> KVSettings:
+    profile = Profile("tiny", "prefix", {0.6: SHARES})
+    return KVSettings(**{"keep": 0.6, "profile": profile, "tail": 5, **options})
+
+
+def batch(lengths: tuple[int, ...], seed: int = 0) -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    width = max(lengths)
+    ids = torch.randint(2, 90, (len(lengths), width), generator=draw)
+    mask = torch.tensor([[0] * (width - n) + [1] * n for n in lengths])
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def greedy(model: Any, inputs: dict[str, torch.Tensor], cache: Any, steps: int = 20, **options: Any) -> Any:
+    return model.generate(
+        **inputs, past_key_values=cache, max_new_tokens=steps, min_new_tokens=steps, do_sample=False,
+        return_dict_in_generate=True, output_logits=True, **options,
+    )  # fmt: skip
+
+
+def logits_of(out: Any) -> torch.Tensor:
+    return torch.stack(out.logits, dim=1)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_keeping_all_is_bit_equal(attention: str, dtype: Any) -> None:
+    model, inputs = llama(attention=attention, dtype=dtype), batch((30, 17, 24))
+    plain = greedy(model, inputs, None)
+    with ragged_attention(model):
+        ragged = greedy(model, inputs, build_cache(model, KVSettings(keep=1.0)))
+    assert torch.equal(plain.sequences, ragged.sequences)
+    assert torch.equal(logits_of(plain), logits_of(ragged))
+    assert model.config._attn_implementation == attention
+
+
+@pytest.mark.parametrize("how", [{"num_beams": 3, "do_sample": False}, {"do_sample": True}])
+def test_keeping_all_with_beams_and_sampling(how: dict[str, Any]) -> None:
+    model, inputs = llama(), batch((30, 17))
+    torch.manual_seed(3)
+    plain = model.generate(**inputs, max_new_tokens=8, **how)
+    torch.manual_seed(3)
+    with ragged_attention(model):
+        cache = build_cache(model, KVSettings(keep=1.0))
+        ragged = model.generate(**inputs, past_key_values=cache, max_new_tokens=8, **how)
+    assert torch.equal(plain, ragged)
+
+
+class Oracle:
+    """A dense cache whose evicted columns are masked, layer by layer, with the eviction rule written out."""
+
+    def __init__(self, length: int, tail: int) -> None:
+        self.length, self.tail = length, tail
+        self.kept: list[list[int]] = []
+
+    def start(self, importance: list[list[float]], keep: list[int]) -> None:
+        for scores, count in zip(importance, keep, strict=True):
+            middle = sorted(range(1, self.length - 1), key=lambda i: (-scores[i], i))[: count - 2]
+            self.kept.append(sorted([0, *middle, self.length - 1]))
+        self.first = [k - self.tail if k - self.tail >= 1 else k // 2 for k in keep]
+
+    def step(self, seen: int) -> None:
+        """After a decoding forward that brought ``seen`` tokens in all."""
+        for layer, columns in enumerate(self.kept):
+            columns.append(seen - 1)
+            if int(len(columns) - seen * SHARES[layer]) > 0:
+                del columns[self.first[layer]]
+
+
+def dense_logits(model: Any, ids: torch.Tensor, steps: int, tail: int) -> tuple[torch.Tensor, list[Any]]:
+    """The same greedy steps with an eager model whose masks hide what the rule evicts."""
+    from transformers import DynamicCache
+
+    length = ids.shape[1]
+    keep = [length - (length - k) for k in (round(s * length) for s in SHARES)]
+    total = int(sum(SHARES) * length + 0.5)
+    assert sum(keep) == total
+    cache = DynamicCache(config=model.config)
+    out = model(ids, past_key_values=cache, output_attentions=True)
+    importance = [a[0].float().mean(0).sum(0).tolist() for a in out.attentions]
+    oracle = Oracle(length, tail)
+    oracle.start(importance, keep)
+    logits, sets, handles = [out.logits[:, -1]], [], []
+    masks: list[torch.Tensor] = []
+
+    def hide(layer: int) -> Any:
+        def hook(_module: Any, args: Any, kwargs: Any) -> Any:
+            return args, {**kwargs, "attention_mask": masks[layer]}
+
+        return hook
+
+    try:
+        for number, block in enumerate(model.model.layers):
+            handles.append(block.self_attn.register_forward_pre_hook(hide(number), with_kwargs=True))
+        for _ in range(steps):
+            seen = cache.get_seq_length() + 1
+            masks[:] = []
+            for columns in oracle.kept:
+                row = torch.full((1, 1, 1, seen), torch.finfo(torch.float32).min)
+                row[..., [*columns, seen - 1]] = 0.0
+                masks.append(row)
+            sets.append([[*c, seen - 1] for c in oracle.kept])
+            token = logits[-1].argmax(-1, keepdim=True)
+            logits.append(model(token, past_key_values=cache).logits[:, -1])
+            oracle.step(seen)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(logits, dim=1), sets
+
+
+def test_ragged_equals_a_dense_cache_with_masks() -> None:
+    ids = batch((60,))["input_ids"]
+    steps = 40
+    wanted, sets = dense_logits(llama(attention="eager"), ids, steps, tail=5)
+    model = llama()
+    cache = build_cache(model, settings(), prompt_len=60)
+    got, held = [], []
+    with ragged_attention(model), torch.no_grad():
+        got.append(model(ids, past_key_values=cache).logits[:, -1])
+        for _ in range(steps):
+            got.append(model(got[-1].argmax(-1, keepdim=True), past_key_values=cache).logits[:, -1])
+            held.append([sorted(x.slots[0, : x.counts[0]].tolist()) for x in cache.ragged])
+    assert held == sets
+    assert (torch.stack(got, dim=1) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_row_in_a_batch_equals_the_row_alone(attention: str) -> None:
+    model, inputs = llama(attention=attention), batch((60, 33, 47))
+    with ragged_attention(model):
+        together = greedy(model, inputs, build_cache(model, settings(), prompt_len=60), 30)
+        for row, length in enumerate((60, 33, 47)):
+            alone = {k: v[row : row + 1, -length:] for k, v in inputs.items()}
+            single = greedy(model, alone, build_cache(model, settings(), prompt_len=length), 30)
+            assert torch.equal(single.sequences[0, length:], together.sequences[row, 60:])
+            difference = (logits_of(single)[0] - logits_of(together)[row]).abs().max()
+            assert difference <= 1e-5 * logits_of(single).abs().max()
+
+
+@pytest.mark.parametrize("chunk", [7, 9, 13])
+def test_prompt_in_chunks(chunk: int) -> None:
+    model, inputs = llama(), batch((55, 41))
+    with ragged_attention(model):
+        whole = greedy(model, inputs, build_cache(model, settings(), prompt_len=55))
+        parts = greedy(model, inputs, build_cache(model, settings(), prompt_len=55), prefill_chunk_size=chunk)
+    assert torch.equal(whole.sequences, parts.sequences)
+    assert torch.allclose(logits_of(whole), logits_of(parts), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["attention", "window", "expected", "key-norm", "key-diff", "mix", "recent",
+                                  "random", "attention-mean"])  # fmt: skip
+@pytest.mark.parametrize("sizes", ["uniform", "pyramid", "prefix"])
+def test_every_scorer_with_every_size(name: str, sizes: str) -> None:
+    model, inputs = llama(), batch((50, 38))
+    options = {"profile": None, "sizes": sizes, "scorer": name, "keep": 0.4}
+    with ragged_attention(model):
+        cache = build_cache(model, settings(**options), prompt_len=50)
+        out = greedy(model, inputs, cache, 1)
+        assert sum(layer[0] for layer in cache.tokens) == 80
+        assert sum(layer[1] for layer in cache.tokens) == round(0.4 * 4 * 38)
+        greedy(model, inputs, build_cache(model, settings(**options), prompt_len=50), 6, num_beams=2)
+    for layer in cache.ragged:
+        for row, first in ((0, 0), (1, 12)):
+            columns = layer.slots[row, : layer.counts[row]].tolist()
+            assert first in columns and 49 in columns and min(columns) >= first
+    assert torch.isfinite(logits_of(out)).all()
+
+
+def test_bytes_are_the_budget() -> None:
+    model = llama()
+    ids = batch((60,))["input_ids"]
+    with ragged_attention(model), torch.no_grad():
+        cache = build_cache(model, settings(), prompt_len=60)
+        model(ids, past_key_values=cache)
+    assert cache.tokens == [[54], [42], [30], [18]]
+    assert cache.nbytes == (54 + 42 + 30 + 18) * 2 * 2 * 8 * 4
+    assert cache.get_seq_length() == 60
+
+
+def test_a_number_of_tokens_stays_fixed() -> None:
+    model = llama()
+    with ragged_attention(model):
+        cache = build_cache(model, KVSettings(keep=20, sizes="uniform", tail=5), prompt_len=60)
+        greedy(model, batch((60,)), cache, 30)
+    assert [n for (n,) in cache.tokens] == [21] * 4
+
+
+def test_second_turn_continues() -> None:
+    model, inputs = llama(), batch((40, 28))
+    with ragged_attention(model):
+        cache = build_cache(model, settings(), prompt_len=40)
+        first = greedy(model, inputs, cache, 5)
+        more = torch.randint(2, 90, (2, 6), generator=torch.Generator().manual_seed(5))
+        ids = torch.cat([first.sequences, more], dim=1)
+        mask = torch.nn.functional.pad(inputs["attention_mask"], (0, 11), value=1)
+        second = greedy(model, {"input_ids": ids, "attention_mask": mask}, cache, 5)
+    assert second.sequences.shape[1] == 56
+    assert cache.get_seq_length() == 55
+    assert torch.isfinite(logits_of(second)).all()
+
+
+def test_second_turn_after_keeping_all_equals_a_fresh_run() -> None:
+    model, inputs = llama(), batch((40,))
+    with ragged_attention(model):
+        cache = build_cache(model, KVSettings(keep=0.999, sizes="uniform"), prompt_len=40)
+        first = greedy(model, inputs, cache, 5)
+        ids = torch.cat([first.sequences, torch.tensor([[7, 8, 9]])], dim=1)
+        second = greedy(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, cache, 5)
+    plain = greedy(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, None, 5)
+    assert torch.equal(plain.sequences, second.sequences)
+    assert torch.allclose(logits_of(plain), logits_of(second), atol=1e-4)
+
+
+def test_reset_copy_and_reuse() -> None:
+    model, inputs = llama(), batch((40,))
+    with ragged_attention(model):
+        cache = build_cache(model, settings(), prompt_len=40)
+        first = greedy(model, inputs, cache, 6)
+        twin = copy.deepcopy(cache)
+        assert twin.tokens == cache.tokens and twin.ragged[0].owner is twin
+        cache.reset()
+        assert cache.get_seq_length() == 0
+        again = greedy(model, inputs, cache, 6)
+    assert torch.equal(logits_of(first), logits_of(again))
+
+
+def test_rollback_is_refused() -> None:
+    model, inputs = llama(), batch((40,))
+    with ragged_attention(model):
+        cache = build_cache(model, settings(), prompt_len=40)
+        greedy(model, inputs, cache, 3)
+        with pytest.raises(UnsupportedModelError, match="rolled back"):
+            cache.crop(-1)
+
+
+def test_without_our_attention_function_it_says_so() -> None:
+    model, inputs = llama(), batch((40,))
+    cache = build_cache(model, settings(), prompt_len=40)
+    with pytest.raises(UnsupportedModelError, match="does not pass"):
+        model(**inputs, past_key_values=cache)
+
+
+def test_a_stock_cache_is_left_alone() -> None:
+    model, inputs = llama(), batch((40, 22))
+    plain = greedy(model, inputs, None)
+    with ragged_attention(model):
+        same = greedy(model, inputs, None)
+    assert torch.equal(logits_of(plain), logits_of(same))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_short_prompts(length: int) -> None:
+    model = llama()
+    with ragged_attention(model):
+        cache = build_cache(model, settings(keep=0.05, profile=None), prompt_len=length)
+        out = greedy(model, batch((length,)), cache, 12)
+    assert out.sequences.shape[1] == length + 12
+    assert isinstance(cache, RaggedCache)
