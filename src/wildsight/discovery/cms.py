@@ -1,0 +1,90 @@
+"""A clustering peer in the manner of CMS: mean-shifted features, then a Ward tree.
+
+Paper: Contrastive Mean-Shift Learning for GCD (CVPR 2024, arXiv 2404.09451), its inference.
+Equations: z <- N((1 - alpha) z + alpha mean of the kappa nearest neighbours), repeated; Ward linkage on the
+result, cut into K groups.
+Differences [inferred]: 1. the features are frozen, the contrastive training is left out. 2. Labelled pictures
+keep their class: groups are matched to known classes over labelled pictures, as in `kmeans`.
+Ward needs O(N^2) memory in the worst case, so more than 20,000 pictures are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from wildsight.discovery.kmeans import known_first
+from wildsight.discovery.sskmeans import Clustering, Ids, Rows, check_rows, means, nearest
+from wildsight.errors import BudgetError, ConfigError
+
+MAX_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class CMSConfig:
+    """Settings of the peer.
+
+    Attributes:
+        alpha: weight of the neighbours' mean, in [0, 1].
+        kappa: neighbours.
+        shifts: repetitions of the shift.
+    """
+
+    alpha: float = 0.5
+    kappa: int = 8
+    shifts: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1 or self.kappa < 1 or self.shifts < 0:
+            raise ConfigError("alpha outside [0, 1], or too few neighbours", mend="see CMSConfig")
+
+
+def neighbours(rows: Rows, count: int, block: int = 1024) -> Ids:
+    """[N, count] most similar other rows, in blocks: no N x N matrix."""
+    count = min(count, len(rows) - 1)
+    found = np.empty((len(rows), count), np.int64)
+    for start in range(0, len(rows), block):
+        scores = rows[start : start + block] @ rows.T
+        scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
+        found[start : start + block] = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    return found
+
+
+def mean_shift(rows: Rows, config: CMSConfig) -> Rows:
+    """Unit rows [N, d] moved towards their neighbours' mean."""
+    for _ in range(config.shifts):
+        near = neighbours(rows, config.kappa)
+        centre = np.stack([rows[index].mean(0) for index in near])
+        rows = (1 - config.alpha) * rows + config.alpha * centre
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return rows
+
+
+def cms(
+    rows: Rows,
+    labels: Ids,
+    k: int,
+    config: CMSConfig | None = None,
+    *,
+    seed: int = 0,  # noqa: ARG001  deterministic; every method takes one
+    progress: Callable[[int], object] | None = None,
+) -> Clustering:
+    """Group rows by mean shift and Ward. Args and errors as `ss_kmeans`.
+
+    Raises:
+        BudgetError: more than 20,000 rows.
+    """
+    from sklearn.cluster import AgglomerativeClustering
+
+    if len(rows) > MAX_ROWS:
+        raise BudgetError(f"{len(rows)} rows, Ward takes {MAX_ROWS}", mend="use method sskmeans")
+    check_rows(rows, labels, k)
+    shifted = mean_shift(np.asarray(rows, np.float32), config or CMSConfig())
+    groups = AgglomerativeClustering(n_clusters=k, linkage="ward").fit_predict(shifted).astype(np.int64)
+    centres = means(np.asarray(rows, np.float32), groups, k)[0]
+    inertia = float(nearest(rows, centres)[1].sum())
+    if progress:
+        progress(1)
+    return known_first(Clustering(groups, centres.astype(np.float32), inertia, 0), labels)

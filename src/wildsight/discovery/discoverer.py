@@ -1,0 +1,390 @@
+"""The public object of the discovery room: names for what is known, groups for what is new, doubt apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from wildsight.backbones import Backbone, load_backbone
+from wildsight.discovery import features as feats
+from wildsight.discovery.data import CategoryData, readable
+from wildsight.discovery.estimate_k import Estimate, estimate_k
+from wildsight.discovery.fitting import Tokens, embed, fit_head
+from wildsight.discovery.grouping import (
+    Verdict,
+    by_size,
+    fit_temperature,
+    judged,
+    renumbered,
+    softmax,
+    verdict,
+)
+from wildsight.discovery.methods import method as find_method
+from wildsight.discovery.metrics import doubt_scores, score
+from wildsight.discovery.nngcd import GCDHead
+from wildsight.discovery.result import DiscoveryResult, Evaluation, Fitted
+from wildsight.discovery.settings import DiscovererSettings, K, parse_k
+from wildsight.discovery.source import read_source
+from wildsight.discovery.sskmeans import Ids, check_rows, ss_kmeans
+from wildsight.discovery.trunk import Trunk
+from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.images import from_array, load_image
+from wildsight.task import Task
+from wildsight.training import History
+
+Picture = str | Path | Image | np.ndarray
+BATCH = 16
+
+
+class CategoryDiscoverer(Task):
+    """Sorts unlabelled pictures into the classes that are known and groups that are new.
+
+    >>> CategoryDiscoverer(k="many")
+    Traceback (most recent call last):
+    wildsight.errors.ConfigError: k='many'; give auto, a number of at least 1, or a range such as 10-40
+
+    Args:
+        method: ``sskmeans`` (no training, minutes), ``nngcd`` (the paper), or a peer: ``simgcd``, ``cms``,
+            ``kmeans``.
+        backbone: frozen network that gives the features.
+        k: number of groups, known classes included; ``auto``, a number or a range.
+        hyper: the method's own hyper-parameters by name, e.g. ``{"n_init": 3}``.
+        settings: other fields of `DiscovererSettings`.
+
+    Raises:
+        ConfigError: unknown method, backbone or setting.
+    """
+
+    room: ClassVar[str] = "discovery"
+
+    def __init__(
+        self,
+        method: str = "sskmeans",
+        backbone: str | Backbone = "nano-conv",
+        *,
+        k: K = "auto",
+        hyper: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.method, self.hyper = find_method(method), dict(hyper or {})
+        self.config = self.method.settings(self.hyper)
+        try:
+            self.settings = DiscovererSettings(method, str(backbone), parse_k(k), **settings)
+        except TypeError as error:
+            raise ConfigError(str(error), mend="see DiscovererSettings") from error
+        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        self.known: tuple[str, ...] = ()
+        self.k = 0
+        self.k_from = "given"
+        self.temperature = 0.1
+        self.centres: np.ndarray | None = None
+        self.head: GCDHead | None = None
+        self.groups: Ids = np.empty(0, np.int64)
+        self.fitted_on: dict[str, Any] = {}
+        self.fitted: Fitted | None = None
+        self.history: History | None = None
+
+    def fit(
+        self,
+        source: str | Path | CategoryData,
+        *,
+        folder: Path | None = None,
+        progress: bool = True,
+        advance: Callable[[int], Any] | None = None,
+        **training: Any,
+    ) -> Self:
+        """Learn the known classes of ``source`` and group its unlabelled pictures (transductive).
+
+        Args:
+            source: ``world``, a folder, ``NAME:PATH``, or data already read.
+            folder: where a trained method keeps its state; a killed fit with the same folder goes on there.
+            progress: show progress and the time left of the training.
+            advance: called with the number of pictures whose features are done.
+            training: fields of `TrainConfig` in place of the method's recipe; trained methods alone.
+
+        Raises:
+            DataError: no labelled class, nothing unlabelled, or pictures that all look the same.
+            ConfigError: K below the known classes or above the pictures there are.
+        """
+        data = source if isinstance(source, CategoryData) else read_source(source)
+        if training and not self.method.trained:
+            raise ConfigError(f"{self.method.title} trains nothing", mend="leave out the training settings")
+        if not data.known:
+            raise DataError("no labelled class", where=data.root, mend="put pictures in labelled/<class>")
+        size = self.settings.views.image_size
+        cached = feats.vectors_of_files(self.backbone, [s.image for s in data.samples], size, advance)
+        data, rows = readable(data, cached.ok)
+        frozen = feats.unit(cached.array[rows])
+        self.known = data.known
+        estimate = self._choose_k(frozen, data.labels())
+        check_rows(frozen, data.labels(), self.k)
+        if self.method.trained:
+            self._train(data, frozen, folder, progress, training)
+        else:
+            self._cluster(data, frozen)
+        embedding, found = self._seen(data, frozen)
+        self.fitted = Fitted(data, embedding, frozen, found, cached.errors, estimate)
+        self.groups = found.groups
+        self.fitted_on = {
+            "source": data.name,
+            "k": self.k,
+            "k_from": self.k_from,
+            "not_read": len(cached.errors),
+            "protocol": dict(data.protocol),
+        }
+        return self
+
+    def _choose_k(self, rows: np.ndarray, labels: Ids) -> Estimate | None:
+        """Set K; estimates it on the frozen features where it is not given."""
+        k = self.settings.k
+        if isinstance(k, int):
+            self.k, self.k_from = k, "given"
+            return None
+        low, high = k if isinstance(k, tuple) else (None, None)
+        estimate = estimate_k(rows, labels, low=low, high=high, seed=self.settings.seed)
+        self.k, self.k_from = estimate.k, "estimated"
+        return estimate
+
+    def _cluster(self, data: CategoryData, rows: np.ndarray) -> None:
+        """Group frozen features."""
+        labels, group = data.labels(), self.method.group
+        if group is None:
+            raise ConfigError(f"{self.method.title} is trained", mend="call fit")
+        found = group(rows, labels, self.k, self.config, seed=self.settings.seed)
+        found = renumbered(found, labels, len(self.known))
+        self.centres, self.groups = found.centres, found.groups
+        self.temperature = fit_temperature(rows, labels, found)
+
+    def _train(
+        self,
+        data: CategoryData,
+        frozen: np.ndarray,
+        folder: Path | None,
+        progress: bool,
+        training: Mapping[str, Any],
+    ) -> None:
+        """Train a head on cached tokens, then number its new groups by size."""
+        tokens = self._tokens(data)
+        torch.manual_seed(self.settings.seed)
+        head = GCDHead(Trunk(self.backbone).tail(tokens.width), tokens.width, self.k, self.config)
+        if self.config.start == "centres":
+            start = ss_kmeans(frozen, tokens.labels, self.k, seed=self.settings.seed)
+            head.start_at(torch.from_numpy(start.centres))
+        self.history = fit_head(
+            head, tokens, seed=self.settings.seed, folder=folder, progress=progress, **training
+        )
+        logits = embed(head, tokens)[2]
+        free = tokens.labels < 0
+        place = torch.from_numpy(by_size(logits[free].argmax(1), len(self.known), self.k))
+        for weights in (head.prototypes.data, head.teacher):
+            weights[place] = weights.clone()
+        self.head, self.temperature = head, self.config.tau
+
+    def _tokens(self, data: CategoryData, whole: bool = False) -> Tokens:
+        """Cached tokens; of the whole pictures alone where no training follows."""
+        files = [s.image for s in data.samples]
+        views = replace(self.settings.views, views=0) if whole else self.settings.views
+        cached = feats.tokens_of_files(self.backbone, files, views)
+        return Tokens(cached.array, np.arange(len(files)), data.labels())
+
+    def _seen(
+        self, data: CategoryData, frozen: np.ndarray, whole: bool = False
+    ) -> tuple[np.ndarray, Verdict]:
+        """The embedding of the pictures that were fitted, and the verdicts on them."""
+        if self.head is not None:
+            z, _, logits = embed(self.head, self._tokens(data, whole))
+            return feats.unit(z), self._by_logits(logits)
+        if self.centres is None:
+            raise ConfigError("the discoverer is not fitted", mend="call fit or from_pretrained")
+        sizes = np.bincount(self.groups, minlength=self.k)
+        seen = (self.groups, sizes)
+        return frozen, judged(frozen, self.centres, self.temperature, len(self.known), seen)
+
+    def _by_logits(self, logits: np.ndarray) -> Verdict:
+        return verdict(softmax(logits.astype(np.float64) / self.temperature), None, len(self.known))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the groups: the known classes, then ``new_000``, ``new_001``, ... by falling size."""
+        return [*self.known, *(f"new_{i:03d}" for i in range(self.k - len(self.known)))]
+
+    def _results(self, files: Sequence[Path | None], found: Verdict) -> list[DiscoveryResult]:
+        names, count = self.names, len(self.known)
+        results = []
+        for i, file in enumerate(files):
+            group, sure = int(found.groups[i]), float(found.confidence[i])
+            near = self.known[int(found.nearest_known[i])] if self.known else ""
+            kind = "known" if group < count else "new"
+            doubtful = sure < self.settings.doubt
+            margin = float(found.margin[i])
+            results.append(DiscoveryResult(file, group, kind, names[group], sure, margin, near, doubtful))
+        return results
+
+    def results(self) -> list[DiscoveryResult]:
+        """One result per unlabelled picture of the fit, in its order.
+
+        Raises:
+            ConfigError: not fitted in this process.
+        """
+        fitted = self.need_fit()
+        free = np.flatnonzero(fitted.data.labels() < 0)
+        chosen = Verdict(*(v[free] for v in vars(fitted.verdict).values()))
+        return self._results([s.image for s in fitted.data.unlabelled], chosen)
+
+    def need_fit(self) -> Fitted:
+        """What the fit saw.
+
+        Raises:
+            ConfigError: not fitted in this process.
+        """
+        if self.fitted is None:
+            raise ConfigError("the fitted pictures are not here", mend="call fit")
+        return self.fitted
+
+    def predict(self, images: Picture | Sequence[Picture]) -> list[DiscoveryResult]:
+        """Put new pictures into the groups there are (inductive).
+
+        Args:
+            images: files, PIL pictures or arrays ([H, W] or [H, W, 3]); one or several.
+
+        Returns:
+            One result per picture, in order.
+
+        Raises:
+            ImageError: a picture cannot be read.
+            ConfigError: not fitted.
+        """
+        many = [images] if isinstance(images, str | Path | Image | np.ndarray) else list(images)
+        results: list[DiscoveryResult] = []
+        for start in range(0, len(many), BATCH):
+            batch = many[start : start + BATCH]
+            found = self._verdict([_picture(item) for item in batch])
+            results += self._results([_path(item) for item in batch], found)
+        return results
+
+    @torch.no_grad()
+    def _verdict(self, pictures: list[Image]) -> Verdict:
+        size = self.settings.views.image_size
+        if self.head is not None:
+            tokens = feats.tokens_of_images(self.backbone, pictures, size).half().float().cpu()
+            z = self.head.eval()(tokens).z
+            return self._by_logits(self.head.teacher_logits(z).numpy())
+        if self.centres is None:
+            raise ConfigError("the discoverer is not fitted", mend="call fit or from_pretrained")
+        rows = feats.vectors_of_images(self.backbone, pictures, size)
+        return judged(rows, self.centres, self.temperature, len(self.known))
+
+    def evaluate(self, source: str | Path | CategoryData) -> Evaluation:
+        """Score the groups of the unlabelled pictures whose class is known for scoring.
+
+        On the source it was fitted on, the groups of the fit are scored (transductive); on another, its
+        pictures are predicted (inductive). Nothing is selected on these scores.
+
+        Raises:
+            DataError: no picture with a true class, or other known classes than the fitted ones.
+        """
+        data = source if isinstance(source, CategoryData) else read_source(source)
+        if data.known != self.known:
+            raise DataError(
+                f"its known classes are not the {len(self.known)} fitted ones", mend="fit on it first"
+            )
+        same = data.protocol["hash"] == self.fitted_on["protocol"]["hash"]
+        data, pred, sure, errors = self._scored(data, same)
+        true = data.truths()
+        kept = (data.labels() < 0) & (true >= 0)
+        if not kept.any():
+            raise DataError("no unlabelled picture with a true class", where=data.root, mend="add truth.csv")
+        row = score(pred[kept], true[kept], len(self.known))
+        row |= doubt_scores(pred[kept], true[kept], sure[kept] >= self.settings.doubt, len(self.known))
+        facts = {"k": self.k, "k_from": self.k_from, "transductive": same, "pictures": int(kept.sum())}
+        rows = [{**row, **facts}]
+        classes = [*data.known, *data.new]
+        return Evaluation(rows, pred[kept], true[kept], self.names, classes, errors, dict(data.protocol))
+
+    def _scored(
+        self, data: CategoryData, same: bool
+    ) -> tuple[CategoryData, np.ndarray, np.ndarray, list[str]]:
+        """Readable data, the groups and confidences of its pictures, and what could not be read."""
+        files = [s.image for s in data.samples]
+        views = self.settings.views
+        cached = feats.vectors_of_files(self.backbone, files, views.image_size)
+        data, rows = readable(data, cached.ok)
+        errors = [str(e) for e in cached.errors]
+        frozen = feats.unit(cached.array[rows])
+        if self.head is None and not same:
+            found = judged(frozen, self._need_centres(), self.temperature, len(self.known))
+        else:
+            found = self._seen(data, frozen, whole=self.fitted is None)[1]
+        return data, found.groups, found.confidence, errors
+
+    def _need_centres(self) -> np.ndarray:
+        if self.centres is None:
+            raise ConfigError("the discoverer is not fitted", mend="call fit or from_pretrained")
+        return self.centres
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        if self.centres is None and self.head is None:
+            raise ConfigError("the discoverer is not fitted", mend="call fit first")
+        tensors = {"groups": torch.from_numpy(self.groups)}
+        if self.centres is not None:
+            tensors["centres"] = torch.from_numpy(self.centres)
+        if self.head is not None:
+            tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        settings = {
+            "settings": asdict(self.settings),
+            "hyper": self.hyper,
+            "known": list(self.known),
+            "k": self.k,
+            "k_from": self.k_from,
+            "temperature": self.temperature,
+            "backbone_sha256": self.backbone.sha,
+            "width": self.head.prototypes.shape[1] if self.head is not None else 0,
+            "fitted_on": self.fitted_on,
+        }
+        return tensors, settings
+
+    @classmethod
+    def _restore(cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any) -> Self:
+        saved = dict(settings["settings"])
+        named, views = saved.pop("backbone"), feats.ViewConfig(**saved.pop("views"))
+        backbone = options.get("backbone") or named
+        found = cls(
+            saved.pop("method"), backbone, k=saved.pop("k"), hyper=settings["hyper"], views=views, **saved
+        )
+        if found.backbone.sha != settings["backbone_sha256"]:
+            raise CheckpointError(
+                f"was made with other weights than {found.backbone.name!r} holds now",
+                mend="name the backbone it was made with, or fit again",
+            )
+        found.known, found.k, found.k_from = tuple(settings["known"]), settings["k"], settings["k_from"]
+        found.temperature, found.fitted_on = settings["temperature"], settings["fitted_on"]
+        found.groups = tensors["groups"].numpy()
+        if "centres" in tensors:
+            found.centres = tensors["centres"].numpy()
+        state = {k.removeprefix("head."): v for k, v in tensors.items() if k.startswith("head.")}
+        if state:
+            width = settings["width"]
+            found.head = GCDHead(Trunk(found.backbone).tail(width), width, found.k, found.config)
+            found.head.load_state_dict(state)
+            found.head.eval()
+        return found
+
+
+def _picture(item: Picture) -> Image:
+    if isinstance(item, Image):
+        return item.convert("RGB")
+    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
+
+
+def _path(item: Picture) -> Path | None:
+    return Path(item) if isinstance(item, str | Path) else None
+
+
+__all__ = ["CategoryDiscoverer", "DiscovererSettings", "DiscoveryResult", "Evaluation", "parse_k"]

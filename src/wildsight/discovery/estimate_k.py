@@ -1,0 +1,174 @@
+"""How many classes there are: a score per K, its curve, and the range that the score cannot tell apart.
+
+Paper: Generalized Category Discovery (CVPR 2022) scores K by the accuracy of k-means on labelled pictures.
+Equations: score(K) = Hungarian accuracy on the pictures of known classes that were hidden + 0.1 * simplified
+silhouette.
+Differences [inferred]:
+1. A fifth of the labelled *classes* is hidden and treated as unlabelled, so that the score is about classes
+   that were not given; the reference clusters everything without labels. ``hidden=1`` hides all.
+2. A coarse grid of K, then golden section, remembered; the reference runs Brent on a noisy step function.
+3. Mean of ``seeds`` runs per K, and the range of K within one standard deviation of the best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildsight.discovery.metrics import contingency, matching, shares
+from wildsight.discovery.sskmeans import Ids, Rows, SSKMeansConfig, ss_kmeans
+from wildsight.errors import ConfigError, DataError
+
+GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class EstimateConfig:
+    """Settings of the estimate.
+
+    Attributes:
+        hidden: share of the known classes that are hidden to score K, in (0, 1].
+        silhouette: weight of the simplified silhouette.
+        grid: log-spaced values of K tried first.
+        seeds: runs per K.
+        rows: unlabelled rows used at most; more are sampled.
+        kmeans: settings of each run.
+    """
+
+    hidden: float = 0.2
+    silhouette: float = 0.1
+    grid: int = 8
+    seeds: int = 3
+    rows: int = 10_000
+    kmeans: SSKMeansConfig = field(default_factory=lambda: SSKMeansConfig(n_init=1, max_iter=30))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was found.
+
+    Attributes:
+        k: the number of classes with the best score.
+        low, high: the range of tried K whose mean is within one standard deviation of the best.
+        curve: K -> (mean score, standard deviation), in order of K.
+    """
+
+    k: int
+    low: int
+    high: int
+    curve: dict[int, tuple[float, float]]
+
+
+def simplified_silhouette(rows: Rows, centres: Rows) -> float:
+    """Mean of (b - a) / max(a, b), a and b the distances to the nearest and second nearest centre.
+
+    Args:
+        rows: [N, d].
+        centres: [K, d], K >= 2.
+    """
+    squares = (rows**2).sum(1)[:, None] - 2.0 * rows @ centres.T + (centres**2).sum(1)
+    near = np.sqrt(np.maximum(np.partition(squares, 1, axis=1)[:, :2], 0.0))
+    return float(((near[:, 1] - near[:, 0]) / np.maximum(near[:, 1], 1e-12)).mean())
+
+
+def estimate_k(
+    rows: Rows,
+    labels: Ids,
+    *,
+    low: int | None = None,
+    high: int | None = None,
+    config: EstimateConfig | None = None,
+    seed: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> Estimate:
+    """Estimate the number of classes.
+
+    Args:
+        rows: [N, d] unit features.
+        labels: [N] known class of labelled rows, -1 for the others.
+        low: smallest K tried; default the number of known classes.
+        high: largest K tried; default three times the known classes and 10 more, at most the rows allow.
+        config: settings.
+        seed: of the hidden classes and of k-means.
+        progress: called with 1 after each K.
+
+    Raises:
+        DataError: fewer than two labelled classes: nothing can be hidden.
+        ConfigError: an empty range.
+    """
+    config = config or EstimateConfig()
+    rows, labels = _sampled(np.asarray(rows, np.float32), labels, config.rows, seed)
+    known = int(labels.max()) + 1
+    if known < 2:
+        raise DataError(f"{max(known, 0)} labelled classes", mend="label two or more, or give k")
+    low = max(low or known, known)
+    high = min(high or 3 * known + 10, known + int((labels < 0).sum()))
+    if low > high:
+        raise ConfigError(f"k from {low} to {high} is empty", mend=f"there are {known} known classes")
+    scored: dict[int, list[float]] = {}
+
+    def value(k: int) -> float:
+        if k not in scored:
+            scored[k] = [_score(rows, labels, k, known, config, seed + s) for s in range(config.seeds)]
+            if progress:
+                progress(1)
+        return float(np.mean(scored[k]))
+
+    _search(value, low, high, config.grid)
+    return _summary(scored)
+
+
+def _summary(scored: dict[int, list[float]]) -> Estimate:
+    curve = {k: (float(np.mean(v)), float(np.std(v))) for k, v in sorted(scored.items())}
+    best = max(curve, key=lambda k: (curve[k][0], -k))
+    floor = curve[best][0] - curve[best][1]
+    near = [k for k in curve if curve[k][0] >= floor]
+    return Estimate(best, min(near), max(near), curve)
+
+
+def _search(value: Callable[[int], float], low: int, high: int, count: int) -> None:
+    """A log-spaced grid, then golden section between the neighbours of its best."""
+    grid = sorted({round(k) for k in np.geomspace(low, high, count)})
+    best = max(grid, key=value)
+    at = grid.index(best)
+    a, b = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
+    while b - a > 2:
+        left, right = round(b - GOLDEN * (b - a)), round(a + GOLDEN * (b - a))
+        if left >= right:
+            break
+        a, b = (a, right) if value(left) >= value(right) else (left, b)
+    for k in range(a, b + 1):
+        value(k)
+
+
+def _sampled(rows: Rows, labels: Ids, limit: int, seed: int) -> tuple[Rows, Ids]:
+    """At most ``limit`` labelled and ``limit`` unlabelled rows."""
+    draw = np.random.default_rng(seed)
+    kept: list[NDArray[np.int64]] = []
+    for part in (np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)):
+        kept.append(np.sort(draw.choice(part, limit, replace=False)) if len(part) > limit else part)
+    chosen = np.concatenate(kept)
+    held = labels[chosen]
+    present = np.unique(held[held >= 0])
+    number = {int(c): i for i, c in enumerate(present)}
+    return rows[chosen], np.array([number.get(int(c), -1) for c in held], np.int64)
+
+
+def _score(rows: Rows, labels: Ids, k: int, known: int, config: EstimateConfig, seed: int) -> float:
+    """One run with a fifth of the known classes hidden."""
+    draw = np.random.default_rng(seed)
+    count = min(max(1, round(config.hidden * known)), known)
+    hidden = np.isin(labels, draw.choice(known, count, replace=False))
+    kept = np.unique(labels[(labels >= 0) & ~hidden])
+    number = np.full(known + 1, -1)
+    number[kept] = np.arange(len(kept))
+    given = np.where(hidden, -1, number[labels])
+    found = ss_kmeans(rows, given, k, config.kmeans, seed=seed)
+    counts = contingency(found.groups[hidden], labels[hidden])
+    accuracy = shares(counts, matching(counts), known)["all"]
+    if k < 2 or not config.silhouette:
+        return accuracy
+    return accuracy + config.silhouette * simplified_silhouette(rows[given < 0], found.centres)

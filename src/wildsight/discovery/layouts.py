@@ -1,0 +1,221 @@
+"""The published benchmarks: their folders, and the splits that all papers of the field share.
+
+Known and new classes and the labelled half are those of the GCD protocol. The tables of the SSB sets and of
+Herbarium-19 are not ours to ship: put the published file into the set's folder, and its sum is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wildsight.discovery.data import CategoryData, gcd_split
+from wildsight.discovery.plain_pickle import read_plain_pickle
+from wildsight.errors import DataError
+from wildsight.files import atomic_folder, atomic_path, cache_folder, sha256
+from wildsight.images import from_array, list_images
+
+SPLITS: dict[str, tuple[str, int, int, str]] = {
+    "cub": ("cub_osr_splits.pkl", 100, 10154, "48bdcaa05603d932"),
+    "stanford-cars": ("scars_osr_splits.pkl", 98, 12244, "28d471f0fb9e2c77"),
+    "fgvc-aircraft": ("aircraft_osr_splits.pkl", 50, 2066, "2a2481307cec7821"),
+    "herbarium-19": ("herbarium_19_class_splits.pkl", 341, 116254, "6ddd0b23888e9d9d"),
+}
+"""Set -> file of its split, number of known classes, sum of their ids, the published file's SHA-256."""
+
+
+def imagenet100(count: int = 1000) -> list[int]:
+    """The ranks, among the sorted folders of ImageNet, of the 100 classes of ImageNet-100; sorted.
+
+    >>> imagenet100()[:4], sum(imagenet100())
+    ([1, 14, 27, 31], 50211)
+    """
+    draw = np.random.RandomState(0).choice(count, 100, replace=False)
+    return sorted(int(i) for i in draw)
+
+
+def split_table(name: str, root: Path) -> tuple[list[int], list[int]]:
+    """Known and new class ids of a set whose split is a published file, in that file's order.
+
+    Raises:
+        DataError: the file is missing, or its known classes are not the published ones.
+    """
+    file_name, count, total, _ = SPLITS[name]
+    found = next((p for p in (root / file_name, root.parent / file_name) if p.is_file()), None)
+    if found is None:
+        raise DataError(
+            f"needs {file_name} beside it", where=root, mend="get it from the benchmark's authors"
+        )
+    table = read_plain_pickle(found)
+    try:
+        known, new = _halves(table)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"holds no split ({error})", where=found, mend="get it again") from error
+    if len(known) != count or sum(known) != total:
+        raise DataError(
+            f"has {len(known)} known classes with sum {sum(known)}, not {count} with sum {total}",
+            where=found,
+            mend="get the published file",
+        )
+    return known, new
+
+
+def _halves(table: dict[str, Any]) -> tuple[list[int], list[int]]:
+    if "Old" in table:
+        return [int(i) for i in table["Old"]], [int(i) for i in table["New"]]
+    hard = table["unknown_classes"]
+    new = [int(i) for part in ("Hard", "Medium", "Easy") for i in hard[part]]
+    return [int(i) for i in table["known_classes"]], new
+
+
+def split_digest(name: str, root: Path) -> str:
+    """Whether the split file is byte for byte the published one: ``published`` or its own SHA-256."""
+    file_name, _, _, published = SPLITS[name]
+    found = next(p for p in (root / file_name, root.parent / file_name) if p.is_file())
+    digest = sha256(found)
+    return "published" if digest.startswith(published) else digest
+
+
+def _need(path: Path, layout: str) -> Path:
+    if not path.exists():
+        raise DataError(f"holds no {path.name}", where=path.parent, mend=f"the layout is {layout}")
+    return path
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _tabled(name: str, root: Path, rows: Sequence[tuple[Path, int]], names: Sequence[str]) -> CategoryData:
+    """The set whose split is a published table."""
+    known, new = split_table(name, root)
+    label = {i: f"{i:03d}-{names[i]}" if names else str(i) for i in {i for _, i in rows}}
+    pairs = [(path, label[i]) for path, i in rows if i in label]
+    return gcd_split(
+        pairs,
+        [label[i] for i in known if i in label],
+        [label[i] for i in new if i in label],
+        name=name,
+        root=root,
+        split=f"SSB semantic shift; table {split_digest(name, root)}; GCD labelled half",
+    )
+
+
+def read_cub(root: Path) -> CategoryData:
+    """``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt`` and ``images/``."""
+    base = root / "CUB_200_2011" if (root / "CUB_200_2011").is_dir() else root
+    tables = [
+        dict(line.split(maxsplit=1) for line in _lines(_need(base / name, read_cub.__doc__ or "")))
+        for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
+    ]
+    files, labels, train = tables
+    rows = [(base / "images" / files[i], int(labels[i]) - 1) for i in files if train.get(i) == "1"]
+    return _tabled("cub", root, rows, [])
+
+
+def read_cars(root: Path) -> CategoryData:
+    """``cars_train/`` and ``devkit/cars_train_annos.mat``."""
+    from scipy.io import loadmat
+
+    file = _need(root / "devkit" / "cars_train_annos.mat", read_cars.__doc__ or "")
+    try:
+        notes = loadmat(file)["annotations"][0]
+        rows = [(root / "cars_train" / str(n[5][0]), int(n[4].item()) - 1) for n in notes]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise DataError(f"cannot be read ({error})", where=file, mend="get it again") from error
+    return _tabled("stanford-cars", root, rows, [])
+
+
+def read_aircraft(root: Path) -> CategoryData:
+    """``data/images_variant_trainval.txt`` and ``data/images/<id>.jpg``."""
+    base = root / "data" if (root / "data").is_dir() else root
+    file = _need(base / "images_variant_trainval.txt", read_aircraft.__doc__ or "")
+    pairs = [line.split(maxsplit=1) for line in _lines(file)]
+    names = sorted({variant for _, variant in pairs})
+    rank = {variant: i for i, variant in enumerate(names)}
+    rows = [(base / "images" / f"{number}.jpg", rank[variant]) for number, variant in pairs]
+    return _tabled("fgvc-aircraft", root, rows, [n.replace("/", "-") for n in names])
+
+
+def _by_folder(root: Path, folders: Sequence[str]) -> list[tuple[Path, str]]:
+    return [(path, name) for name in folders for path in list_images(root / name, recursive=True)]
+
+
+def _folders(root: Path) -> list[str]:
+    """Sub-folders in lexicographic order, as class ids are counted in these sets."""
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def read_herbarium(root: Path) -> CategoryData:
+    """``small-train/<folder>/*``."""
+    base = _need(root / "small-train", read_herbarium.__doc__ or "")
+    names = _folders(base)
+    number = {name: i for i, name in enumerate(names)}
+    rows = [(path, number[name]) for path, name in _by_folder(base, names)]
+    return _tabled("herbarium-19", root, rows, names)
+
+
+def read_imagenet100(root: Path) -> CategoryData:
+    """``train/<wnid>/*`` with all 1,000 folders, or with the 100 of the set."""
+    base = _need(root / "train", read_imagenet100.__doc__ or "")
+    names = _folders(base)
+    if len(names) not in (100, 1000):
+        raise DataError(f"has {len(names)} classes, not 1,000 or 100", where=base, mend="check the folder")
+    chosen = names if len(names) == 100 else [names[i] for i in imagenet100()]
+    split = "first 50 of the sorted draw RandomState(0).choice(1000, 100) known; GCD labelled half"
+    rows = _by_folder(base, chosen)
+    return gcd_split(rows, chosen[:50], chosen[50:], name="imagenet-100", root=root, split=split)
+
+
+def _cifar(root: Path, inner: str, files: Sequence[str], field: str, known: int, name: str) -> CategoryData:
+    """A CIFAR set: its arrays are written once as PNG files into the cache, then read as files."""
+    base = root / inner if (root / inner).is_dir() else root
+    layout = f"{inner}/{files[0]}"
+    sources = [_need(base / file, layout) for file in files]
+    folder = cache_folder("cifar") / f"{name}-{sha256(sources[0])[:16]}"
+    if not folder.is_dir():
+        _write_cifar(folder, sources, field)
+    names = _lines(folder / "labels.txt")
+    rows = [(folder / f"{i:05d}.png", label) for i, label in enumerate(names)]
+    classes = sorted(set(names), key=int)
+    split = f"classes 0-{known - 1} known; GCD labelled half"
+    return gcd_split(rows, classes[:known], classes[known:], name=name, root=folder, split=split)
+
+
+def _write_cifar(folder: Path, sources: Sequence[Path], field: str) -> None:
+    labels: list[int] = []
+    with atomic_folder(folder) as temporary:
+        for source in sources:
+            table = read_plain_pickle(source)
+            pixels = np.asarray(table["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            for picture, label in zip(pixels, table[field], strict=True):
+                from_array(picture).save(temporary / f"{len(labels):05d}.png", format="PNG")
+                labels.append(int(label))
+        with atomic_path(temporary / "labels.txt") as file:
+            file.write_text("\n".join(map(str, labels)) + "\n", encoding="utf-8")
+
+
+def read_cifar10(root: Path) -> CategoryData:
+    """``cifar-10-batches-py/data_batch_1`` to ``data_batch_5``."""
+    files = [f"data_batch_{i}" for i in range(1, 6)]
+    return _cifar(root, "cifar-10-batches-py", files, "labels", 5, "cifar-10")
+
+
+def read_cifar100(root: Path) -> CategoryData:
+    """``cifar-100-python/train``."""
+    return _cifar(root, "cifar-100-python", ["train"], "fine_labels", 80, "cifar-100")
+
+
+BENCHMARKS: dict[str, Callable[[Path], CategoryData]] = {
+    "cifar-10": read_cifar10,
+    "cifar-100": read_cifar100,
+    "imagenet-100": read_imagenet100,
+    "cub": read_cub,
+    "stanford-cars": read_cars,
+    "fgvc-aircraft": read_aircraft,
+    "herbarium-19": read_herbarium,
+}

@@ -1,0 +1,50 @@
+"""SimGCD, the peer that NN-GCD builds on.
+
+Paper: Parametric Classification for GCD: A Baseline Study (ICCV 2023, arXiv 2211.11727).
+Equations: those of `nngcd` without the last activation, with w = 1, t = 1, two random views, the detached
+student as its own teacher, and no sparse regularisation.
+Differences: those of `nngcd`, numbers 5 to 8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wildsight.discovery.nngcd import NNGCDConfig
+
+SETTINGS: dict[str, Any] = {
+    "act": "none",
+    "sigma": float("inf"),
+    "t": 1.0,
+    "second_view": "random",
+    "teacher": "student",
+    "rho": 0.0,
+}
+
+
+def simgcd_config(**hyper: Any) -> NNGCDConfig:
+    """SimGCD's settings, with those given in their place.
+
+    >>> simgcd_config(epochs=5).act
+    'none'
+    """
+    return NNGCDConfig(**{**SETTINGS, **hyper})
+
+
+ABLATION: dict[str, dict[str, Any]] = {
+    "simgcd": SETTINGS,
+    "+ whole second view, EMA": {**SETTINGS, "second_view": "whole", "teacher": "ema"},
+    "+ GELU, t = 0.5": {"rho": 0.0, "sigma": float("inf")},
+    "+ weights (NMF NCE)": {"rho": 0.0},
+    "+ HSR (NN-GCD)": {},
+    "NN-GCD, act relu": {"act": "relu"},
+    "NN-GCD, act rep_relu": {"act": "rep_relu"},
+    "NN-GCD, act none": {"act": "none"},
+    "NN-GCD, HSR on features": {"hsr_target": "features", "rho": 1e-3},
+    "NN-GCD, HSR on co-occurrence": {"hsr_target": "cooccurrence", "rho": 1e-2},
+    "NN-GCD, beta 0": {"beta": 0.0},
+    "NN-GCD, beta 1": {"beta": 1.0},
+    "NN-GCD, sigma 0.25": {"sigma": 0.25},
+    "NN-GCD, classifier from centres": {"start": "centres"},
+}
+"""The rungs from SimGCD to NN-GCD and the switches beside them, as changes to `NNGCDConfig`."""

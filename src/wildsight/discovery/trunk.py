@@ -1,0 +1,117 @@
+"""A backbone cut before its last block: frozen tokens below, a trainable block above.
+
+In a vision transformer the block is its last layer with the final norm, as in the papers of this room. Other
+networks have no such block; there the token is the global feature and a small residual block stands in.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from wildsight.backbones import Backbone
+
+
+def _layers(tower: nn.Module) -> nn.ModuleList | None:
+    """The transformer layers of CLIP, SigLIP, ViT or DINOv2; None for another network."""
+    for owner in (getattr(tower, "encoder", None), tower):
+        for name in ("layers", "layer"):
+            found = getattr(owner, name, None)
+            if isinstance(found, nn.ModuleList) and hasattr(tower, "embeddings"):
+                return found
+    return None
+
+
+def _norm(tower: nn.Module) -> nn.Module:
+    return getattr(tower, "post_layernorm", None) or getattr(tower, "layernorm", None) or nn.Identity()
+
+
+class BlockTail(nn.Module):
+    """The last transformer layer, trained, then the final norm, frozen, then the class token.
+
+    Args:
+        block: the layer.
+        norm: the final norm.
+        masked: whether the layer takes an attention mask.
+    """
+
+    def __init__(self, block: nn.Module, norm: nn.Module, masked: bool) -> None:
+        super().__init__()
+        self.block = copy.deepcopy(block).requires_grad_(True)
+        self.norm = copy.deepcopy(norm).requires_grad_(False)
+        self.masked = masked
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, T, D] -> [B, D]."""
+        hidden = self.block(tokens, attention_mask=None) if self.masked else self.block(tokens)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        return self.norm(hidden[:, 0])
+
+
+class ResidualTail(nn.Module):
+    """z + W2 gelu(W1 z), W2 = 0 at the start: the frozen feature, until training says otherwise.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, width), nn.Linear(width, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, 1, D] -> [B, D]."""
+        z = tokens[:, 0]
+        return z + self.up(nn.functional.gelu(self.down(z)))
+
+
+class Trunk:
+    """A backbone as this room sees it.
+
+    Args:
+        backbone: frozen network.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.tower: nn.Module = getattr(backbone.model, "vision_model", backbone.model)
+        self.layers = _layers(self.tower)
+
+    @property
+    def transformer(self) -> bool:
+        """Whether the last block can be trained."""
+        return self.layers is not None
+
+    @torch.no_grad()
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """[B, 3, H, W] -> the input [B, T, D] of `tail`; T = 1 for a network that is no transformer."""
+        if not self.transformer:
+            return self._global(pixels)[:, None]
+        output = self.tower(pixel_values=pixels, output_hidden_states=True, interpolate_pos_encoding=True)
+        return output.hidden_states[-2]
+
+    @torch.no_grad()
+    def vector(self, pixels: Tensor) -> Tensor:
+        """[B, 3, H, W] -> the global feature [B, D]: the class token after the final norm, or the mean."""
+        if not self.transformer:
+            return self._global(pixels)
+        output = self.tower(pixel_values=pixels, interpolate_pos_encoding=True)
+        pooled = output.last_hidden_state[:, 0]
+        return _norm(self.tower)(pooled) if hasattr(self.tower, "post_layernorm") else pooled
+
+    def _global(self, pixels: Tensor) -> Tensor:
+        found = self.backbone.features(pixels).cls
+        return found if found is not None else self.backbone.features(pixels).patches.mean(1)
+
+    def tail(self, width: int) -> nn.Module:
+        """A fresh, trainable copy of what lies above the tokens."""
+        if self.layers is None:
+            return ResidualTail(width)
+        masked = hasattr(self.tower, "post_layernorm")
+        return BlockTail(self.layers[-1], _norm(self.tower), masked)

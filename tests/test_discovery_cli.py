@@ -1,0 +1,245 @@
+"""Sorting a folder from the command line: nothing moves unasked, nothing is overwritten, all is undone."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wildsight.cli import main
+from wildsight.discovery.sorting import Action, apply_plan, make_plan, undo
+from wildsight.errors import ConfigError, DataError
+
+PALETTE = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "yellow": (230, 220, 40)}
+
+
+def picture(colour: str, seed: int) -> Image.Image:
+    """Noise around a colour, one stripe pattern per colour."""
+    draw = np.random.default_rng(seed)
+    base = np.array(PALETTE[colour], float) * np.ones((40, 40, 1))
+    base[:: 2 + 3 * list(PALETTE).index(colour)] = 255
+    return Image.fromarray(np.clip(base + draw.normal(0, 12, base.shape), 0, 255).astype(np.uint8))
+
+
+def make_folder(root: Path, per_class: int = 6) -> Path:
+    """Known red and green; unlabelled pictures of all four colours, in two folders; a truth table."""
+    truth = [("path", "label")]
+    for number, colour in enumerate(PALETTE):
+        for i in range(per_class):
+            if colour in ("red", "green"):
+                file = root / "labelled" / colour / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                picture(colour, 1000 + 100 * number + i).save(file)
+            file = root / "unlabelled" / "ab"[i % 2] / f"{number}{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            picture(colour, 100 * number + i).save(file)
+            truth.append((file.relative_to(root).as_posix(), colour))
+    (root / "truth.csv").write_text("\n".join(map(",".join, truth)))
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("colours"))
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "sorted"
+    command("sort", str(folder), "--out", str(out), "--k", "4", "--image-size", "48")
+    return out
+
+
+def command(*words: str) -> int:
+    """Exit code of ``wildsight discovery ...``."""
+    try:
+        main(["discovery", *words])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_sort_writes_tables_sheets_and_a_report_and_moves_nothing(folder: Path, run: Path) -> None:
+    before = files_below(folder)
+    rows = table(run / "results.csv")
+    assert len(rows) == 24 and list(rows[0])[:4] == ["path", "group", "kind", "name"]
+    assert {r["name"] for r in rows} == {"red", "green", "new_000", "new_001"}
+    names = [r["name"] for r in table(run / "groups.csv")]
+    assert names == ["green", "red", "new_000", "new_001"]
+    assert len(list((run / "sheets").glob("*.jpg"))) == 4
+    page = (run / "report.html").read_text()
+    assert "Co-occurrence" in page and "v2" in page and "http" not in page.split("</style>")[1][:200]
+    assert files_below(folder) == before
+
+
+def test_apply_copies_under_edited_names_and_undo_leaves_nothing(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files_below(folder)
+    text = (run / "groups.csv").read_text()
+    try:
+        (run / "groups.csv").write_text(text.replace("new_000", "sky"))
+        assert command("apply", str(run), "--to", str(tmp_path / "out")) == 0
+    finally:
+        (run / "groups.csv").write_text(text)
+    made = files_below(tmp_path / "out")
+    kinds = {"/".join(name.split("/")[:2]) for name in made if name != "undo.json"}
+    assert {"known/red", "known/green", "new/sky", "new/new_001"} <= kinds
+    assert len(made) == 25 and files_below(folder) == before
+    assert command("apply", str(run), "--to", str(tmp_path / "out")) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert command("undo", str(tmp_path / "out")) == 0
+    assert not (tmp_path / "out").exists() and files_below(folder) == before
+
+
+def test_moved_pictures_come_back_byte_for_byte(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "mine", 3)
+    before = files_below(folder)
+    words = ["sort", str(folder), "--out", str(tmp_path / "run"), "--k", "4", "--image-size", "48"]
+    assert command(*words, "--apply", "--move") == 0
+    assert not list((folder / "unlabelled").rglob("*.png"))
+    assert command("undo", str(tmp_path / "run" / "folders")) == 0
+    assert files_below(folder) == before and not (tmp_path / "run" / "folders").exists()
+
+
+def test_two_folders_may_be_named(folder: Path, tmp_path: Path) -> None:
+    words = [str(folder / "labelled"), str(folder / "unlabelled"), "--image-size", "48"]
+    assert command("sort", *words, "--k", "3-5", "--out", str(tmp_path)) == 0
+    assert len(table(tmp_path / "results.csv")) == 24
+    assert "How many classes" in (tmp_path / "report.html").read_text()
+
+
+def pair(folder: Path) -> tuple[Path, Path]:
+    """A folder of pictures and a target beside it."""
+    (folder / "in").mkdir()
+    return folder / "in", folder / "out"
+
+
+def test_an_interrupted_apply_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path, out = pair(tmp_path)
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    plan = [Action(tmp_path / n, out / "new" / n, True) for n in "abc"]
+    done: list[int] = []
+
+    def stop(count: int) -> None:
+        done.append(count)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply_plan(plan, out, progress=stop)
+    assert not (tmp_path / "a").exists() and (tmp_path / "c").exists()
+    assert undo(out).count == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+def test_without_hard_links_nothing_is_overwritten_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    tmp_path, out = pair(tmp_path)
+    (tmp_path / "a").write_text("a")
+    apply_plan([Action(tmp_path / "a", out / "x" / "a", True)], out)
+    assert (out / "x" / "a").read_text() == "a" and not (tmp_path / "a").exists()
+    (tmp_path / "a").write_text("another")
+    left = undo(out)
+    assert left.count == 0 and "another file" in left.kept[0][1]
+    assert (tmp_path / "a").read_text() == "another" and (out / "x" / "a").exists()
+
+
+def test_undo_keeps_a_changed_copy_and_the_last_copy(tmp_path: Path) -> None:
+    tmp_path, out = pair(tmp_path)
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    plan = [Action(tmp_path / n, out / "known" / n, False) for n in "ab"]
+    apply_plan(plan, out)
+    (out / "known" / "a").write_text("edited")
+    (tmp_path / "b").unlink()
+    left = undo(out)
+    assert left.count == 0 and {p.name for p, _ in left.kept} == {"a", "b"}
+    assert (out / "known" / "a").exists() and (out / "undo.json").exists()
+
+
+def test_names_that_meet_stay_apart_and_bad_ones_are_refused(tmp_path: Path) -> None:
+    rows = [{"path": f"{d}/x.png", "group": "3", "name": "new_000"} for d in ("a", "b", "C")]
+    rows[2]["path"] = "c/X.PNG"
+    plan = make_plan(rows, {}, ["red"], root=tmp_path, to=tmp_path / "out")
+    assert [a.target.name for a in plan][:2] == ["x.png", "x~2.png"]
+    assert len({str(a.target).casefold() for a in plan}) == 3
+    joined = make_plan(rows[:1], {"3": "red"}, ["red"], root=tmp_path, to=tmp_path / "out")
+    assert joined[0].target.parent.parts[-2:] == ("known", "red")
+    for bad in ("../x", "", ".hidden", "a/b"):
+        with pytest.raises(ConfigError, match="folder"):
+            make_plan(rows, {"3": bad}, [], root=tmp_path, to=tmp_path / "out")
+
+
+def test_a_link_is_copied_never_moved(tmp_path: Path) -> None:
+    (tmp_path / "real.png").write_text("pixels")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "real.png")
+    row = {"path": "in/link.png", "group": "0", "name": "red"}
+    plan = make_plan([row], {}, ["red"], root=tmp_path, to=tmp_path / "out", move=True)
+    apply_plan(plan, tmp_path / "out")
+    assert (tmp_path / "in" / "link.png").is_symlink()
+    assert (tmp_path / "out" / "known" / "red" / "link.png").read_text() == "pixels"
+
+
+def test_a_target_among_the_pictures_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("a")
+    plan = [Action(tmp_path / "in" / "a", tmp_path / "in" / "out" / "a", False)]
+    with pytest.raises(DataError, match="among the pictures"):
+        apply_plan(plan, tmp_path / "in" / "out")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--k", "1"], "below the 2 known classes"),
+        (["--k", "99"], "asks for 97 new groups of 24"),
+        (["--k", "few"], "give auto"),
+        (["--method", "magic"], "no method is called"),
+        (["--doubt", "3"], "outside [0, 1]"),
+    ],
+)
+def test_bad_settings_are_one_sentence(
+    folder: Path, tmp_path: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "run"), "--image-size", "48"]
+    assert command("sort", str(folder), *out, *words) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_check_and_estimate_k(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("check", str(folder)) == 0
+    assert command("estimate-k", str(folder), "--high", "6", "--image-size", "48") == 0
+    assert "of them known" in capsys.readouterr().out
+    broken = make_folder(tmp_path / "broken", 2)
+    (broken / "unlabelled" / "a" / "bad.png").write_text("no picture")
+    (broken / "unlabelled" / "twin.png").write_bytes((broken / "labelled" / "red" / "0.png").read_bytes())
+    assert command("check", str(broken)) == 1
+    text = capsys.readouterr().out
+    assert "2 problems" in text and "not a picture" in text and "which is labelled red" in text
+
+
+def test_overlapping_folders_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("sort", str(folder / "labelled"), str(folder / "labelled" / "red")) == 2
+    assert "overlaps" in capsys.readouterr().err
