@@ -149,7 +149,7 @@ class _Run:
         """One optimiser step; returns the logged scalars over the global batch, and whether to stop."""
         rate = learning_rate(self.config, self.at.step, self.total)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         _seed(mix(self.config.seed, self.at.step, self.accelerator.process_index, 7))
         logged, stop = self._shared(self._backward(parts))
         for name, value in logged.items():
@@ -238,7 +238,11 @@ class _Run:
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    weights = [p for p in model.parameters() if p.requires_grad]
+    """The optimiser, one group per ``lr_scale`` that parameters carry as an attribute (1 where none)."""
+    scaled: dict[float, list[Tensor]] = {}
+    for weight in (p for p in model.parameters() if p.requires_grad):
+        scaled.setdefault(float(getattr(weight, "lr_scale", 1.0)), []).append(weight)
+    weights = [{"params": many, "scale": scale} for scale, many in scaled.items()]
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
