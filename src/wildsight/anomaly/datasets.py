@@ -164,15 +164,17 @@ def read_mask(sample: AnomalySample, size: tuple[int, int]) -> NDArray[np.bool_]
         )
     union = np.zeros(size, dtype=bool)
     for path in sample.masks:
-        mask = load_mask(path)
-        rows, columns = (_nearest(old, new) for old, new in zip(mask.shape, size, strict=True))
-        union |= mask[rows[:, None], columns]
+        union |= resize_mask(load_mask(path), size)
     return union
 
 
-def _nearest(old: int, new: int) -> NDArray[np.intp]:
-    """For each of ``new`` cells, the index of the old cell under its centre."""
-    return ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """``mask`` [H, W] at ``size`` (rows, columns): each cell takes the old cell under its centre."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for old, new in zip(mask.shape, size, strict=True)
+    )
+    return mask[rows[:, None], columns]
 
 
 def check(data: AnomalyData) -> list[Problem]:

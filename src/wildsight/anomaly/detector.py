@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
-from wildsight.anomaly.datasets import AnomalyData, AnomalySample, read_mask
+from wildsight.anomaly.datasets import AnomalyData, AnomalySample
 from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
 from wildsight.anomaly.methods import METHODS, train_settings
-from wildsight.anomaly.metrics import mean_over_categories, score_category
 from wildsight.anomaly.result import AnomalyResult, Evaluation
+from wildsight.anomaly.scoring import BATCH, figures, score_tokens
+from wildsight.anomaly.select import SELECTIONS, Selector, headline, held_back, synthetic_judge
+from wildsight.anomaly.settings import DetectorSettings
 from wildsight.anomaly.source import read_source
 from wildsight.anomaly.threshold import Threshold, conformal_threshold
 from wildsight.backbones import Backbone, load_backbone
@@ -26,30 +27,9 @@ from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
 from wildsight.task import Task
 from wildsight.training import History, TrainConfig, train
+from wildsight.training.progress import Meter
 
 Picture = str | Path | Image | np.ndarray
-BATCH = 16
-
-
-@dataclass(frozen=True)
-class DetectorSettings:
-    """Everything but the method's own hyper-parameters.
-
-    Attributes:
-        method: ``ras``, ``uniad``, ``patchcore`` or ``padim``.
-        backbone: hub id, local folder or ``nano-*``.
-        neck: image size, taps and smoothing.
-        false_alarm_rate: share of good pictures that may be called anomalous, in (0, 1).
-        calibration: share of the good pictures held out to set the threshold, in (0, 1).
-        seed: of the split, the initialisation, the order and the noise.
-    """
-
-    method: str = "ras"
-    backbone: str = "nano-conv"
-    neck: NeckConfig = field(default_factory=NeckConfig)
-    false_alarm_rate: float = 0.005
-    calibration: float = 0.1
-    seed: int = 0
 
 
 class AnomalyDetector(Task):
@@ -99,6 +79,7 @@ class AnomalyDetector(Task):
         source: str | Path | AnomalyData,
         *,
         folder: Path | None = None,
+        select: str = "last",
         progress: bool = True,
         **training: Any,
     ) -> Self:
@@ -107,6 +88,8 @@ class AnomalyDetector(Task):
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
             folder: where the training state is kept; a killed fit with the same folder goes on there.
+            select: which epoch of a trained method is kept: the ``last``, the best on ``val`` (held-out good
+                pictures against synthetic defects), or the best on ``test``, which is an oracle.
             progress: show progress and the time left.
             training: fields of `TrainConfig`; the method's own values where not given.
 
@@ -114,31 +97,59 @@ class AnomalyDetector(Task):
             DataError: no readable good picture.
             ConfigError: a setting outside its range.
         """
+        if select not in SELECTIONS:
+            raise ConfigError(f"select={select!r} is unknown", mend=f"use one of {', '.join(SELECTIONS)}")
         data = source if isinstance(source, AnomalyData) else read_source(source)
-        samples = [s for s in data.train if s.label == 0]
-        features, samples = self._cached(samples)
+        features, samples = self._cached([s for s in data.train if s.label == 0], progress)
         learn, held = self._split(len(samples))
         self.channels = int(features.shape[1])
         self.head, self._inference = self._new_head(self.channels), None
-        self._learn(features, learn, self._training(training), folder, progress)
+        if METHODS[self.settings.method].trained:
+            learn, judge = self._judge(select, data, samples, learn)
+            self._train(_FeatureSet(features, learn), self._training(training), folder, judge, progress)
+        else:
+            self.head.fit(features[learn])
         self._set_thresholds(features, samples, held)
         self.fitted_on = {
             "source": data.name,
             "good": len(learn),
             "held_out": len(held),
+            "selection": SELECTIONS[select],
             "protocol": dict(data.protocol),
         }
         return self
 
-    def _cached(self, samples: Sequence[AnomalySample]) -> tuple[np.ndarray, list[AnomalySample]]:
+    def _cached(
+        self, samples: Sequence[AnomalySample], progress: bool = False
+    ) -> tuple[np.ndarray, list[AnomalySample]]:
         """Features of the readable samples."""
         if not samples:
             raise DataError("no good training picture", mend="see the layouts in the documentation")
-        cached = features_of_files(self.backbone, [s.image for s in samples], self.settings.neck)
+        with Meter("features", len(samples), enabled=progress) as meter:
+            files = [s.image for s in samples]
+            cached = features_of_files(self.backbone, files, self.settings.neck, meter.add)
         readable = [s for s, ok in zip(samples, cached.ok, strict=True) if ok]
         if not readable:
             raise cached.errors[0]
         return cached.array if cached.ok.all() else cached.array[np.flatnonzero(cached.ok)], readable
+
+    def _judge(
+        self, select: str, data: AnomalyData, samples: Sequence[AnomalySample], learn: np.ndarray
+    ) -> tuple[np.ndarray, Callable[[nn.Module], float] | None]:
+        """The pictures left to learn from, and the figure of merit that chooses the epoch."""
+        if select == "last":
+            return learn, None
+        if select == "test":
+            return learn, lambda head: headline(self._evaluated(data, head).rows[-1])
+        learn, held = held_back(learn, self.settings.seed)
+        scored = synthetic_judge(
+            [samples[i] for i in held],
+            lambda pictures: features_of_images(self.backbone, pictures, self.settings.neck),
+            self._scored,
+            (self.settings.neck.image_size,) * 2,
+            self.settings.seed,
+        )
+        return learn, scored
 
     def _split(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices to learn from and indices held out for the threshold."""
@@ -160,31 +171,35 @@ class AnomalyDetector(Task):
         except TypeError as error:
             raise ConfigError(str(error), mend="see TrainConfig") from error
 
-    def _learn(
+    def _train(
         self,
-        features: np.ndarray,
-        learn: np.ndarray,
+        data: _FeatureSet,
         config: TrainConfig,
         folder: Path | None,
+        judge: Callable[[nn.Module], float] | None,
         progress: bool,
     ) -> None:
-        method, head = METHODS[self.settings.method], self.head
-        if head is None:
-            raise ConfigError("no head", mend="call fit")
-        if not method.trained:
-            head.fit(features[learn])
-            return
-        data = _FeatureSet(features, learn)
+        head, step = self._fitted_head(), METHODS[self.settings.method].step
+        keep = None if judge is None else Selector(judge, None if folder is None else folder / "best")
         self.history = train(
-            head, data, method.step, config, folder=folder, progress=progress, label=self.settings.method
+            head,
+            data,
+            step,
+            config,
+            folder=folder,
+            validate=keep,
+            progress=progress,
+            label=self.settings.method,
         )
-        head.cpu()
+        if keep is not None:
+            keep.restore(head)
+        head.to(self.backbone.device)
 
     def _set_thresholds(
         self, features: np.ndarray, samples: Sequence[AnomalySample], held: np.ndarray
     ) -> None:
         """One threshold per category with held-out pictures, and a global one under the empty name."""
-        scores, _ = self._score_features(features[held])
+        scores, _ = self._scored(features[held])
         names = [samples[i].category for i in held]
         rate = self.settings.false_alarm_rate
         self.thresholds = {"": conformal_threshold(scores.tolist(), rate)}
@@ -192,28 +207,36 @@ class AnomalyDetector(Task):
             chosen = [float(s) for s, n in zip(scores, names, strict=True) if n == name]
             self.thresholds[name] = conformal_threshold(chosen, rate)
 
-    @torch.no_grad()
-    def _score_features(self, features: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _scored(
+        self, features: np.ndarray | Tensor, head: nn.Module | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Raw scores [N] and maps [N, H, W] of token grids [N, C, h, w]."""
-        method, inference = METHODS[self.settings.method], self.inference_head()
-        size = (self.settings.neck.image_size,) * 2
-        scores, maps = [], []
-        for start in range(0, len(features), BATCH):
-            tokens = torch.as_tensor(np.asarray(features[start : start + BATCH]), dtype=torch.float32)
-            grid_map, score = method.score(inference, tokens)
-            full = interpolate(grid_map, size=size, mode="bilinear", align_corners=True)
-            maps.append(full[:, 0].numpy())
-            scores.append((method.picture_score(full) if score is None else score).numpy())
-        return np.concatenate(scores), np.concatenate(maps)
+        head = self.inference_head() if head is None else head
+        return score_tokens(METHODS[self.settings.method], head, features, self.settings.neck.image_size)
 
-    def inference_head(self) -> nn.Module:
-        """The head with its input-independent products folded where it can be, made once per fit."""
+    def _fitted_head(self) -> nn.Module:
         if self.head is None:
             raise ConfigError("the detector is not fitted", mend="call fit or from_pretrained")
+        return self.head
+
+    def inference_head(self) -> nn.Module:
+        """The head in evaluation mode, input-independent products folded where it can be; made once per fit.
+
+        Raises:
+            ConfigError: not fitted.
+        """
+        head = self._fitted_head()
         if self._inference is None:
-            head = self.head.eval()
-            self._inference = head.fold() if hasattr(head, "fold") else head
+            self._inference = head.eval().fold() if hasattr(head, "fold") else head.eval()
         return self._inference
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the backbone and the head to ``device``; results come back to the CPU."""
+        self.backbone.model.to(device)
+        self._inference = None
+        if self.head is not None:
+            self.head.to(device)
+        return self
 
     def predict(
         self, images: Picture | Sequence[Picture], *, category: str | None = None
@@ -238,7 +261,7 @@ class AnomalyDetector(Task):
             batch = many[start : start + BATCH]
             pictures = [_picture(item) for item in batch]
             features = features_of_images(self.backbone, pictures, self.settings.neck)
-            scores, maps = self._score_features(features)
+            scores, maps = self._scored(features)
             results += [
                 AnomalyResult(_path(item), float(s), limit.value, bool(s > limit.value), m, category)
                 for item, s, m in zip(batch, scores, maps, strict=True)
@@ -277,39 +300,33 @@ class AnomalyDetector(Task):
             raise ConfigError(f"no category is called {category!r}", mend=f"use one of {known}")
         return self.thresholds[category or ""]
 
-    def evaluate(self, source: str | Path | AnomalyData) -> Evaluation:
+    def evaluate(self, source: str | Path | AnomalyData, *, progress: bool = False) -> Evaluation:
         """Score the test pictures of ``source`` and compare them with their labels and masks.
 
         Metrics are per category, then their unweighted mean; maps and masks are compared at the
-        detector's image size. Nothing is selected on the test data.
+        detector's image size. Nothing is selected on the test data here; how the weights were, the
+        ``protocol`` says under ``selection``.
 
         Raises:
             DataError: no readable test picture.
         """
         data = source if isinstance(source, AnomalyData) else read_source(source)
-        cached = features_of_files(self.backbone, [s.image for s in data.test], self.settings.neck)
+        return self._evaluated(data, None, progress)
+
+    def _evaluated(self, data: AnomalyData, head: nn.Module | None, progress: bool = False) -> Evaluation:
+        """`evaluate` with a head that may still be learning."""
+        with Meter("features", len(data.test), enabled=progress) as meter:
+            files = [s.image for s in data.test]
+            cached = features_of_files(self.backbone, files, self.settings.neck, meter.add)
         keep = np.flatnonzero(cached.ok)
         if not len(keep):
             raise DataError("no readable test picture", where=data.root, mend="run `wildsight check anomaly`")
         samples = [data.test[int(i)] for i in keep]
-        scores, maps = self._score_features(cached.array if cached.ok.all() else cached.array[keep])
-        rows = self._rows(samples, scores, maps)
-        errors = [str(e) for e in cached.errors]
-        return Evaluation(rows, scores, maps, samples, errors, dict(data.protocol))
-
-    def _rows(
-        self, samples: Sequence[AnomalySample], scores: np.ndarray, maps: np.ndarray
-    ) -> list[dict[str, Any]]:
-        labels = np.array([s.label for s in samples])
-        names = np.array([s.category for s in samples])
-        size = maps.shape[1:]
-        table: dict[str, dict[str, Any]] = {}
-        for name in dict.fromkeys(names.tolist()):
-            chosen = np.flatnonzero(names == name)
-            masks = np.stack([read_mask(samples[int(i)], size) for i in chosen])
-            table[name] = score_category(scores[chosen], labels[chosen], maps[chosen], masks)
-        mean = mean_over_categories(table)
-        return [{"category": k, **v} for k, v in table.items()] + [{"category": "mean", **mean}]
+        scores, maps = self._scored(cached.array if cached.ok.all() else cached.array[keep], head)
+        rows, faults = figures(samples, scores, maps)
+        errors = [*(str(e) for e in cached.errors), *faults]
+        protocol = {**data.protocol, "selection": self.fitted_on.get("selection", SELECTIONS["last"])}
+        return Evaluation(rows, scores, maps, samples, errors, protocol)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if self.head is None:

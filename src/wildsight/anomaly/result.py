@@ -85,7 +85,7 @@ class Evaluation:
         scores: raw score of each test picture, in the order of ``samples``.
         maps: [N, H, W] float32.
         samples: the test pictures that could be read.
-        errors: one sentence per picture that could not.
+        errors: one sentence per picture that could not, or whose mask could not.
         protocol: split, its hash and its assumptions.
     """
 

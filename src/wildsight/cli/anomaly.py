@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from wildsight.anomaly import AnomalyDetector
+    from wildsight.report import Report
 
 app = typer.Typer(help="Find what is wrong in pictures, from good ones alone.", no_args_is_help=True)
 
@@ -27,20 +28,27 @@ def fit(
     false_alarm_rate: Annotated[float, typer.Option(help="Share of good pictures above the limit.")] = 0.005,
     noise_ratio: Annotated[float | None, typer.Option(help="Feature noise, relative to RMS.")] = None,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    select: Annotated[str, typer.Option(help="Epoch kept: last, or val (synthetic defects).")] = "last",
+    reproduce_paper: Annotated[
+        bool, typer.Option("--reproduce-paper", help="Keep the best epoch ON THE TEST PICTURES: an oracle.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Split, initialisation, order and noise.")] = 0,
 ) -> None:
     """Learn what is normal from the good pictures of SOURCE (all categories, one model)."""
     from wildsight.anomaly import AnomalyDetector
     from wildsight.anomaly.features import NeckConfig
     from wildsight.cli.common import finish
+    from wildsight.errors import ConfigError
 
     hyper = {} if noise_ratio is None else {"noise_ratio": noise_ratio}
     neck = NeckConfig(image_size=image_size)
     detector = AnomalyDetector(
         method, backbone, hyper=hyper, neck=neck, false_alarm_rate=false_alarm_rate, seed=seed
     )
+    if select == "test" and not reproduce_paper:
+        raise ConfigError("test pictures select nothing", where="--select", mend="say --reproduce-paper")
     training: dict[str, Any] = {"precision": precision} | ({} if epochs is None else {"epochs": epochs})
-    detector.fit(source, folder=out / "train", **training)
+    detector.fit(source, folder=out / "train", select="test" if reproduce_paper else select, **training)
     detector.save_pretrained(out / "checkpoint")
     finish(_fit_report(detector, source, out))
 
@@ -58,6 +66,7 @@ def _fit_report(detector: AnomalyDetector, source: str, out: Path) -> Path:
     write_csv(folder.results, limits)
     folder.write_scores({"source": source, "thresholds": limits, "environment": environment()})
     report = Report("Anomaly detector", f"{detector.settings.method} on {source}")
+    _say_oracle(report, detector.fitted_on["selection"])
     report.facts({**vars(detector.settings), **detector.fitted_on})
     if detector.history is not None and detector.history.epochs:
         report.figure(curve({"loss": detector.history.curve("loss")}, "loss over epochs"), "Training loss")
@@ -67,6 +76,15 @@ def _fit_report(detector: AnomalyDetector, source: str, out: Path) -> Path:
     report.facts(environment())
     report.save(folder.report)
     return folder.report
+
+
+def _say_oracle(report: Report, selection: str) -> None:
+    """Warn, on the terminal and in the report, of weights that were chosen on test pictures."""
+    from wildsight.cli.common import console
+
+    if selection.startswith("ORACLE"):
+        report.warning(selection)
+        console.print(f"warning: {selection}", markup=False, soft_wrap=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
@@ -130,7 +148,7 @@ def evaluate(
     from wildsight.results import RunFolder, environment, write_csv
 
     detector = AnomalyDetector.from_pretrained(model, backbone=backbone)
-    evaluation = detector.evaluate(source)
+    evaluation = detector.evaluate(source, progress=True)
     folder = RunFolder(out)
     table = _table(evaluation.rows)
     console.print(table.rich())
@@ -138,7 +156,9 @@ def evaluate(
     scores = {"source": source, "protocol": evaluation.protocol, "scores": evaluation.rows}
     folder.write_scores({**scores, "not_read": evaluation.errors, "environment": environment()})
     report = Report("Evaluation", f"{detector.settings.method} on {source}")
-    report.table(table, "Per category and as a mean; nothing was selected on test data")
+    selection = evaluation.protocol["selection"]
+    _say_oracle(report, selection)
+    report.table(table, f"Per category and as a mean. Weights: {selection}")
     for error in evaluation.errors:
         report.warning(f"not read: {error}")
     report.gallery(worst_and_best(evaluation, detector), "Best and worst cases")

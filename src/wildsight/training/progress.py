@@ -25,6 +25,7 @@ class Meter:
     def __init__(self, label: str, total: int, *, enabled: bool = True) -> None:
         self.label, self.total, self.enabled = label, total, enabled
         self.first: int | None = None
+        self.done = 0
         self.began = self.shown = time.monotonic()
         self.bar: Progress | None = None
 
@@ -41,6 +42,11 @@ class Meter:
     ) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+    def add(self, count: int) -> None:
+        """Say that ``count`` more steps are done."""
+        self.done += count
+        self.update(self.done)
 
     def update(self, done: int, loss: float | None = None) -> None:
         """Say that ``done`` steps are done."""

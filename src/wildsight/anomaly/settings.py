@@ -1,0 +1,28 @@
+"""What a detector is made of, apart from the method's own hyper-parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wildsight.anomaly.features import NeckConfig
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """Everything but the method's own hyper-parameters.
+
+    Attributes:
+        method: ``ras``, ``uniad``, ``patchcore`` or ``padim``.
+        backbone: hub id, local folder or ``nano-*``.
+        neck: image size, taps and smoothing.
+        false_alarm_rate: share of good pictures that may be called anomalous, in (0, 1).
+        calibration: share of the good pictures held out to set the threshold, in (0, 1).
+        seed: of the split, the initialisation, the order and the noise.
+    """
+
+    method: str = "ras"
+    backbone: str = "nano-conv"
+    neck: NeckConfig = field(default_factory=NeckConfig)
+    false_alarm_rate: float = 0.005
+    calibration: float = 0.1
+    seed: int = 0
