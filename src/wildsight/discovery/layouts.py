@@ -183,7 +183,8 @@ def _cifar(root: Path, inner: str, files: Sequence[str], field: str, known: int,
     rows = [(folder / f"{i:05d}.png", label) for i, label in enumerate(names)]
     classes = sorted(set(names), key=int)
     split = f"classes 0-{known - 1} known; GCD labelled half"
-    return gcd_split(rows, classes[:known], classes[known:], name=name, root=folder, split=split)
+    old, new = ([c for c in classes if (int(c) < known) is side] for side in (True, False))
+    return gcd_split(rows, old, new, name=name, root=folder, split=split)
 
 
 def _write_cifar(folder: Path, sources: Sequence[Path], field: str) -> None:

@@ -1,0 +1,251 @@
+"""Readers of every layout on tiny trees, the published splits' fixtures, and pickles that are only read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wildsight.discovery import layouts
+from wildsight.discovery.data import gcd_split, labelled_half
+from wildsight.discovery.datasets import check, read, read_pair
+from wildsight.discovery.plain_pickle import read_plain_pickle
+from wildsight.discovery.source import export, read_source
+from wildsight.errors import ConfigError, DataError
+
+
+def save(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_the_labelled_half_is_the_published_one() -> None:
+    np.random.seed(0)  # noqa: NPY002
+    legacy = np.sort(np.random.choice(range(37), int(0.5 * 37), replace=False))  # noqa: NPY002
+    assert (labelled_half(37) == legacy).all()
+
+
+def test_a_split_is_disjoint_exhaustive_and_stable() -> None:
+    rows = [(Path(f"{c}/{i}.png"), c) for c in "abcd" for i in range(10)]
+    one, two = (gcd_split(rows, "ac", "bd", name="x", root=Path(), split="s") for _ in range(2))
+    assert len(one.labelled) == 10 and len(one.unlabelled) == 30
+    assert {s.image for s in one.samples} == {p for p, _ in rows}
+    assert {s.label for s in one.labelled} == {"a", "c"}
+    assert one.protocol == two.protocol and one.protocol["hash"][:12] == "0473f6b76fcf"
+    assert one.labels().max() == 1 and one.truths().max() == 3
+    small = one.limited(classes=2, per_class=4)
+    assert len(small.samples) == 8 and small.known == ("a",) and small.new == ("b",)
+    with pytest.raises(ConfigError):
+        one.limited(per_class=1)
+
+
+def test_imagenet_100_is_the_published_draw() -> None:
+    ranks = layouts.imagenet100()
+    assert ranks[:10] == [1, 14, 27, 31, 45, 55, 77, 103, 108, 141] and ranks[-3:] == [987, 993, 996]
+    assert sum(ranks) == 50211
+    digest = hashlib.sha256(",".join(map(str, ranks)).encode()).hexdigest()
+    assert digest.startswith("14e275aeee0a92af")
+
+
+def test_imagenet_100_reader(tmp_path: Path) -> None:
+    for i in range(1000):
+        folder = tmp_path / "train" / f"n{i:04d}"
+        folder.mkdir(parents=True)
+        if i in (1, 14, 996):
+            for j in range(3):
+                save(folder / f"{j}.png", i + j)
+    data = read("imagenet-100", tmp_path)
+    assert len(data.known) == len(data.new) == 50 and data.known[0] == "n0001" and data.new[-1] == "n0996"
+    assert len(data.samples) == 9 and len(data.labelled) == 3
+
+
+def write_split(root: Path, name: str, known: list[int], new: list[int]) -> None:
+    """A split file of the SSB form, or of Herbarium's."""
+    file_name, count, total, _ = layouts.SPLITS[name]
+    known = [*known, *range(1000, 1000 + count - len(known) - 1)]
+    known.append(total - sum(known))
+    table: dict[str, object] = {
+        "known_classes": known,
+        "unknown_classes": {"Hard": new[:1], "Medium": new[1:], "Easy": []},
+    }
+    if name == "herbarium-19":
+        table = {"Old": [np.int64(i) for i in known], "New": [np.int64(i) for i in new]}
+    (root / file_name).write_bytes(pickle.dumps(table, protocol=4))
+
+
+def test_cub(tmp_path: Path) -> None:
+    base = tmp_path / "CUB_200_2011"
+    for i in range(9):
+        save(base / "images" / f"c{i // 3}" / f"{i}.png", i)
+    lines = [f"{i + 1} c{i // 3}/{i}.png" for i in range(9)]
+    (base / "images.txt").write_text("\n".join(lines))
+    (base / "image_class_labels.txt").write_text("\n".join(f"{i + 1} {i // 3 + 1}" for i in range(9)))
+    train = [f"{i + 1} {int(i != 8)}" for i in range(9)]
+    (base / "train_test_split.txt").write_text("\n".join(train))
+    with pytest.raises(DataError, match="cub_osr_splits"):
+        read("cub", tmp_path)
+    write_split(tmp_path, "cub", [2, 0], [1])
+    data = read("cub", tmp_path)
+    assert len(data.samples) == 8 and len(data.known) == 2 and len(data.new) == 1
+    assert data.known[0].startswith("2") or data.known[0].startswith("002")
+    assert len(data.labelled) == 2 and "table" in data.protocol["split"]
+
+
+def test_stanford_cars(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    kind = [(n, object) for n in ("x1", "x2", "y1", "y2", "class", "fname")]
+    rows = np.zeros(6, dtype=kind)
+    for i in range(6):
+        save(tmp_path / "cars_train" / f"{i}.png", i)
+        rows[i] = (1, 1, 2, 2, i // 2 + 1, f"{i}.png")
+    (tmp_path / "devkit").mkdir()
+    savemat(tmp_path / "devkit" / "cars_train_annos.mat", {"annotations": rows})
+    write_split(tmp_path, "stanford-cars", [0, 2], [1])
+    data = read("stanford-cars", tmp_path)
+    assert len(data.samples) == 6 and len(data.labelled) == 2 and data.new
+
+
+def test_fgvc_aircraft_survives_a_missing_last_newline(tmp_path: Path) -> None:
+    for i in range(6):
+        save(tmp_path / "data" / "images" / f"{i}.jpg", i)
+    text = "".join(f"{i} F/A-{i % 3}\r\n" for i in range(6)).rstrip()
+    (tmp_path / "data" / "images_variant_trainval.txt").write_text(text)
+    write_split(tmp_path, "fgvc-aircraft", [0, 1], [2])
+    data = read("fgvc-aircraft", tmp_path)
+    assert len(data.samples) == 6 and len({s.truth for s in data.samples}) == 3
+
+
+def test_herbarium_counts_folders_as_text(tmp_path: Path) -> None:
+    for folder in ("10", "2", "1"):
+        for i in range(2):
+            save(tmp_path / "small-train" / folder / f"{i}.png", i)
+    write_split(tmp_path, "herbarium-19", [0, 1], [2])
+    data = read("herbarium-19", tmp_path)
+    assert [k.split("-")[1] for k in (*data.known, *data.new)] == ["1", "10", "2"]
+
+
+def test_a_changed_split_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "images.txt").write_text("")
+    table = {"known_classes": [1, 2], "unknown_classes": {"Hard": [], "Medium": [], "Easy": [3]}}
+    (tmp_path / "cub_osr_splits.pkl").write_bytes(pickle.dumps(table))
+    with pytest.raises(DataError, match="has 2 known classes"):
+        layouts.split_table("cub", tmp_path)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_cifar(tmp_path: Path, protocol: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WILDSIGHT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 255, (5, 4, 3072), dtype=np.uint8)
+    for i in range(5):
+        table = {b"data": pixels[i], b"labels": [0, 4, 5, 9], b"filenames": [b"a", b"b", b"c", b"d"]}
+        (folder / f"data_batch_{i + 1}").write_bytes(pickle.dumps(table, protocol=protocol))
+    data = read("cifar-10", tmp_path)
+    assert len(data.samples) == 20 and data.known == ("0", "4") and data.new == ("5", "9")
+    assert np.array_equal(
+        np.asarray(Image.open(data.samples[4].image)).transpose(2, 0, 1).reshape(-1), pixels[1, 0]
+    )
+
+
+def test_pickles_are_read_and_never_run(tmp_path: Path) -> None:
+    file = tmp_path / "x.pkl"
+    value = {"a": [1, 2.5, None, True, "text", (1, 2)], "n": np.arange(6.0).reshape(2, 3), "s": np.int64(7)}
+    for protocol in (0, 2, 3, 4):
+        file.write_bytes(pickle.dumps(value, protocol=protocol))
+        found = read_plain_pickle(file)
+        assert found["a"] == value["a"] and found["s"] == 7 and np.array_equal(found["n"], value["n"])
+
+    class Bad:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    for protocol in (0, 2, 4):
+        file.write_bytes(pickle.dumps({"x": Bad()}, protocol=protocol))
+        with pytest.raises(DataError, match="not plain data"):
+            read_plain_pickle(file)
+    assert not (tmp_path / "made").exists()
+    file.write_bytes(pickle.dumps(np.array([Bad()], dtype=object)))
+    with pytest.raises(DataError):
+        read_plain_pickle(file)
+    file.write_bytes(b"not a pickle")
+    with pytest.raises(DataError, match="damaged"):
+        read_plain_pickle(file)
+    with pytest.raises(DataError, match="no such file"):
+        read_plain_pickle(tmp_path / "absent")
+
+
+def test_plain_folder_table_and_class_folders(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / "f" / "labelled" / "cat 2" / f"{i}.png", i)
+        save(tmp_path / "f" / "labelled" / "cat 10" / "deep" / f"{i}.png", 10 + i)
+        save(tmp_path / "f" / "unlabelled" / "x" / f"{i}.png", 20 + i)
+    data = read_source(tmp_path / "f")
+    assert data.known == ("cat 2", "cat 10") and len(data.unlabelled) == 4 and data.new == ()
+    assert data.protocol["new classes"] == "unknown"
+    (tmp_path / "f" / "truth.csv").write_text("path,label\nunlabelled/x/0.png,dog\nunlabelled/x/9.png,dog\n")
+    data = read_source(tmp_path / "f")
+    assert data.new == ("dog",) and (data.truths()[-4:] >= 0).sum() == 1
+    assert [p.what for p in check(data)] == ["names unlabelled/x/9.png, which is not there"]
+    rows = ["path,label", "labelled/cat 2/0.png,cat", "unlabelled/x/0.png,", "unlabelled/x/1.png,"]
+    table = tmp_path / "f" / "labels.csv"
+    (tmp_path / "t").mkdir()
+    table.rename(tmp_path / "t" / "labels.csv") if table.exists() else None
+    (tmp_path / "t" / "labels.csv").write_text("\n".join(rows))
+    for name in ("labelled/cat 2/0.png", "unlabelled/x/0.png", "unlabelled/x/1.png"):
+        save(tmp_path / "t" / name)
+    moved = (tmp_path / "t" / "labelled").rename(tmp_path / "t" / "named")
+    text = (tmp_path / "t" / "labels.csv").read_text().replace("labelled/cat 2", f"{moved.name}/cat 2", 1)
+    (tmp_path / "t" / "labels.csv").write_text(text)
+    data = read_source(tmp_path / "t")
+    assert data.known == ("cat",) and len(data.unlabelled) == 2
+    data = read_source(f"classes:{tmp_path / 'f' / 'labelled'}")
+    assert data.known == ("cat 2",) and data.new == ("cat 10",) and len(data.labelled) == 2
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labelled").mkdir()
+    save(tmp_path / "unlabelled" / "a.png")
+    with pytest.raises(DataError, match="no labelled class"):
+        read_source(tmp_path)
+    save(tmp_path / "labelled" / "a" / "1.png")
+    assert any("single labelled" in p.what for p in check(read_source(tmp_path)))
+    with pytest.raises(DataError, match="overlaps"):
+        read_pair(tmp_path, tmp_path / "unlabelled")
+    (tmp_path / "unlabelled" / "a.png").unlink()
+    with pytest.raises(DataError, match="no unlabelled picture"):
+        read_source(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="neither a folder"):
+        read_source(tmp_path / "empty")
+    with pytest.raises(DataError, match="fewer than two"):
+        read("classes", tmp_path / "empty")
+    (tmp_path / "empty" / "labels.csv").write_text("file,class\na,b\n")
+    with pytest.raises(DataError, match="no columns"):
+        read_source(tmp_path / "empty")
+    (tmp_path / "empty" / "labels.csv").write_text("path,label\na,b\na,b\n")
+    with pytest.raises(DataError, match="twice"):
+        read_source(tmp_path / "empty")
+
+
+def test_two_labels_for_one_picture_are_found(tmp_path: Path) -> None:
+    for name in ("labelled/a/1.png", "labelled/b/1.png", "unlabelled/c.png"):
+        save(tmp_path / name)
+    found = [p.what for p in check(read_source(tmp_path))]
+    assert any("which is labelled a" in w for w in found) and len(found) == 4
+
+
+def test_export_is_a_plain_folder(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 3), dtype=np.uint8)
+    labels, seen = ("a", "a", "b", "b", "c", "c"), np.array([1, 0, 1, 0, 0, 0], bool)
+    data = read_source(export(tmp_path / "w", pixels, labels, seen))
+    assert data.known == ("a", "b") and data.new == ("c",) and len(data.unlabelled) == 4

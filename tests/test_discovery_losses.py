@@ -1,0 +1,254 @@
+"""NN-GCD's equations: slow references, golden values, invariants; the head and its teacher."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, normalize, relu
+
+from wildsight.discovery import losses
+from wildsight.discovery.nngcd import GCDHead, NNGCDConfig, total_loss
+from wildsight.discovery.simgcd import ABLATION, simgcd_config
+from wildsight.discovery.trunk import ResidualTail
+from wildsight.errors import ConfigError
+
+
+def unit(n: int, d: int = 6, seed: int = 0, positive: bool = False) -> Tensor:
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return normalize(x.abs() if positive else x, dim=1)
+
+
+def slow_nmf_nce(u: Tensor, t: float, m: float, sigma: float) -> float:
+    """Loops over anchors and negatives, as the equation reads."""
+    n, total = len(u), 0.0
+    for i in range(n):
+        pair = (i + n // 2) % n
+        others = [j for j in range(n) if j not in (i, pair)]
+        cosines = [float(u[i] @ u[j]) for j in others]
+        raw = [1.0 if math.isinf(sigma) else math.exp(-((s - m) ** 2) / (2 * sigma**2)) for s in cosines]
+        weights = [w * len(raw) / sum(raw) for w in raw]
+        positive = math.exp(float(u[i] @ u[pair]) / t)
+        negative = sum(w * math.exp(s / t) for w, s in zip(weights, cosines, strict=True))
+        total -= math.log(positive / (positive + negative))
+    return total / n
+
+
+@pytest.mark.parametrize(("t", "sigma"), [(0.5, 1.0), (1.0, 0.25), (0.2, math.inf)])
+def test_nmf_nce_is_its_equation(t: float, sigma: float) -> None:
+    u = unit(10)
+    assert float(losses.nmf_nce(u, t=t, sigma=sigma)) == pytest.approx(
+        slow_nmf_nce(u, t, 0.1, sigma), abs=1e-9
+    )
+
+
+def test_nmf_nce_golden() -> None:
+    u = normalize(torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 1]], dtype=torch.float64), dim=1)
+    assert float(losses.nmf_nce(u, t=0.5)) == pytest.approx(0.6952883006675399, abs=1e-9)
+    assert slow_nmf_nce(u, 0.5, 0.1, 1.0) == pytest.approx(0.6952883006675399, abs=1e-9)
+
+
+def test_without_width_nmf_nce_is_infonce() -> None:
+    u, t = unit(12), 0.3
+    n = len(u)
+    pair = (torch.arange(n) + n // 2) % n
+    scores = (u @ u.T / t).masked_fill(torch.eye(n, dtype=torch.bool), -torch.inf)
+    expected = torch.nn.functional.cross_entropy(scores, pair)
+    assert losses.nmf_nce(u, t=t, sigma=math.inf) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_nmf_nce_invariants() -> None:
+    u = unit(8, seed=3)
+    base = float(losses.nmf_nce(u, t=0.5))
+    order = torch.tensor([2, 0, 3, 1])
+    turned = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))[0]
+    assert float(losses.nmf_nce(torch.cat([u[4:], u[:4]]), t=0.5)) == pytest.approx(base, abs=1e-9)
+    shuffled = torch.cat([u[:4][order], u[4:][order]])
+    assert float(losses.nmf_nce(shuffled, t=0.5)) == pytest.approx(base, abs=1e-9)
+    assert float(losses.nmf_nce(u @ turned, t=0.5)) == pytest.approx(base, abs=1e-9)
+    assert float(losses.nmf_nce(u, t=0.6)) != pytest.approx(base, abs=1e-3)
+    assert float(losses.nmf_nce(u[:2], t=0.5)) == 0.0
+    assert math.isfinite(float(losses.nmf_nce(u.float(), t=0.01)))
+
+
+def test_negative_weights_have_mean_one_and_the_stated_ratio() -> None:
+    s = torch.tensor([[0.0, 0.1, 0.5, 1.0]]).double().expand(4, 4)
+    mask = torch.ones(4, 4, dtype=torch.bool)
+    w = losses.negative_weights(s, mask, 0.1, 1.0)
+    assert torch.allclose(w.mean(1), torch.ones(4).double())
+    assert float(w[0, 3] / w[0, 1]) == pytest.approx(0.667, abs=1e-3)
+    assert float(w[0, 2] / w[0, 1]) == pytest.approx(0.923, abs=1e-3)
+
+
+def test_no_gradient_runs_through_the_weights() -> None:
+    u = unit(6, 3).requires_grad_()
+    losses.nmf_nce(u, t=0.5, sigma=0.3).backward()
+    frozen_s = (u.detach() @ u.detach().T).clone()
+    mask = torch.ones(6, 6, dtype=torch.bool)
+    at = torch.arange(6)
+    mask[at, at] = mask[at, (at + 3) % 6] = False
+    w = losses.negative_weights(frozen_s, mask, 0.1, 0.3)
+    v = u.detach().clone().requires_grad_()
+    s = v @ v.T
+    positive = (s[at, (at + 3) % 6] / 0.5).exp()
+    (-(positive / (positive + (w * (s / 0.5).exp() * mask).sum(1))).log()).mean().backward()
+    assert u.grad is not None and v.grad is not None and torch.allclose(u.grad, v.grad, atol=1e-10)
+
+
+def test_gradients_in_float64() -> None:
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0, 1, 0])
+    teacher = torch.randn(6, 4, dtype=torch.float64)
+    check = torch.autograd.gradcheck
+    assert check(lambda v: losses.nmf_nce(normalize(v, dim=1), t=0.5, sigma=math.inf), (x,))
+    assert check(lambda v: losses.supervised_contrastive(normalize(v, dim=1), y), (x,))
+    assert check(lambda v: losses.mean_entropy(v, tau=0.5), (x,))
+    assert check(lambda v: losses.self_distillation(v, teacher, tau=0.5, teacher_tau=0.4), (x,))
+    assert check(lambda v: losses.sparse(v, 0.6), (x,))
+
+
+def test_supervised_contrastive_is_its_equation() -> None:
+    u, y = unit(8), torch.tensor([0, 1, 0, 2])
+    both, total = y.repeat(2), 0.0
+    for i in range(8):
+        scores = {j: float(u[i] @ u[j]) / 0.07 for j in range(8) if j != i}
+        floor = math.log(sum(math.exp(s - 14) for s in scores.values())) + 14
+        own = [scores[j] - floor for j in scores if both[j] == both[i]]
+        total -= sum(own) / len(own)
+    assert float(losses.supervised_contrastive(u, y)) == pytest.approx(total / 8, abs=1e-9)
+    assert float(losses.supervised_contrastive(u[:0], y[:0])) == 0.0
+
+
+def test_mean_entropy_is_zero_at_uniform_and_finite_at_zero_probability() -> None:
+    assert float(losses.mean_entropy(torch.zeros(4, 5), tau=0.1)) == pytest.approx(0.0, abs=1e-6)
+    one = torch.zeros(4, 5)
+    one[:, 0] = 1000.0
+    assert float(losses.mean_entropy(one, tau=0.1)) == pytest.approx(math.log(5), abs=1e-6)
+    assert float(losses.mean_entropy(torch.randn(9, 5), tau=0.1)) >= 0.0
+
+
+def test_self_distillation_crosses_views_and_spares_the_teacher() -> None:
+    student = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    value = losses.self_distillation(student, teacher, tau=0.1, teacher_tau=0.05)
+    q, log_p = (torch.softmax(teacher / 0.05, 1).detach(), torch.log_softmax(student / 0.1, 1).detach())
+    slow = sum(-float((q[(i + 2) % 4] * log_p[i]).sum()) for i in range(4)) / 4
+    assert value.item() == pytest.approx(slow, abs=1e-9)
+    value.backward()
+    assert teacher.grad is None and student.grad is not None
+
+
+def test_activations() -> None:
+    x = torch.linspace(-6, 6, 2001, dtype=torch.float64, requires_grad=True)
+    assert -0.17 < float(losses.activate(x, "gelu").min()) < -0.169
+    straight = losses.activate(x, "rep_relu")
+    assert torch.allclose(straight, relu(x), atol=1e-12)
+    (got,) = torch.autograd.grad(straight.sum(), x)
+    (want,) = torch.autograd.grad(gelu(x).sum(), x)
+    assert torch.allclose(got, want)
+    u = normalize(losses.activate(torch.randn(20, 8), "relu") + 1e-9, dim=1)
+    assert float((u @ u.T).min()) >= 0.0
+    with pytest.raises(ConfigError, match="no activation"):
+        losses.activate(x, "swish")
+
+
+def test_sparse_regularisation() -> None:
+    w = torch.tensor([[0.3, -0.4], [0.0, 2.0]], dtype=torch.float64)
+    by_hand = 0.6 * 2.7 + 0.4 * ((0.5 - 0.25) + (2.0 - 4.0))
+    assert float(losses.sparse(w, 0.6)) == pytest.approx(by_hand, abs=1e-9)
+    assert float(losses.sparse(unit(7), 0.0)) == pytest.approx(0.0, abs=1e-9)
+    zero = torch.zeros(3, 4, requires_grad=True)
+    losses.sparse(zero, 0.6).backward()
+    assert zero.grad is not None and bool(zero.grad.isfinite().all())
+    short = unit(5) * torch.rand(5, 1, dtype=torch.float64)
+    assert float(losses.sparse(short, 0.6)) >= 0.0
+
+
+@pytest.mark.parametrize(("norm", "grows"), [(0.3, False), (0.7, True)])
+def test_rows_below_a_half_shrink_and_above_grow(norm: float, grows: bool) -> None:
+    row = (unit(1) * norm).requires_grad_()
+    losses.sparse(row, 0.0).backward()
+    assert row.grad is not None
+    moved = row.detach() - 0.01 * row.grad
+    assert (float(moved.norm()) > norm) is grows
+
+
+def test_schedules() -> None:
+    rates = [losses.momentum(s, 50) for s in range(51)]
+    assert rates[0] == pytest.approx(0.699) and rates[-1] == pytest.approx(0.999)
+    assert rates == sorted(rates)
+    heats = [losses.teacher_temperature(e) for e in range(40)]
+    assert heats[0] == 0.07 and heats[15] == pytest.approx(0.055) and heats[30:] == [0.04] * 10
+
+
+def head(config: NNGCDConfig | None = None, k: int = 5) -> GCDHead:
+    torch.manual_seed(0)
+    config = config or NNGCDConfig(hidden=8, out=6)
+    return GCDHead(ResidualTail(4), 4, k, config)
+
+
+def test_logits_do_not_see_scale_and_the_tail_starts_as_identity() -> None:
+    one = head()
+    tokens = torch.randn(3, 1, 4)
+    out = one(tokens)
+    assert torch.allclose(out.z, tokens[:, 0]) and out.logits.abs().max() <= 1 + 1e-6
+    with torch.no_grad():
+        one.prototypes.mul_(7.0)
+    assert torch.allclose(one(5.0 * tokens).logits, out.logits, atol=1e-5)
+
+
+def test_teacher_starts_as_a_copy_follows_slowly_and_gets_no_gradient() -> None:
+    one = head()
+    assert torch.equal(one.teacher, one.prototypes.detach())
+    strict = head(NNGCDConfig(hidden=8, out=6, strict_code=True))
+    assert not torch.equal(strict.teacher, strict.prototypes.detach())
+    before = one.teacher.clone()
+    with torch.no_grad():
+        one.prototypes.add_(1.0)
+    one.follow(10)
+    assert torch.allclose(one.teacher, before + 0.301, atol=1e-5) and int(one.step) == 1
+    assert not one.teacher.requires_grad
+
+
+def total(config: NNGCDConfig, labelled: list[bool]) -> dict[str, Tensor]:
+    one = head(config)
+    tokens = torch.randn(2 * len(labelled), 1, 4, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([i % 2 if seen else 4 for i, seen in enumerate(labelled)])
+    return total_loss(one, one(tokens), labels, torch.tensor(labelled), 0.0)
+
+
+@pytest.mark.parametrize("name", list(ABLATION))
+def test_every_rung_of_the_ablation_trains(name: str) -> None:
+    config = NNGCDConfig(**{**ABLATION[name], "hidden": 8, "out": 6})
+    terms = total(config, [True, False, True, False])
+    c = config
+    free = terms["cluster"] + c.eps * terms["entropy"] + terms["nce"]
+    whole = (1 - c.l) * free + c.l * (terms["cls"] + terms["supcon"]) + c.rho * terms["hsr"]
+    assert float(terms["loss"]) == pytest.approx(float(whole), rel=1e-5)
+    terms["loss"].backward()
+
+
+def test_a_batch_without_labels_is_no_nan() -> None:
+    terms = total(NNGCDConfig(hidden=8, out=6), [False, False])
+    assert float(terms["cls"]) == float(terms["supcon"]) == 0.0 and bool(terms["loss"].isfinite())
+
+
+def test_the_scope_of_regularisation() -> None:
+    narrow, wide = head(), head(NNGCDConfig(hidden=8, out=6, hsr_scope="code"))
+    assert all(w.ndim > 1 for w in narrow.regularised())
+    assert len(wide.regularised()) == len(narrow.regularised()) + 1  # the classifier
+
+
+def test_presets() -> None:
+    cub = NNGCDConfig.released("cub")
+    assert (cub.lr, cub.t, cub.rho, cub.eps, cub.l) == (0.174, 0.5, 3e-5, 2.0, 0.35)
+    assert NNGCDConfig.strict("cub").hsr_scope == "code" and NNGCDConfig.strict().strict_code
+    text = NNGCDConfig.text()
+    assert text.act == "rep_relu" and text.hsr_target == "cooccurrence"
+    simgcd = simgcd_config()
+    assert (simgcd.act, simgcd.rho, simgcd.teacher) == ("none", 0.0, "student") and math.isinf(simgcd.sigma)
+    for bad in ({"act": "swish"}, {"beta": 2.0}, {"t": 0.0}, {"hsr_target": "all"}):
+        with pytest.raises(ConfigError):
+            NNGCDConfig(**bad)  # type: ignore[arg-type]
