@@ -165,11 +165,10 @@ class SamBase:
     def _encode_pyramid(self, pixels: Tensor) -> Embedding:
         maps = list(self.model.get_image_features(pixels, return_dict=True).fpn_hidden_states)
         maps[-1] = maps[-1] + self.model.no_memory_embedding
-        sizes = self.model.backbone_feature_sizes
-        shaped = [
-            m.permute(1, 2, 0).reshape(pixels.shape[0], -1, *size)
-            for m, size in zip(maps, sizes, strict=True)
-        ]
+        count, sizes = pixels.shape[0], self.model.backbone_feature_sizes
+        # A neck may give one level more than the decoder reads; the stock models leave it out here, too.
+        pairs = zip(maps, sizes, strict=False)
+        shaped = [m.permute(1, 2, 0).reshape(count, -1, *size) for m, size in pairs]
         return Embedding(shaped[-1], tuple(shaped[:-1]))
 
     def unflatten(self, rows: Tensor) -> Embedding:

@@ -68,7 +68,7 @@ def write_fit(segmenter: AnomalySegmenter, data: SegmentationData, out: Path) ->
 def write_predictions(results: Sequence[SegmentationResult], errors: Sequence[str], out: Path) -> Path:
     """Write masks and drafts as PNG of 0 and 255, and the folder of a prediction; returns the report."""
     folder = RunFolder(out)
-    strips = []
+    strips: list[tuple[Image, str]] = []
     for number, result in enumerate(results):
         stem = f"{number:05d}-{result.image.stem if result.image else 'picture'}"
         for name, masks in (("masks", result.masks), ("drafts", result.drafts)):

@@ -266,9 +266,15 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
             ConfigError: an unknown prompt.
         """
         data = source if isinstance(source, SegmentationData) else read_source(source)
-        options = {"prompt": prompt, "points": points, "box_jitter": box_jitter, "keep": keep}
         found = evaluate_samples(
-            self, data, per_component=self.settings.per_component, progress=progress, **options
+            self,
+            data,
+            prompt=prompt,
+            points=points,
+            box_jitter=box_jitter,
+            per_component=self.settings.per_component,
+            keep=keep,
+            progress=progress,
         )
         self.metrics = {k: v for k, v in found.rows[-1].items() if k != "category"}
         return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildsight.files import cache_folder
-from wildsight.segmentation.datasets import READERS, TRAIN_FRACTION, Problem, SegmentationData, check, read
-from wildsight.sources import parse_source
+from wildsight.segmentation.datasets import READERS, TRAIN_FRACTION, SegmentationData, check, read
+from wildsight.sources import Problem, parse_source
 
 WORLD_SETTINGS = {"good": 1, "test_good": 0, "test_bad": 28, "size": 128, "seed": 5}
 WORLD_VERSION = 1

@@ -1,0 +1,118 @@
+"""Tiny real models of the SAM family with random weights, for the tests of the segmentation room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from wildsight.backbones import Backbone
+from wildsight.segmentation.base import SamBase
+
+KINDS = ("SamModel", "Sam2Model", "SamHQModel", "Sam3TrackerModel")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DECODER = {"hidden_size": 32, "mlp_dim": 48, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
+
+
+def sam(hq: bool = False, size: int = 64) -> Any:
+    """`SamModel` or `SamHQModel`: 64 pixels, 8 x 8 tokens, 32 channels, 2 blocks."""
+    import transformers as t
+
+    prefix = "SamHQ" if hq else "Sam"
+    more = {"vit_dim": 24} if hq else {}
+    vision = getattr(t, f"{prefix}VisionConfig")(
+        hidden_size=24,
+        output_channels=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=size,
+        patch_size=8,
+        window_size=4,
+        global_attn_indexes=[1],
+        mlp_dim=48,
+        num_pos_feats=16,
+        initializer_range=0.1,
+    )
+    prompts = getattr(t, f"{prefix}PromptEncoderConfig")(
+        hidden_size=32, image_size=size, patch_size=8, mask_input_channels=8
+    )
+    decoder = getattr(t, f"{prefix}MaskDecoderConfig")(**DECODER, **more)
+    config = getattr(t, f"{prefix}Config")(
+        vision_config=vision,
+        prompt_encoder_config=prompts,
+        mask_decoder_config=decoder,
+        initializer_range=0.1,
+    )
+    return getattr(t, f"{prefix}Model")(config)
+
+
+def sam2() -> Any:
+    """`Sam2Model`: 64 pixels, grids of 16, 8 and 4."""
+    import transformers as t
+
+    hiera = t.Sam2HieraDetConfig(
+        hidden_size=16,
+        num_attention_heads=1,
+        image_size=[64, 64],
+        blocks_per_stage=[1, 1, 2, 1],
+        embed_dim_per_stage=[16, 32, 64, 128],
+        num_attention_heads_per_stage=[1, 2, 2, 4],
+        window_size_per_stage=[4, 4, 4, 2],
+        global_attention_blocks=[3],
+        initializer_range=0.1,
+    )
+    vision = t.Sam2VisionConfig(
+        backbone_config=hiera,
+        backbone_channel_list=[128, 64, 32, 16],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=32,
+        initializer_range=0.1,
+    )
+    prompts = t.Sam2PromptEncoderConfig(hidden_size=32, image_size=64, patch_size=16, mask_input_channels=8)
+    decoder = t.Sam2MaskDecoderConfig(**DECODER)
+    config = t.Sam2Config(
+        vision_config=vision,
+        prompt_encoder_config=prompts,
+        mask_decoder_config=decoder,
+        initializer_range=0.1,
+    )
+    return t.Sam2Model(config)
+
+
+def sam3() -> Any:
+    """`Sam3TrackerModel`: 56 pixels, patches of 14, grids of 16, 8 and 4."""
+    import transformers as t
+
+    backbone = t.Sam3ViTConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=56,
+        pretrain_image_size=56,
+        patch_size=14,
+        window_size=2,
+        global_attn_indexes=[1],
+    )
+    vision = t.Sam3VisionConfig(
+        backbone_config=backbone,
+        fpn_hidden_size=32,
+        scale_factors=[4.0, 2.0, 1.0],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+    )
+    prompts = t.Sam3TrackerPromptEncoderConfig(
+        hidden_size=32, image_size=56, patch_size=14, mask_input_channels=8
+    )
+    decoder = t.Sam3TrackerMaskDecoderConfig(**DECODER)
+    config = t.Sam3TrackerConfig(
+        vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder
+    )
+    return t.Sam3TrackerModel(config)
+
+
+def base_of(kind: str, seed: int = 0) -> SamBase:
+    """A tiny base of a class, reproducible, its decoder without the multi-mask switch of SAM 2."""
+    torch.manual_seed(seed)
+    build = {"SamModel": sam, "Sam2Model": sam2, "SamHQModel": lambda: sam(hq=True), "Sam3TrackerModel": sam3}
+    model = build[kind]()
+    return SamBase(Backbone(model, f"tiny-{kind}", "0" * 64, MEAN, STD))
