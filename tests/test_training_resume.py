@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -29,15 +31,25 @@ def _one_thread() -> None:
 
 
 def launch(folder: Path, *words: str, processes: int = 0) -> tuple[int, str]:
-    """Exit status and output of the script, alone or under ``torchrun``."""
-    many = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    """Exit status and output of the script, alone or under ``torchrun``.
+
+    The operating system chooses the rendezvous's port, and its name is this call's own: runs side by side
+    do not meet, whatever a launcher around the tests has put in the environment.
+    """
+    meeting = ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", f"--rdzv-id={uuid.uuid4()}"]
+    many = ["-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}", *meeting]
     command = [sys.executable, *(many if processes else []), str(SCRIPT)]
     source = Path(__file__).resolve().parents[1] / "src"
     paths = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    others = ("MASTER_", "RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "TORCHELASTIC_", "PET_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
+    environment = {**kept, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     arguments = [*command, str(folder), str(folder.with_suffix(".weights")), *words]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240)
+    return (
+        done.returncode,
+        f"{done.stderr}\n{shlex.join(arguments)} ended with {done.returncode}\n{done.stdout}",
+    )
 
 
 def weights_of(folder: Path) -> dict[str, Tensor]:
