@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +90,7 @@ def cached_embeddings(
     batch: int = 16,
     dtype: Literal["float32", "float16"] = "float32",
     progress: Callable[[int], Any] | None = None,
+    prepare: Callable[[Image], Image] | None = None,
 ) -> CachedFeatures:
     """One vector per file through the cache, in place of the maps of `cached_features`.
 
@@ -101,6 +103,7 @@ def cached_embeddings(
         batch: pictures per forward pass.
         dtype: as stored.
         progress: called with the number of pictures just done.
+        prepare: changes each decoded picture first; name it in ``key_extra``.
 
     Returns:
         Features whose array is [N, ...].
@@ -110,7 +113,7 @@ def cached_embeddings(
         ImageError: not one of the files can be read.
     """
     settings = [FORMAT, dtype, size, "embedding", dict(key_extra)]
-    return _through_store(backbone, files, size, embed, settings, batch, dtype, progress)
+    return _through_store(backbone, files, size, embed, settings, batch, dtype, progress, prepare)
 
 
 def _through_store(
@@ -122,6 +125,7 @@ def _through_store(
     batch: int,
     dtype: str,
     progress: Callable[[int], Any] | None,
+    prepare: Callable[[Image], Image] | None = None,
 ) -> CachedFeatures:
     """Rows of ``compute`` for every file, those already stored left as they are."""
     if not files:
@@ -130,7 +134,7 @@ def _through_store(
     key = digest_of([weights, settings, [_stamp(f) for f in files]])
     store = _Store(cache_folder("features") / key[:24], len(files), np.dtype(dtype))
     errors: list[WildSightError] = []
-    for rows, loaded in _decoded(files, store.todo(), batch):
+    for rows, loaded in _decoded(files, store.todo(), batch, prepare):
         good = [(row, p) for row, p in zip(rows, loaded, strict=True) if isinstance(p, Image)]
         errors += [p for p in loaded if isinstance(p, WildSightError)]
         if good:
@@ -144,16 +148,20 @@ def _through_store(
 
 
 def _decoded(
-    files: Sequence[Path], rows: Sequence[int], batch: int
+    files: Sequence[Path],
+    rows: Sequence[int],
+    batch: int,
+    prepare: Callable[[Image], Image] | None = None,
 ) -> Iterator[tuple[list[int], list[Image | WildSightError]]]:
     """Batches of (rows, pictures or faults), decoded by threads two batches ahead."""
     chunks = [list(rows[i : i + batch]) for i in range(0, len(rows), batch)]
     with ThreadPoolExecutor(2) as pool:
-        ahead = [pool.map(_try_load, [files[i] for i in chunk]) for chunk in chunks[:2]]
+        load = partial(_try_load, prepare=prepare)
+        ahead = [pool.map(load, [files[i] for i in chunk]) for chunk in chunks[:2]]
         for number, chunk in enumerate(chunks):
             loaded = list(ahead.pop(0))
             if number + 2 < len(chunks):
-                ahead.append(pool.map(_try_load, [files[i] for i in chunks[number + 2]]))
+                ahead.append(pool.map(load, [files[i] for i in chunks[number + 2]]))
             yield chunk, loaded
 
 
@@ -166,9 +174,10 @@ def _stamp(file: Path) -> list[Any]:
     return [str(file.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _try_load(file: Path) -> Image | WildSightError:
+def _try_load(file: Path, prepare: Callable[[Image], Image] | None = None) -> Image | WildSightError:
     try:
-        return load_image(file)
+        picture = load_image(file)
+        return picture if prepare is None else prepare(picture)
     except WildSightError as error:
         return error
 
