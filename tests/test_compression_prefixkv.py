@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_published_lists() -> None:
         exact = profile.shares(share, 32)
         assert math.isclose(sum(exact) / 32, share, abs_tol=1e-9)
     ordered = [profile.budgets[b] for b in sorted(profile.budgets)]
-    assert all(a <= b for low, high in zip(ordered, ordered[1:], strict=False)
+    assert all(a <= b for low, high in itertools.pairwise(ordered)
                for a, b in zip(low, high, strict=True))  # fmt: skip
     assert token_counts(profile.budgets[0.2], 700, 2)[0] in (503, 504, 505)
 

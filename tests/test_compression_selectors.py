@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_sdpa_gives_no_attentions() -> None:
 def test_budgets_nest() -> None:
     one = view()
     chosen = [set(vtc_cls.select(one, n).keep.tolist()) for n in range(1, 25)]
-    assert all(a < b for a, b in zip(chosen, chosen[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(chosen))
 
 
 def test_permuted_patches_permute_the_choice() -> None:
@@ -125,11 +126,11 @@ def test_scope_against_brute_force() -> None:
 
 
 def test_vispruner_drops_near_duplicates() -> None:
-    features = torch.randn(12, 8, generator=torch.Generator().manual_seed(2))
-    features[6:] = features[:6] + 1e-3
-    one = ImageView(features, torch.linspace(1, 0.5, 12)[None], "cls")
-    keep = vispruner.select(one, 6, vispruner.VisPrunerConfig(r=0.0)).keep.tolist()
-    assert len({k % 6 for k in keep}) >= 5
+    features = torch.randn(10, 8, generator=torch.Generator().manual_seed(2))
+    features[5:] = features[:5] + 1e-3
+    one = ImageView(features, torch.linspace(1, 0.5, 10)[None], "cls")
+    keep = vispruner.select(one, 5, vispruner.VisPrunerConfig(r=0.0)).keep.tolist()
+    assert {k % 5 for k in keep} == set(range(5))
 
 
 def test_visionzip_merges_what_it_drops() -> None:
