@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wildsight.anomaly import AnomalyDetector
+    from wildsight.composition import CompositionRecognizer
     from wildsight.compression import compress
     from wildsight.segmentation import AnomalySegmenter
 
@@ -17,11 +18,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AnomalyDetector": "wildsight.anomaly",
     "AnomalySegmenter": "wildsight.segmentation",
+    "CompositionRecognizer": "wildsight.composition",
     "compress": "wildsight.compression",
 }
 __all__ = [
     "AnomalyDetector",
     "AnomalySegmenter",
+    "CompositionRecognizer",
     "__version__",
     "compress",
 ]

@@ -42,6 +42,11 @@ ROOMS: dict[str, Room] = {
         check="wildsight.anomaly.source:check_source",
         bench="wildsight.anomaly.bench:bench",
     ),
+    "composition": Room(
+        problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
+        check="wildsight.composition.source:check_source",
+        bench="wildsight.composition.bench:bench",
+    ),
     "segmentation": Room(
         problem="outline the defect exactly",
         check="wildsight.segmentation.source:check_source",

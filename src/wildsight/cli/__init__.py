@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("wildsight.cli.pretrain:pretrain", "Make a nano checkpoint from nothing."),
     "app": ("wildsight.cli.app:app", "The browser page: a tab per room."),
     "anomaly": ("wildsight.cli.anomaly:app", "Find what is wrong in pictures, from good ones alone."),
+    "composition": ("wildsight.cli.composition:app", "Name pairs such as wet cat that were never trained."),
     "discovery": ("wildsight.cli.discovery:app", "Sort pictures into the classes you know and new groups."),
     "segmentation": ("wildsight.cli.segmentation:app", "Outline a defect exactly, from a box or points."),
 }

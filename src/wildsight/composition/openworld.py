@@ -1,0 +1,131 @@
+"""The open world: which pairs are feasible, and the best pairs of a picture without scoring all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wildsight.composition.parts import Factors, pair_scores
+
+BLOCK = 8192
+Prototypes = Callable[[Tensor, Tensor], Tensor | None]
+"""(ids of candidates [n], their pairs [n, 2]) -> prototypes [n, d] or None."""
+
+
+def feasibility(attributes: Tensor, objects: Tensor, seen: Tensor) -> Tensor:
+    """How plausible each pair is, from its neighbours among the seen ones (the rule of CompCos).
+
+    ``f(a, o) = 1/2 [max over o' != o with (a, o') seen of cos(e_o, e_o') + the same for attributes]``; an
+    empty maximum is -1. Seen pairs get +inf: they are always feasible.
+
+    Args:
+        attributes: [nA, W] word vectors. objects: [nO, W]. seen: [S, 2] ids.
+
+    Returns:
+        [nA, nO].
+    """
+    known = torch.zeros(len(attributes), len(objects), dtype=torch.bool, device=seen.device)
+    known[seen[:, 0], seen[:, 1]] = True
+    by_object = _nearest(objects, known)
+    by_attribute = _nearest(attributes, known.T).T
+    return (0.5 * (by_object + by_attribute)).masked_fill(known, torch.inf)
+
+
+def _nearest(words: Tensor, known: Tensor) -> Tensor:
+    """[m, n]: for row r and word w, the largest cosine of w with another word that row r knows."""
+    unit = F.normalize(words, dim=-1)
+    cosine = (unit @ unit.T).fill_diagonal_(-torch.inf)
+    rows = [
+        cosine[:, row].amax(1) if bool(row.any()) else cosine.new_full((len(words),), -1.0) for row in known
+    ]
+    return torch.stack(rows).clamp_min(-1.0)
+
+
+def stream_top(
+    factors: Factors,
+    pairs: Tensor,
+    seen: Tensor,
+    prototypes: Prototypes,
+    *,
+    allowed: Tensor | None = None,
+    depth: int = 3,
+    block: int = BLOCK,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The best seen and unseen candidates of B pictures, block by block: never [B, P], nor [B, P, d].
+
+    Args:
+        factors: of B pictures.
+        pairs: [P, 2] ids of the candidates. seen: [P] bool.
+        prototypes: gives those of one block.
+        allowed: [P] bool; None allows all.
+        depth: candidates kept of each kind.
+        block: candidates scored at once.
+
+    Returns:
+        (seen scores, seen ids, unseen scores, unseen ids), each [B, depth], best first; -inf and -1 where
+        there are fewer.
+    """
+    rows = next(f for f in (factors.code, factors.attribute) if f is not None)
+    empty = (
+        rows.new_full((len(rows), depth), -torch.inf),
+        seen.new_full((len(rows), depth), -1, dtype=torch.long),
+    )
+    best = {True: empty, False: empty}
+    for start in range(0, len(pairs), block):
+        ids = torch.arange(start, min(start + block, len(pairs)), device=pairs.device)
+        if allowed is not None:
+            ids = ids[allowed[ids]]
+        if not len(ids):
+            continue
+        score = pair_scores(factors, pairs[ids], prototypes(ids, pairs[ids]))
+        for kind in (True, False):
+            chosen = (seen[ids] == kind).nonzero()[:, 0]
+            if len(chosen):
+                best[kind] = _merge(*best[kind], score[:, chosen], ids[chosen], depth)
+    return *best[True], *best[False]
+
+
+def _merge(values: Tensor, ids: Tensor, score: Tensor, new: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+    top, at = score.topk(min(depth, score.shape[1]), dim=1)
+    values, ids = torch.cat([values, top], 1), torch.cat([ids, new[at]], 1)
+    values, order = values.sort(dim=1, descending=True, stable=True)
+    return values[:, :depth], ids.gather(1, order)[:, :depth]
+
+
+def frontier_top(
+    attribute: Tensor, objects: Tensor, feasible: Tensor, *, width: int = 24
+) -> tuple[Tensor, Tensor, int]:
+    """The best feasible pair of ``attribute[a] + objects[o]``, exact, mostly without the whole grid.
+
+    The best ``width`` of each side are joined; a picture whose winner could be beaten from outside that
+    square is scored on the whole grid.
+
+    Args:
+        attribute: [B, nA] scores. objects: [B, nO] scores. feasible: [nA, nO] bool.
+        width: of the square.
+
+    Returns:
+        (score [B], pair id ``a * nO + o`` [B], -1 where nothing is feasible; how many fell back).
+    """
+    sizes = attribute.shape[1], objects.shape[1]
+    m_a, m_o = min(width, sizes[0]), min(width, sizes[1])
+    a, at_a = attribute.topk(min(m_a + 1, sizes[0]), dim=1)
+    o, at_o = objects.topk(min(m_o + 1, sizes[1]), dim=1)
+    square = a[:, :m_a, None] + o[:, None, :m_o]
+    fits = feasible[at_a[:, :m_a, None], at_o[:, None, :m_o]]
+    score, where = square.masked_fill(~fits, -torch.inf).flatten(1).max(1)
+    rows = torch.arange(len(a), device=a.device)
+    pair = at_a[rows, where // m_o] * sizes[1] + at_o[rows, where % m_o]
+    outside = torch.full_like(score, -torch.inf)
+    if m_a < sizes[0]:
+        outside = torch.maximum(outside, a[:, m_a] + o[:, 0])
+    if m_o < sizes[1]:
+        outside = torch.maximum(outside, a[:, 0] + o[:, m_o])
+    unsure = (score < outside).nonzero()[:, 0]
+    for row in unsure.tolist():
+        grid = (attribute[row][:, None] + objects[row][None]).masked_fill(~feasible, -torch.inf).flatten()
+        score[row], pair[row] = grid.max(0)
+    return score, torch.where(torch.isfinite(score), pair, -1), len(unsure)

@@ -1,0 +1,63 @@
+"""Visual product: an attribute classifier and an object classifier that know nothing of each other.
+
+Paper:
+    The VisProd baseline of arXiv 1612.02292 (CVPR 2017): ``log p(a, o | x) = log p(a | x) + log p(o | x)``.
+    Difference: each classifier has a hidden layer, as wide as the other methods' branches;
+    ``hidden=False`` makes it linear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wildsight.composition.parts import Branch, Factors, Head, Lesson, Space
+
+
+@dataclass(frozen=True)
+class ProductConfig:
+    """Hyper-parameters.
+
+    Attributes:
+        hidden: a hidden layer before each linear classifier.
+        d: its width; 0 takes the feature width in a shared space, else 256.
+        dropout: in [0, 1).
+    """
+
+    hidden: bool = True
+    d: int = 0
+    dropout: float = 0.1
+
+
+class Product(Head):
+    """Two classifiers; they know their words by number alone."""
+
+    grows: ClassVar[bool] = False
+
+    def __init__(self, space: Space, config: ProductConfig) -> None:
+        super().__init__(space)
+        self.config = config
+        d = space.dim if space.shared else (config.d or 256)
+        counts = len(space.attributes), len(space.objects)
+        self.attribute, self.object = (self._classifier(space, d, count) for count in counts)
+
+    def _classifier(self, space: Space, d: int, count: int) -> nn.Module:
+        if not self.config.hidden:
+            return nn.Linear(space.dim, count)
+        branch = Branch(space.dim, d, shared=space.shared, dropout=self.config.dropout)
+        return nn.Sequential(branch, nn.Linear(d, count))
+
+    def factors(self, v: Tensor) -> Factors:
+        """Log-probabilities of attributes and objects."""
+        v = self.prepare(v)
+        return Factors(None, self.attribute(v).log_softmax(-1), self.object(v).log_softmax(-1))
+
+    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+        """The sum of the two cross-entropies."""
+        v, ids = self.prepare(lesson.features), self.seen[lesson.label]
+        attribute = F.cross_entropy(self.attribute(v), ids[:, 0])
+        objects = F.cross_entropy(self.object(v), ids[:, 1])
+        return {"loss": attribute + objects, "attribute": attribute.detach(), "object": objects.detach()}

@@ -1,0 +1,119 @@
+"""From a head and features to the candidates that win: dense for a few pictures, streamed for many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wildsight.composition.layouts import Pair
+from wildsight.composition.metrics import Top
+from wildsight.composition.openworld import stream_top
+from wildsight.composition.parts import Factors, Head, Pairs, pair_scores
+
+ROWS = 256
+BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The pairs that a picture may be.
+
+    Attributes:
+        pairs: in words.
+        ids: [P, 2] attribute and object ids.
+        seen: [P] bool, trained.
+        base: [P, D] text features; None without a text tower.
+        prototypes: [P, d], made once by `prepared`; None before, or where a method has none.
+    """
+
+    pairs: tuple[Pair, ...]
+    ids: Tensor
+    seen: Tensor
+    base: Tensor | None
+    prototypes: Tensor | None = None
+
+    @torch.no_grad()
+    def prepared(self, head: Head) -> Candidates:
+        """The same with the head's prototypes."""
+        made = []
+        for start in range(0, len(self.ids), BLOCK):
+            part = slice(start, start + BLOCK)
+            made.append(
+                head.prototypes(Pairs(self.ids[part], None if self.base is None else self.base[part]))
+            )
+        kept = [m for m in made if m is not None]
+        return replace(self, prototypes=torch.cat(kept) if kept else None)
+
+    def where(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """[N] candidate ids of pairs in words; -1 for a pair that is no candidate."""
+        index = {pair: i for i, pair in enumerate(self.pairs)}
+        return np.array([index.get(pair, -1) for pair in pairs], dtype=np.int64)
+
+
+@torch.no_grad()
+def dense(head: Head, features: Tensor, candidates: Candidates) -> Tensor:
+    """Scores [B, P] of a few pictures."""
+    return pair_scores(head.factors(features), candidates.ids, candidates.prototypes)
+
+
+@torch.no_grad()
+def top(
+    head: Head,
+    features: Tensor,
+    candidates: Candidates,
+    truth: np.ndarray,
+    truth_seen: np.ndarray,
+    *,
+    allowed: Tensor | None = None,
+    depth: int = 3,
+) -> Top:
+    """The best seen and unseen candidates of many pictures, in blocks of pictures and of candidates.
+
+    Args:
+        head: fitted, in evaluation mode.
+        features: [N, D].
+        candidates: prepared.
+        truth: [N] ids of the true pairs, -1 where they are no candidates. truth_seen: [N] bool.
+        allowed: [P] bool, the feasible candidates; None allows all.
+        depth: candidates kept of each kind.
+    """
+    found, own = [], []
+    for start in range(0, len(features), ROWS):
+        factors = head.factors(features[start : start + ROWS])
+        found.append(
+            stream_top(
+                factors,
+                candidates.ids,
+                candidates.seen,
+                lambda ids, _: None if candidates.prototypes is None else candidates.prototypes[ids],
+                allowed=allowed,
+                depth=depth,
+            )
+        )
+        own.append(_own_score(factors, candidates, truth[start : start + ROWS]))
+    seen, seen_pair, unseen, unseen_pair = (torch.cat(c).cpu().numpy() for c in zip(*found, strict=True))
+    score = np.concatenate(own)
+    if allowed is not None:
+        score = np.where(allowed.numpy()[np.maximum(truth, 0)] & (truth >= 0), score, -np.inf)
+    return Top(
+        seen.astype(np.float64),
+        seen_pair,
+        unseen.astype(np.float64),
+        unseen_pair,
+        truth,
+        truth_seen,
+        score,
+    )
+
+
+def _own_score(factors: Factors, candidates: Candidates, truth: np.ndarray) -> np.ndarray:
+    """[B] score of each picture's true pair, -inf where it is no candidate."""
+    unique, inverse = np.unique(np.maximum(truth, 0), return_inverse=True)
+    ids = torch.from_numpy(unique)
+    prototypes = None if candidates.prototypes is None else candidates.prototypes[ids]
+    score = pair_scores(factors, candidates.ids[ids], prototypes).cpu().numpy().astype(np.float64)
+    return np.where(truth >= 0, score[np.arange(len(truth)), inverse], -np.inf)
