@@ -232,7 +232,7 @@ def random_scene(
     for _ in range(60):
         lens, pitch = float(rng.uniform(*focal)), float(rng.uniform(0.35, 0.75))
         eye = camera or framing(lens, pitch, 1.6 + 0.33 * number)
-        things = _strew(rng, number, eye, shapes)
+        things = strew(rng, number, eye, shapes)
         if things:
             floor = FLOORS[int(rng.integers(len(FLOORS)))]
             return Scene(things, eye, random_lamp(rng), floor, seed)
@@ -240,16 +240,34 @@ def random_scene(
     raise ConfigError(f"{number} things find no room", where="count", mend=mend)
 
 
-def _strew(rng: np.random.Generator, number: int, camera: Camera, shapes: Sequence[str]) -> tuple[Thing, ...]:
-    """Things thrown one by one where they fit; empty when they find no room."""
-    far = max(camera.height - _AIM, 0.1) / max(float(np.tan(camera.pitch)), 0.2)
-    across = float(np.hypot(far, camera.height - _AIM)) / camera.focal
+def strew(
+    rng: np.random.Generator,
+    number: int,
+    camera: Camera,
+    shapes: Sequence[str] = SHAPES,
+    *,
+    depths: tuple[float, float] | None = None,
+    scales: tuple[float, float] = (1.0, 1.0),
+) -> tuple[Thing, ...]:
+    """Things thrown one by one where they fit in the picture and apart; empty when they find no room.
+
+    Args:
+        rng: draws everything.
+        number: how many.
+        camera: who must see them.
+        shapes: what to draw from, keys of `SOLIDS`.
+        depths: range of their places ahead of the camera in metres; about where it points when None.
+        scales: range of factors on their sizes.
+    """
+    near, far, across = _room(camera, depths)
     things: list[Thing] = []
     boxes: list[tuple[float, float, float, float]] = []
     for _ in range(50 * number):
-        side, deep, yaw = rng.random(3).tolist()
-        x, y = camera.x + (side - 0.5) * across, camera.y + far + (deep - 0.45) * 1.3 * across
-        thing = Thing(*_draw(rng, shapes), x, y, (2 * yaw - 1) * np.pi)
+        side, deep, yaw, grow = rng.random(4).tolist()
+        ahead = near + deep * (far - near)
+        aside = (side - 0.5) * (across if depths is None else ahead / camera.focal)
+        names, scale = _draw(rng, shapes), scales[0] + grow * (scales[1] - scales[0])
+        thing = Thing(*names, camera.x + aside, camera.y + ahead, (2 * yaw - 1) * np.pi, scale)
         box = _outline(thing, camera)
         if box is None or any(_collide(thing, box, t, b) for t, b in zip(things, boxes, strict=True)):
             continue
@@ -258,6 +276,15 @@ def _strew(rng: np.random.Generator, number: int, camera: Camera, shapes: Sequen
         if len(things) == number:
             return tuple(things)
     return ()
+
+
+def _room(camera: Camera, depths: tuple[float, float] | None) -> tuple[float, float, float]:
+    """Nearest and farthest place ahead, and the width to strew over, metres."""
+    high = camera.height - _AIM
+    aim = max(high, 0.1) / max(float(np.tan(camera.pitch)), 0.2)
+    across = float(np.hypot(aim, high)) / camera.focal
+    near, far = depths or (aim - 0.585 * across, aim + 0.715 * across)
+    return near, far, across
 
 
 _POOLS = tuple(COLOURS), tuple(MATERIALS), tuple(SIZES)

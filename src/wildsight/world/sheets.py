@@ -31,4 +31,6 @@ def products_sheet(*, size: int = 128, seed: int = 0) -> Image.Image:
 def scenes_sheet(*, rows: int = 3, columns: int = 5, size: int = 128, seed: int = 0) -> Image.Image:
     """Random scenes of two to six things."""
     seeds = np.arange(seed, seed + rows * columns).reshape(rows, columns)
-    return _compose([[render(random_scene(int(s), count=2 + int(s) % 5), size).rgb for s in row] for row in seeds])
+    return _compose(
+        [[render(random_scene(int(s), count=2 + int(s) % 5), size).rgb for s in row] for row in seeds]
+    )

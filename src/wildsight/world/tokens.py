@@ -17,7 +17,7 @@ SPECIAL: tuple[str, ...] = (
 _GRAMMAR = """
 a an the is are there of and or on in to than with as what which how many where does have same this next not
 object objects colour material shape size floor left right front behind near nearer nearest closest far away
-from larger smaller more fewer yes no none metres distance camera between at high wide long length height
+from larger smaller more fewer yes no none metres distance camera between at high wide long length height turn
 width centre photo picture sketch drawing image thermal night fog depth good defect scratch stain crack
 missing wrong part deformed foreign texture bolt washer cable tile cap board fabric
 """
