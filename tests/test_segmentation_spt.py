@@ -379,18 +379,19 @@ def test_overfits_four_pictures() -> None:
     rng = np.random.default_rng(0)
     images, masks = torch.zeros(4, 3, 64, 64), torch.zeros(4, 64, 64)
     for i in range(4):
-        y, x = rng.integers(4, 28, 2)
-        masks[i, y : y + 26, x : x + 30] = 1
+        y, x = 4 * rng.integers(1, 7, 2)
+        masks[i, y : y + 28, x : x + 32] = 1
         images[i] = masks[i] * 2 - 1
     boxes = torch.tensor([[float(c) for c in box(m)] for m in masks])
     prompts = Prompts(torch.zeros(4, dtype=torch.long), boxes, torch.zeros(4, 1, 2))
     optimizer = torch.optim.Adam(network.adapter.parameters(), lr=2e-2)
     generators = [torch.Generator().manual_seed(i) for i in range(4)]
-    for _ in range(200):
+    for step in range(200):
+        optimizer.param_groups[0]["lr"] = 2e-2 * (1 - step / 200)
         draft, final = network(images, prompts)
-        loss = sum(mask_loss(x[:, 0], masks, generators, 512) for x in (draft, final))
+        loss = mask_loss(final[:, 0], masks, generators, 256) + mask_loss(draft[:, 0], masks, generators, 256)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[union-attr]
+        loss.backward()
         optimizer.step()
     with torch.no_grad():
         found = network(images, prompts)

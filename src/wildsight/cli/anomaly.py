@@ -106,6 +106,8 @@ def predict(
     ),
     category: Annotated[str | None, typer.Option(help="Use this category's threshold.")] = None,
     backbone: Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")] = None,
+    refine: Annotated[Path | None, typer.Option(help="Adapter that outlines what is found.")] = None,
+    refine_base: Annotated[str | None, typer.Option(help="Its base, if that folder has moved.")] = None,
 ) -> None:
     """Score pictures, one line each; exit code 1 if any is anomalous, 2 if any could not be read."""
     from wildsight.anomaly import AnomalyDetector
@@ -127,6 +129,10 @@ def predict(
     for error in errors:
         console.print(f"not read: {error}", markup=False, soft_wrap=True)
     finish(write_predictions(results, [str(e) for e in errors], out))
+    if refine is not None:
+        from wildsight.workflows.refine import write_refined
+
+        finish(write_refined(results, refine, out, refine_base))
     if any(r.anomalous for r in results):
         raise typer.Exit(1)
     if errors:

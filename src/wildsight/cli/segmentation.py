@@ -91,8 +91,8 @@ def predict(
     for result in results:
         areas = ", ".join(str(int(mask.sum())) for mask in result.masks)
         console.print(f"{result.image}: {areas} pixels", markup=False, soft_wrap=True, highlight=False)
-    for error in errors:
-        console.print(f"not used: {error}", markup=False, soft_wrap=True)
+    for text in errors:
+        console.print(f"not used: {text}", markup=False, soft_wrap=True)
     finish(write_predictions(results, errors, out))
     if errors:
         raise typer.Exit(2)
@@ -158,6 +158,47 @@ def evaluate(
     found = segmenter.evaluate(data, prompt=prompt, points=points, box_jitter=box_jitter, keep=True)
     console.print(score_rows(found.rows).rich())
     finish(write_evaluation(segmenter, data, found, out))
+
+
+@app.command()
+def export(
+    adapter: AdapterFolder,
+    out: Annotated[Path, typer.Option(help="Folder for segmenter.onnx and segmenter.json.")] = Path(
+        "runs/segmentation-export"
+    ),
+    source: Annotated[str, typer.Option(help="Where the pictures to prove it on come from.")] = "world",
+    samples: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 4,
+    tolerance: Annotated[float, typer.Option(help="Largest difference allowed in a logit.")] = 1e-3,
+    base: OtherBase = None,
+) -> None:
+    """Write the segmenter as ONNX; refused where onnxruntime differs from torch above the tolerance."""
+    from wildsight.cli.common import console
+    from wildsight.images import load_image
+    from wildsight.segmentation import AnomalySegmenter
+    from wildsight.segmentation.datasets import read_mask
+    from wildsight.segmentation.export import export_segmenter
+    from wildsight.segmentation.prompts import tight_box
+    from wildsight.segmentation.source import read_source
+
+    segmenter = AnomalySegmenter.from_pretrained(adapter, base=base)
+    chosen = read_source(source).test[:samples]
+    proof = [(load_image(s.image), [tight_box(read_mask(s))]) for s in chosen]
+    for line in export_segmenter(segmenter, out, proof, tolerance=tolerance).lines():
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' spt_vit_*.pth, or .safetensors.")],
+    base: Base,
+    out: Annotated[Path, typer.Option(help="Folder of the adapter.")] = Path("runs/segmentation-adapter"),
+) -> None:
+    """Turn the authors' checkpoint into an adapter folder."""
+    from wildsight.cli.common import console
+    from wildsight.segmentation.importer import import_official
+
+    folder = import_official(checkpoint, base).save_pretrained(out)
+    console.print(f"adapter: {folder}", markup=False, soft_wrap=True, highlight=False)
 
 
 @app.command()

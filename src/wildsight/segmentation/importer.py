@@ -43,7 +43,8 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError("no such file", where=file, mend="check the path") from error
     except Exception as error:
         raise CheckpointError(f"cannot be read ({type(error).__name__})", where=file) from error
-    state = loaded.get("model", loaded.get("state_dict", loaded)) if isinstance(loaded, dict) else {}
+    state: Any = loaded if isinstance(loaded, dict) else {}
+    state = state.get("model") or state.get("state_dict") or state
     tensors = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
         raise CheckpointError("holds no tensors by name", where=file, mend="name an spt_vit_*.pth")
