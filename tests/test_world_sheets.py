@@ -1,9 +1,110 @@
-"""Contact sheets have one cell for each thing they show."""
+"""Contact sheets, the export to folders, and the command that makes both."""
 
+import json
+
+import numpy as np
+import pytest
+
+from wildsight.cli import main
+from wildsight.errors import ConfigError
+from wildsight.images import load_image, load_labels, load_mask, load_values
+from wildsight.world import sets
+from wildsight.world.export import EXPORTS, export
 from wildsight.world.products import CATEGORIES, DEFECTS
-from wildsight.world.sheets import products_sheet, scenes_sheet
+from wildsight.world.sheets import SHEETS, grounding_sheet, products_sheet, scenes_sheet, sheet, told
 
 
 def test_sheets_have_a_cell_for_each_picture():
     assert products_sheet(size=32).size == (32 * (1 + len(DEFECTS)), 64 * len(CATEGORIES))
     assert scenes_sheet(rows=2, columns=3, size=32).size == (96, 64)
+    assert grounding_sheet(size=32).size == (160, 150)
+    assert len(SHEETS) == 9
+    with pytest.raises(ConfigError, match="choose from"):
+        sheet("moon")
+
+
+def test_told_answers_about_its_picture():
+    picture, caption, expression, question, answer = told(3)
+    assert picture.size == (256, 256)
+    assert caption.startswith("a") and expression.startswith("the") and question.endswith("?")
+    assert answer in ("yes", "no")
+
+
+def test_exported_folders_hold_what_the_sets_hold(tmp_path):
+    root = export("compositions", tmp_path / "pairs", count=1, size=32)
+    folders = {p.name for p in (root / "train").iterdir()}
+    assert len(folders) == 48
+    assert folders.isdisjoint("_".join(p) for p in sets.held_out_pairs(0, 0.25))
+    root = export("sketches", tmp_path / "sketches", count=1, size=32)
+    assert (
+        len(list((root / "photos").glob("*/*.png"))) == len(list((root / "sketches").glob("*/*.png"))) == 20
+    )
+    assert len(json.loads((root / "classes.json").read_text())["test"]) == 5
+    root = export("categories", tmp_path / "categories", count=2, size=32)
+    rows = (root / "truth.csv").read_text().splitlines()
+    assert rows[0] == "path,label" and len(rows) == 1 + len(list((root / "unlabelled").iterdir()))
+    root = export("outlines", tmp_path / "outlines", count=3, size=32)
+    made = sets.outlines(size=32, count=3)
+    assert np.array_equal(load_mask(root / "masks/0002.png"), made.masks[2])
+    assert np.array_equal(np.asarray(load_image(root / "images/0001.png")), made.images[1])
+
+
+def test_exported_readings_keep_their_units(tmp_path):
+    root = export("modalities", tmp_path / "modalities", count=4, size=32)
+    made = sets.modalities(size=32, count=4)
+    settings = json.loads((root / "fusion.json").read_text())
+    assert tuple(settings["classes"]) == made.classes
+    assert np.array_equal(load_labels(root / "test/masks/0003.png"), made.masks[3])
+    for name in ("depth", "lidar", "thermal"):
+        full = settings["modalities"][name]["full_scale"]
+        read = load_values(root / "train" / name / "0001.png", full_scale=full)
+        assert np.abs(read[..., 0] - made.inputs[name][1, ..., 0]).max() < 1e-4
+
+
+def test_exported_labels_say_what_the_set_says(tmp_path):
+    root = export("grounding", tmp_path / "grounding", count=3, size=32)
+    made = sets.grounding(size=32, count=3)
+    rows = [json.loads(line) for line in (root / "labels.jsonl").read_text().splitlines()]
+    asked = [row for row in rows if row["expression"]]
+    assert tuple(row["expression"] for row in asked) == made.expressions
+    assert len(rows) == sum(map(len, made.boxes))
+    for row, boxes in zip(asked, made.boxes, strict=True):
+        assert np.allclose(row["centre"], boxes[0].centre, atol=1e-4)
+        assert np.allclose(row["size"], boxes[0].size, atol=1e-4)
+    line = (root / "calib/000002.txt").read_text().split()
+    assert line[0] == "P2:" and np.allclose(float(line[1]), made.intrinsics[2, 0, 0], atol=1e-5)
+    root = export("questions", tmp_path / "questions", count=5, size=32)
+    assert len((root / "questions.jsonl").read_text().splitlines()) == 5
+    root = export("captions", tmp_path / "captions", count=2, size=32)
+    assert len(json.loads((root / "captions.jsonl").read_text().splitlines()[0])["captions"]) == 3
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as stop:
+        main(["world", *map(str, words)])
+    return int(stop.value.code or 0)
+
+
+def test_the_command_draws_and_exports(tmp_path, capsys):
+    assert run("show", "scenes", "--out", tmp_path / "sheets", "--format", "webp") == 0
+    assert load_image(tmp_path / "sheets/world-scenes.webp").size == (640, 384)
+    assert run("export", "products", tmp_path / "products", "--count", 1, "--size", 32) == 0
+    assert (tmp_path / "products/bolt/train/good/000.png").is_file()
+    assert set(EXPORTS) >= {"products", "tasks", "compositions"}
+    assert run("show", "moon", "--out", tmp_path) == 2
+    assert run("show", "scenes", "--out", tmp_path, "--format", "gif") == 2
+    assert run("export", "moon", tmp_path / "x") == 2
+    error = capsys.readouterr().err
+    assert "choose from" in error and "give png, jpg or webp" in error
+    assert run("export", "sketches", tmp_path / "x", "--count", 0) == 2
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_every_sheet_and_export_is_made(tmp_path):
+    for name in SHEETS:
+        assert min(sheet(name).size) > 300
+    root = export("tasks", tmp_path / "tasks", count=1, size=32)
+    listed = json.loads((root / "tasks.json").read_text())["tasks"]
+    for task in listed:
+        assert {p.name for p in (root / task["name"] / "train").iterdir()} == set(task["classes"])

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("wildsight.cli.bench:bench", "A method and its peers on one source, one table."),
     "report": ("wildsight.cli.report:app", "What changed between two runs."),
     "pretrain": ("wildsight.cli.pretrain:pretrain", "Make a nano checkpoint from nothing."),
+    "world": ("wildsight.cli.world:app", "See the embedded world, or write it to folders."),
     "app": ("wildsight.cli.app:app", "The browser page: a tab per room."),
     "anomaly": ("wildsight.cli.anomaly:app", "Find what is wrong in pictures, from good ones alone."),
     "composition": ("wildsight.cli.composition:app", "Name pairs such as wet cat that were never trained."),

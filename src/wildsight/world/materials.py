@@ -135,9 +135,9 @@ def _wet(spot: Spot, rng: np.random.Generator) -> Surface:
 
 
 def _rusty(spot: Spot, rng: np.random.Generator) -> Surface:
-    blotch = ripple(spot.at, 1.5, rng) + np.float32(0.45) * ripple(spot.at, 5.5, rng, 5)
+    blotch = np.float32(0.8) * ripple(spot.at, 2.1, rng, 8) + np.float32(0.5) * ripple(spot.at, 5.5, rng, 5)
     rough = grain(spot.at, rng)
-    share = _ramp(blotch + 0.25 * rough, -0.25, 0.25)
+    share = _ramp(blotch + 0.25 * rough + 0.1, -0.25, 0.25)
     fresh, old = column(0.42, 0.18, 0.06), column(0.17, 0.08, 0.04)
     rust = fresh + _ramp(-blotch, -1.2, 0.0) * (old - fresh)
     colour = _mix(_plain(spot, 0.85), rust * (1 + np.float32(0.3) * rough), share)
@@ -145,9 +145,9 @@ def _rusty(spot: Spot, rng: np.random.Generator) -> Surface:
 
 
 def _mossy(spot: Spot, rng: np.random.Generator) -> Surface:
-    tuft = ripple(spot.at, 2.2, rng) + np.float32(0.5) * ripple(spot.at, 7.0, rng, 5)
+    tuft = np.float32(0.8) * ripple(spot.at, 2.6, rng, 8) + np.float32(0.5) * ripple(spot.at, 7.0, rng, 5)
     rough = grain(spot.at, rng)
-    share = _ramp(tuft + np.float32(1.5) * spot.normal[2] - 0.35 + 0.3 * rough, -0.2, 0.3)
+    share = _ramp(tuft + np.float32(1.2) * spot.normal[2] - 0.15 + 0.3 * rough, -0.2, 0.3)
     light = (1 + np.float32(0.4) * rough) * (np.float32(0.9) + np.float32(0.25) * tuft)
     moss = column(0.3, 0.36, 0.07) * light
     return Surface(_mix(_plain(spot, 0.85), moss, share), 0.03)
