@@ -180,27 +180,41 @@ def load_labels(path: str | Path, *, max_pixels: int | None = None) -> np.ndarra
     return (values[..., 0] if values.ndim == 3 else values).astype(np.int64)
 
 
-def load_values(path: str | Path, *, full_scale: float | None = None) -> np.ndarray:
+def load_values(
+    path: str | Path, *, full_scale: float | None = None, channels: slice | None = None
+) -> np.ndarray:
     """Read a sensor's picture without cutting it to 8 bits: [H, W, 3] float32 in [0, 1].
 
     Args:
         path: a file in one of `FORMATS`; a single channel is repeated.
         full_scale: the stored value that becomes 1 in a 16-bit, 32-bit or float picture; by default 65535
             (float: 1). Values above it are clipped.
+        channels: these stored channels alone, alpha among them; one or three of them.
 
     Raises:
         ImageError: as `load_image`.
     """
     file = Path(path)
-    if bit_depth(file) <= 8:
+    if bit_depth(file) <= 8 and channels is None:
         return np.asarray(load_image(file), np.float32) / 255.0
     with _open(file, None) as picture:
         values = np.asarray(_decode(picture, file))
+    if channels is not None:
+        return _chosen(values, channels, file)
     full = full_scale or (1.0 if np.issubdtype(values.dtype, np.floating) else 65535.0)
     if not np.isfinite(values).all():
         raise ImageError("the picture holds NaN or infinity", where=file, mend="clean it")
     plane = np.clip(values.astype(np.float64) / full, 0.0, 1.0).astype(np.float32)
     return np.repeat(plane[..., None], 3, axis=2)
+
+
+def _chosen(values: np.ndarray, channels: slice, file: Path) -> np.ndarray:
+    kept = values[..., channels] if values.ndim == 3 else values[..., None][..., channels]
+    if kept.shape[-1] not in (1, 3) or values.dtype != np.uint8:
+        raise ImageError(
+            f"has no such channels: {values.shape}, {values.dtype}", where=file, mend="check the layout"
+        )
+    return np.repeat(kept, 3 // kept.shape[-1], axis=2).astype(np.float32) / 255.0
 
 
 def bit_depth(path: str | Path) -> int:

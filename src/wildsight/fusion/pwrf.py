@@ -11,7 +11,7 @@ Differences from the published code (switches of `PWRFConfig`; `PWRFConfig.relea
     3. ``coefficient``: the share of each modality in the wholes (`capsules.omega`); the published one is 1/M
        whatever the input.
     4. ``tile``: a coefficient weighs its own capsule; published, it lands on others.
-    5. ``collapse``, ``ref_len``: maps of any size; the collapse vector is stretched, or attention replaces it.
+    5. ``collapse``, ``ref_len``: maps of any size; the collapse vector is stretched, or replaced.
     6. ``width`` and ``kernel``: 128 channels and 1 x 1 joins in place of 256 and 3 x 3.
     7. Any number of modalities, each picture with any subset of them: a missing one is taken out of the
        routing and of every sum, and the sums are scaled up.

@@ -1,0 +1,164 @@
+"""From a scene's pictures to tensors of the network: values, presence, frozen features, training samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from wildsight.backbones import Backbone
+from wildsight.fusion.datasets import FusionSample, read_mask, read_values, same_size
+from wildsight.fusion.layouts import Indexed, Picture
+from wildsight.keep import n_keep
+
+MEMORY = 1 << 30
+"""Most bytes of frozen features held in memory; above it they are computed again each time."""
+
+
+class Store:
+    """Frozen features of pictures already seen, as half precision, up to `MEMORY` bytes.
+
+    A picture is known by its file, size and time, or by being the same array.
+    """
+
+    def __init__(self, limit: int = MEMORY) -> None:
+        self.limit, self.used = limit, 0
+        self.kept: dict[Any, tuple[Any, dict[int, Tensor]]] = {}
+
+    def get(self, key: Any) -> dict[int, Tensor] | None:
+        """The maps kept under a key, in single precision."""
+        found = self.kept.get(key)
+        return None if found is None else {s: m.float() for s, m in found[1].items()}
+
+    def put(self, key: Any, source: Any, maps: Mapping[int, Tensor]) -> None:
+        """Keep maps while there is room; ``source`` is kept alive, so that its identity stays its own."""
+        size = sum(2 * m.numel() for m in maps.values())
+        if self.used + size <= self.limit:
+            self.kept[key] = (source, {s: m.half() for s, m in maps.items()})
+            self.used += size
+
+
+def identity(picture: Picture) -> tuple[Any, ...]:
+    """What tells one picture from another without reading it."""
+    if isinstance(picture, np.ndarray):
+        return ("array", id(picture))
+    path = getattr(picture, "path", picture)
+    status = path.stat()
+    return (str(path), getattr(picture, "start", 0), status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How scenes become tensors.
+
+    Attributes:
+        backbone: its normalisation, and its features where they are frozen.
+        modalities: order of the modalities.
+        size: (H, W) that pictures are stretched to.
+        strides: taps of the backbone.
+        frozen: features of the frozen backbone (True) or normalised pixels (False).
+        store: features already computed.
+    """
+
+    backbone: Backbone
+    modalities: tuple[str, ...]
+    size: tuple[int, int]
+    strides: tuple[int, ...]
+    frozen: bool
+    store: Store = field(default_factory=Store)
+
+    def row(self, sample: FusionSample, found: Indexed) -> dict[str, Any]:
+        """One scene: ``x`` (stride -> [M, C, h, w], or pixels [M, 3, H, W]) and ``present`` [M] bool.
+
+        A missing modality is zeros.
+
+        Raises:
+            DataError: files of different sizes, or a deep picture in no stated unit.
+            ImageError: an unreadable file.
+        """
+        same_size(sample, found)
+        present = torch.tensor([name in sample.pictures for name in self.modalities])
+        if not self.frozen:
+            pixels = torch.zeros(len(self.modalities), 3, *self.size)
+            for i, name in enumerate(self.modalities):
+                if name in sample.pictures:
+                    pixels[i] = self._pixels(sample.pictures[name], name, found)
+            return {"x": pixels, "present": present}
+        there = {
+            n: self._features(sample.pictures[n], n, found) for n in self.modalities if n in sample.pictures
+        }
+        shape = next(iter(there.values()))
+        zeros = {s: torch.zeros_like(m) for s, m in shape.items()}
+        x = {s: torch.stack([there.get(n, zeros)[s] for n in self.modalities]) for s in self.strides}
+        return {"x": x, "present": present}
+
+    def _pixels(self, picture: Picture, name: str, found: Indexed) -> Tensor:
+        values = read_values(picture, name, found.scales.get(name))
+        x = torch.tensor(values).permute(2, 0, 1)[None]
+        if tuple(x.shape[-2:]) != self.size:
+            x = torch.nn.functional.interpolate(
+                x, size=self.size, mode="bilinear", align_corners=False, antialias=True
+            )
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.backbone.mean, self.backbone.std))
+        return (x[0] - mean) / std
+
+    def _features(self, picture: Picture, name: str, found: Indexed) -> dict[int, Tensor]:
+        key = (self.size, self.strides, found.scales.get(name), identity(picture))
+        maps = self.store.get(key)
+        if maps is None:
+            pixels = self._pixels(picture, name, found)[None].to(self.backbone.device)
+            maps = {s: m[0].cpu() for s, m in self.backbone.pyramid(pixels, self.strides).items()}
+            self.store.put(key, picture, maps)
+        return maps
+
+
+class Scenes(Dataset[dict[str, Any]]):
+    """Samples for training: the reader's row and ``mask`` [H, W] at its size.
+
+    Args:
+        samples: the scenes.
+        found: their set's classes, units and rules.
+        reader: how they are read.
+    """
+
+    def __init__(self, samples: Sequence[FusionSample], found: Indexed, reader: Reader) -> None:
+        self.samples, self.found, self.reader = list(samples), found, reader
+        self.masks: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = self.samples[index]
+        if index not in self.masks:
+            self.masks[index] = torch.from_numpy(nearest(read_mask(sample, self.found), self.reader.size))
+        return {**self.reader.row(sample, self.found), "mask": self.masks[index]}
+
+
+def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask at another size, each cell taking the value under its centre."""
+    old = zip(mask.shape, size, strict=True)
+    rows, columns = (((np.arange(n) + 0.5) * o / n).astype(np.intp) for o, n in old)
+    return np.ascontiguousarray(mask[rows[:, None], columns])
+
+
+def flipped(x: Mapping[int, Tensor] | Tensor, mask: Tensor, which: Tensor) -> tuple[Any, Tensor]:
+    """Inputs and masks with the chosen pictures ([B] bool) mirrored left to right."""
+
+    def mirror(t: Tensor) -> Tensor:
+        return torch.where(which.view(-1, *[1] * (t.dim() - 1)), t.flip(-1), t)
+
+    turned = mirror(x) if isinstance(x, Tensor) else {s: mirror(t) for s, t in x.items()}
+    return turned, mirror(mask)
+
+
+def held_out(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices to learn from, and those held out to choose between modalities."""
+    kept = n_keep(count, 1.0 - share)
+    order = np.random.default_rng(seed).permutation(count).tolist()
+    return sorted(order[:kept]), sorted(order[kept:])

@@ -1,0 +1,285 @@
+"""The folder layouts of the multi-modal benchmarks, each a function from a root folder to an indexed set.
+
+Layouts index files and read no pixels. Pictures of one scene are paired by their parsed names, never by
+their order in a listing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from wildsight.errors import DataError
+from wildsight.files import read_json
+from wildsight.images import list_images
+
+Split = Literal["train", "validation", "test"]
+Task = Literal["segmentation", "saliency"]
+
+IGNORE = 255
+TRAIN_SHARE = 0.8
+SETTINGS = "fusion.json"
+MASKS = ("masks", "mask", "GT", "gt")
+SPLITS: dict[str, Split] = {
+    "train": "train", "Train": "train", "val": "validation", "validation": "validation",
+    "test": "test", "Test": "test",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Band:
+    """Some channels of a file that holds several modalities."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+Picture = Path | Band | np.ndarray
+
+
+@dataclass(frozen=True)
+class FusionSample:
+    """One scene.
+
+    Attributes:
+        name: relative name, unique in the set.
+        pictures: modality -> file, or array [H, W, 3] float32 in [0, 1]; a missing one is left out.
+        mask: class ids: a file, or an array [H, W] int64; None where there is none.
+        split: the part of the protocol it belongs to.
+        condition: weather, light or failure; empty when there is none.
+    """
+
+    name: str
+    pictures: Mapping[str, Picture]
+    mask: Path | np.ndarray | None
+    split: Split
+    condition: str = ""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What a layout finds.
+
+    Attributes:
+        samples: all scenes, in the layout's order.
+        modalities: all of them, in the layout's order.
+        classes: names by id; ``background, foreground`` for a binary mask.
+        task: what the masks are for.
+        rule: how a stored mask value becomes a class id: ``ids`` as it is, ``binary`` above 0,
+            ``half`` above 128, ``minus-one`` 0 and 255 ignored and the rest counted from 1.
+        scales: modality -> stored value that stands for 1, where it is more than 8 bits.
+        loose: modalities whose pictures may have another size (resized to the others).
+    """
+
+    samples: tuple[FusionSample, ...]
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+    task: Task = "segmentation"
+    rule: str = "ids"
+    scales: Mapping[str, float] = field(default_factory=dict)
+    loose: frozenset[str] = frozenset()
+
+
+DELIVER_CLASSES = (
+    "Building", "Fence", "Other", "Pedestrian", "Pole", "RoadLine", "Road", "SideWalk", "Vegetation", "Cars",
+    "Wall", "TrafficSign", "Sky", "Ground", "Bridge", "RailTrack", "GroundRail", "TrafficLight", "Static",
+    "Dynamic", "Water", "Terrain", "TwoWheeler", "Bus", "Truck",
+)  # fmt: skip
+DELIVER_FILES = {
+    "rgb": ("img", "rgb"),
+    "depth": ("hha", "depth"),
+    "event": ("event", "event"),
+    "lidar": ("lidar", "lidar"),
+}
+FAILURES = ("motionblur", "overexposure", "underexposure", "lidarjitter", "eventlowres")
+MFNET_CLASSES = (
+    "unlabelled", "car", "person", "bike", "curve", "car stop", "guardrail", "colour cone", "bump",
+)  # fmt: skip
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible folders directly inside, sorted; empty when ``folder`` is missing."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Stem -> picture of a folder; empty when it is missing.
+
+    Raises:
+        DataError: two pictures with one stem.
+    """
+    found: dict[str, Path] = {}
+    for path in list_images(folder) if folder.is_dir() else []:
+        if path.stem in found:
+            raise DataError(f"shares its stem with {found[path.stem].name}", where=path, mend="keep one")
+        found[path.stem] = path
+    return found
+
+
+def hashed_split(name: str) -> Split:
+    """The split of a scene whose set has none: the same on every machine."""
+    part = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
+    return "train" if part < TRAIN_SHARE else "test"
+
+
+def plain(root: Path) -> Indexed:
+    """One folder per modality with the same stems, and ``masks/``; all inside ``train/`` and ``test/``, or
+    split by hash. An optional ``fusion.json`` states classes, units and conditions."""
+    settings = _settings(root)
+    parts = [(SPLITS[p.name], p) for p in subfolders(root) if p.name in SPLITS] or [(None, root)]
+    names = dict.fromkeys(m for _, part in parts for m in _modalities(part))
+    samples = [
+        sample
+        for split, part in parts
+        for sample in _scenes(root, part, split, tuple(names), settings.get("conditions", {}))
+    ]
+    classes = tuple(settings.get("classes", ()))
+    scales = {name: float(v["full_scale"]) for name, v in settings.get("modalities", {}).items()}
+    order = tuple(sorted(names, key=lambda n: (n != "rgb", n)))
+    task: Task = "saliency" if settings.get("task") == "saliency" else "segmentation"
+    rule = "ids" if classes else "binary"
+    return Indexed(tuple(samples), order, classes or ("background", "foreground"), task, rule, scales)
+
+
+def unit_example(name: str) -> str:
+    """How ``fusion.json`` states a unit."""
+    return f'{{"modalities": {{"{name}": {{"full_scale": 10000, "unit": "mm"}}}}}}'
+
+
+def _settings(root: Path) -> dict[str, Any]:
+    if not (root / SETTINGS).is_file():
+        return {}
+    value = read_json(root / SETTINGS)
+    for name, entry in value.get("modalities", {}).items():
+        if not isinstance(entry, dict) or not entry.get("full_scale") or "unit" not in entry:
+            what = f"states no full_scale and unit for {name}"
+            raise DataError(what, where=root / SETTINGS, mend=f"write {unit_example(name)}")
+    return dict(value)
+
+
+def _modalities(part: Path) -> list[str]:
+    return [p.name for p in subfolders(part) if p.name not in MASKS and list_images(p)]
+
+
+def _scenes(
+    root: Path, part: Path, split: Split | None, names: tuple[str, ...], conditions: Mapping[str, str]
+) -> Iterator[FusionSample]:
+    files = {name: by_stem(part / name) for name in names}
+    masks = next((by_stem(part / m) for m in MASKS if (part / m).is_dir()), {})
+    for stem in dict.fromkeys(s for found in files.values() for s in found):
+        pictures = {name: found[stem] for name, found in files.items() if stem in found}
+        name = (part.relative_to(root) / stem).as_posix()
+        yield FusionSample(
+            name, pictures, masks.get(stem), split or hashed_split(stem), str(conditions.get(stem, ""))
+        )
+
+
+def deliver(root: Path) -> Indexed:
+    """``{img,hha,depth,event,lidar,semantic}/{weather}/{train,val,test}/{scene}/{frame}_{kind}_front.png``."""
+    samples = []
+    for weather in subfolders(root / "img"):
+        for part in subfolders(weather):
+            for scene in subfolders(part):
+                inside = Path(weather.name, part.name, scene.name)
+                condition = next((f for f in FAILURES if f in scene.name), weather.name)
+                for picture in list_images(scene):
+                    frame = picture.stem.removesuffix("_rgb_front")
+                    files = {
+                        name: root / folder / inside / f"{frame}_{kind}_front.png"
+                        for name, (folder, kind) in DELIVER_FILES.items()
+                    }
+                    mask = root / "semantic" / inside / f"{frame}_semantic_front.png"
+                    there: dict[str, Picture] = {n: p for n, p in files.items() if p.is_file()}
+                    samples.append(
+                        FusionSample(
+                            (inside / frame).as_posix(),
+                            there,
+                            mask if mask.is_file() else None,
+                            SPLITS[part.name],
+                            condition,
+                        )
+                    )
+    return Indexed(
+        tuple(samples), tuple(DELIVER_FILES), DELIVER_CLASSES, rule="minus-one", loose=frozenset({"event"})
+    )
+
+
+def vdt(root: Path) -> Indexed:
+    """``{Train,Test}/{V,D,T,GT}/{name}`` or ``{Train,Test,val}/{RGB,depth,thermal,GT}/{name}``."""
+    kinds = {"rgb": ("V", "RGB"), "depth": ("D", "depth"), "thermal": ("T", "thermal")}
+    samples = []
+    for part in subfolders(root):
+        files = {
+            name: next((by_stem(part / f) for f in folders if (part / f).is_dir()), {})
+            for name, folders in kinds.items()
+        }
+        masks = by_stem(part / "GT")
+        challenge = "" if part.name in SPLITS else part.name
+        for stem in masks:
+            pictures = {name: found[stem] for name, found in files.items() if stem in found}
+            split = SPLITS.get(part.name, "test")
+            samples.append(FusionSample(f"{part.name}/{stem}", pictures, masks[stem], split, challenge))
+    return Indexed(tuple(samples), tuple(kinds), ("background", "salient"), "saliency", "half")
+
+
+def mfnet(root: Path) -> Indexed:
+    """``images/NAME.png``, thermal its fourth channel, ``labels/NAME.png``, ``{train,val,test}.txt``."""
+    samples = []
+    for listed, split in (("train", "train"), ("val", "validation"), ("test", "test")):
+        for name in _listed(root / f"{listed}.txt"):
+            picture, mask = root / "images" / f"{name}.png", root / "labels" / f"{name}.png"
+            pictures: dict[str, Picture] = (
+                {"rgb": Band(picture, 0, 3), "thermal": Band(picture, 3, 4)} if picture.is_file() else {}
+            )
+            samples.append(
+                FusionSample(
+                    name,
+                    pictures,
+                    mask if mask.is_file() else None,
+                    SPLITS[split],
+                    "night" if name.endswith("N") else "day",
+                )
+            )
+    return Indexed(tuple(samples), ("rgb", "thermal"), MFNET_CLASSES)
+
+
+def nyu(root: Path) -> Indexed:
+    """``RGB/``, ``HHA/`` (or ``Depth/``), ``Label/`` with one stem per scene, and ``{train,test}.txt``."""
+    folders = {"rgb": ("RGB", "rgb"), "depth": ("HHA", "Depth", "hha", "depth"), "mask": ("Label", "label")}
+    files = {
+        name: next((by_stem(root / f) for f in names if (root / f).is_dir()), {})
+        for name, names in folders.items()
+    }
+    samples = []
+    for split in ("train", "test"):
+        for line in _listed(root / f"{split}.txt"):
+            stem = Path(line.split()[0]).stem
+            pictures: dict[str, Picture] = {n: files[n][stem] for n in ("rgb", "depth") if stem in files[n]}
+            samples.append(FusionSample(stem, pictures, files["mask"].get(stem), SPLITS[split]))
+    classes = tuple(f"class {i}" for i in range(1, 41))
+    return Indexed(tuple(samples), ("rgb", "depth"), classes, rule="minus-one")
+
+
+def crack(root: Path) -> Indexed:
+    """``{train,test}/{rgb,thermal,depth,mask}/ID`` and ``index.json`` with the light of each."""
+    light = {str(row["id"]): str(row["light"]) for row in read_json(root / "index.json")}
+    found = plain(root)
+    samples = tuple(
+        FusionSample(s.name, s.pictures, s.mask, s.split, light.get(Path(s.name).name, ""))
+        for s in found.samples
+    )
+    return Indexed(samples, found.modalities, ("background", "crack"), rule="binary")
+
+
+def _listed(file: Path) -> list[str]:
+    if not file.is_file():
+        return []
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]

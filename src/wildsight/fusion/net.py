@@ -1,0 +1,134 @@
+"""The network: an encoder per modality (or one for all), a fusion per scale, a head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from wildsight.backbones import Backbone
+from wildsight.errors import ConfigError
+from wildsight.fusion.concatenation import Concatenation, ConcatenationConfig
+from wildsight.fusion.fused import ConvNormReLU, Fused, presence
+from wildsight.fusion.heads import Decoded, SaliencyHead, SegmentationHead, Size, resized
+from wildsight.fusion.methods import METHODS
+
+FROZEN, SHARED, EACH = "frozen", "shared", "each"
+ENCODERS = (FROZEN, SHARED, EACH)
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """Sizes of the trainable network.
+
+    Attributes:
+        method: a name from `METHODS`.
+        modalities: their names, in order.
+        channels: stride -> channels of the backbone's map.
+        width: channels of the fused maps.
+        classes: number of classes; 1 for saliency.
+        saliency: which head.
+        hyper: the method's own hyper-parameters.
+    """
+
+    method: str
+    modalities: tuple[str, ...]
+    channels: Mapping[int, int]
+    width: int
+    classes: int
+    saliency: bool = False
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Output(NamedTuple):
+    """Head outputs, and the contribution of each modality at the finest routed scale [B, M, h, w] or None."""
+
+    decoded: Decoded
+    share: Tensor | None
+
+
+class RoutedSum(nn.Module):
+    """The finest scale of a routed fusion: modalities summed with the shares of the next coarser scale."""
+
+    def __init__(self, channels: int, modalities: int, width: int) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(ConvNormReLU(channels, width, 1) for _ in range(modalities))
+        self.after = ConvNormReLU(width, width)
+
+    def forward(self, feats: Sequence[Tensor], present: Tensor | None, share: Tensor | None) -> Fused:
+        """M maps [B, C, H, W] and shares [B, M, h, w] to [B, width, H, W]; equal shares where None."""
+        here = presence(feats, present)
+        if share is None:
+            share = (here / here.sum(1, keepdim=True))[..., None, None]
+        else:
+            share = resized(share, feats[0].shape[-2:])
+        maps = [f(x) * share[:, i : i + 1] for i, (f, x) in enumerate(zip(self.each, feats, strict=True))]
+        return Fused(self.after(torch.stack(maps).sum(0)), None, share)
+
+
+class FusionNet(nn.Module):
+    """Feature maps of M modalities at several strides to logits.
+
+    Args:
+        config: sizes.
+        encoders: backbones that train along: one for all modalities, or one each; empty when the features
+            come from a frozen one.
+    """
+
+    def __init__(self, config: NetConfig, encoders: Sequence[Backbone] = ()) -> None:
+        super().__init__()
+        if len(config.modalities) > 6:
+            raise ConfigError(f"{len(config.modalities)} modalities", mend="give 6 at most")
+        self.config, self.strides = config, tuple(sorted(config.channels))
+        self.encoders = nn.ModuleList(e.model for e in encoders)
+        self._backbones = list(encoders)
+        method, m = METHODS[config.method], len(config.modalities)
+        stages: list[nn.Module] = []
+        for index, stride in enumerate(self.strides):
+            fine = method.fine if index == 0 and len(self.strides) > 1 else None
+            c = config.channels[stride]
+            if fine == "routed":
+                stages.append(RoutedSum(c, m, config.width))
+            elif fine == "concatenation":
+                stages.append(Concatenation(ConcatenationConfig(c, m, config.width)))
+            else:
+                stages.append(method.build(c, m, config.width, config.hyper))
+        self.stages = nn.ModuleList(stages)
+        two = config.method == "pwrf"
+        maps = [1 if isinstance(s, RoutedSum | Concatenation) or not two else 2 for s in stages]
+        self.depth = config.modalities.index("depth") if "depth" in config.modalities else None
+        if config.saliency:
+            depth = [config.channels[s] for s in self.strides[:2]] if self.depth is not None else []
+            self.head: nn.Module = SaliencyHead(maps, config.width, depth)
+        else:
+            self.head = SegmentationHead(maps, config.width, config.classes)
+
+    def encode(self, pixels: Tensor) -> dict[int, Tensor]:
+        """Normalised pixels [B, M, 3, H, W] through the trained encoders: stride -> [B, M, C, h, w]."""
+        columns = [
+            self._backbones[min(i, len(self._backbones) - 1)].pyramid_with_grad(pixels[:, i], self.strides)
+            for i in range(pixels.shape[1])
+        ]
+        return {s: torch.stack([c[s] for c in columns], dim=1) for s in self.strides}
+
+    def forward(self, features: Mapping[int, Tensor] | Tensor, present: Tensor | None, size: Size) -> Output:
+        """Logits at ``size``.
+
+        Args:
+            features: stride -> [B, M, C, h, w], or pixels [B, M, 3, H, W] for the trained encoders.
+            present: [B, M] bool, or None: all.
+            size: (H, W) of the logits.
+        """
+        maps = self.encode(features) if isinstance(features, Tensor) else features
+        fused: list[Fused] = []
+        share: Tensor | None = None
+        for stage, stride in zip(reversed(self.stages), reversed(self.strides), strict=True):
+            feats = list(maps[stride].unbind(1))
+            out = stage(feats, present, share) if isinstance(stage, RoutedSum) else stage(feats, present)
+            share = share if out.share is None or isinstance(stage, RoutedSum) else out.share
+            fused.insert(0, out)
+        depth = None if self.depth is None else [maps[s][:, self.depth] for s in self.strides[:2]]
+        return Output(self.head(fused, size, depth), share)

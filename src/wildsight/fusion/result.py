@@ -1,0 +1,112 @@
+"""What the segmenter returns: one result per scene, one evaluation per data set."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL.Image import Image
+
+from wildsight.fusion.layouts import IGNORE
+from wildsight.images import from_array
+from wildsight.results import Result
+
+
+@dataclass(frozen=True)
+class FusionResult(Result):
+    """What the segmenter says of one scene.
+
+    Attributes:
+        name: the scene.
+        labels: [H, W] int64, class id of each pixel, at the scene's own size.
+        confidence: [H, W] float32 in [0, 1]: probability of that class; for saliency, of being salient.
+        classes: names by id.
+        share: modality -> mean contribution in [0, 1], summing to 1; empty where the method does not tell.
+        maps: modality -> [h, w] float32, its contribution at each place.
+        missing: modalities that the scene did not have.
+        pictures: modality -> picture, as shown.
+    """
+
+    name: str
+    labels: np.ndarray
+    confidence: np.ndarray
+    classes: tuple[str, ...]
+    share: Mapping[str, float] = field(default_factory=dict)
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    pictures: Mapping[str, Image] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able summary: what part of the picture each class takes, and each modality's contribution."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes)) / self.labels.size
+        return {
+            "name": self.name,
+            "size": list(self.labels.shape[::-1]),
+            "area": {c: float(v) for c, v in zip(self.classes, counts, strict=True) if v > 0},
+            "share": {k: float(v) for k, v in self.share.items()},
+            "missing": list(self.missing),
+        }
+
+    def tiles(self, mask: np.ndarray | None = None) -> list[tuple[Image, str]]:
+        """Inputs, truth, prediction and contribution maps, with captions."""
+        count = len(self.classes)
+        shown = [(picture, name) for name, picture in self.pictures.items()]
+        if mask is not None:
+            shown.append((coloured(mask, count), "truth"))
+        shown.append((coloured(self.labels, count), "prediction"))
+        size = self.labels.shape[::-1]
+        for name, heat in self.maps.items():
+            picture = from_array(np.clip(heat, 0, 1)).resize(size)
+            shown.append((picture, f"{name} contributes {self.share[name]:.0%}"))
+        return shown
+
+    def figure(self) -> Any:
+        """Inputs, prediction and contribution maps side by side, as a matplotlib figure."""
+        from wildsight.report.plots import side_by_side
+
+        return side_by_side(self.tiles())
+
+    def strip(self, mask: np.ndarray | None = None, height: int = 96) -> Image:
+        """All tiles in one picture of the given height."""
+        pictures = [p.resize((max(1, p.width * height // p.height), height)) for p, _ in self.tiles(mask)]
+        wide = PILImage.new("RGB", (sum(p.width + 2 for p in pictures) - 2, height), (255, 255, 255))
+        at = 0
+        for picture in pictures:
+            wide.paste(picture, (at, 0))
+            at += picture.width + 2
+        return wide
+
+
+def coloured(labels: np.ndarray, count: int) -> Image:
+    """Class ids as colours: 0 black, the others evenly around the hue circle, 255 grey."""
+    table = np.full((256, 3), 128, np.uint8)
+    table[0] = 0
+    for i in range(1, count):
+        hue = (i * 0.381966) % 1.0
+        table[i] = np.rint(np.array(colorsys.hsv_to_rgb(hue, 0.75, 1.0)) * 255).astype(np.uint8)
+    return PILImage.fromarray(table[np.clip(labels, 0, IGNORE)])
+
+
+@dataclass(frozen=True)
+class FusionEvaluation:
+    """Scores of a segmenter on a data set.
+
+    Attributes:
+        rows: one mapping per condition, then ``all``: metrics in [0, 1].
+        share: modality -> mean contribution over the set.
+        names: the scenes scored.
+        scores: one number per scene: accuracy, or for saliency 1 - MAE.
+        errors: one sentence per scene that could not be read.
+        protocol: split, its hash, its assumptions, what was left out.
+    """
+
+    rows: list[dict[str, Any]]
+    share: dict[str, float]
+    names: list[str]
+    scores: list[float]
+    errors: list[str]
+    protocol: dict[str, Any]

@@ -1,0 +1,110 @@
+"""From what a user gives for one scene to the room's sample, with every misfit named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL.Image import Image
+
+from wildsight.errors import DataError
+from wildsight.fusion.datasets import file_of
+from wildsight.fusion.layouts import FusionSample, Picture
+from wildsight.images import bit_depth
+
+Shown = str | Path | Image | np.ndarray
+
+
+def sample_of(
+    number: int, scene: Mapping[str, Shown], modalities: Sequence[str], bits: Mapping[str, int]
+) -> FusionSample:
+    """A scene's sample.
+
+    Args:
+        number: its place in the list, for messages.
+        scene: modality -> file, PIL picture or array.
+        modalities: those that the model knows.
+        bits: modality -> bits per channel that the model was trained on.
+
+    Raises:
+        DataError: an unknown modality, none at all, another bit depth, or arrays of different sizes.
+    """
+    known = ", ".join(modalities)
+    if unknown := [n for n in scene if n not in modalities]:
+        where = file_name(scene[unknown[0]]) or f"scene {number}"
+        mend = f"it knows {known}"
+        raise DataError(f"modality {unknown[0]!r} is unknown to the model", where=where, mend=mend)
+    if not scene:
+        mend = f"give at least one of {known}"
+        raise DataError("all modalities are missing", where=f"scene {number}", mend=mend)
+    pictures = {name: picture_of(shown, name, bits.get(name, 8)) for name, shown in scene.items()}
+    sizes = {n: p.shape[:2] for n, p in pictures.items() if isinstance(p, np.ndarray)}
+    if len(set(sizes.values())) > 1:
+        what = " and ".join(f"{n} {s[1]} x {s[0]}" for n, s in sizes.items())
+        raise DataError(f"sizes differ: {what}", where=f"scene {number}", mend="register them to one grid")
+    first = next((f for p in pictures.values() if (f := file_of(p)) is not None), None)
+    return FusionSample(first.stem if first else f"scene {number}", pictures, None, "test")
+
+
+def file_name(shown: Shown) -> str | None:
+    """The file's name, if a file was given."""
+    return str(shown) if isinstance(shown, str | Path) else None
+
+
+def picture_of(shown: Shown, name: str, bits: int) -> Picture:
+    """A file as it is, anything else as [H, W, 3] float32 in [0, 1].
+
+    Raises:
+        DataError: bits or shape that do not fit.
+    """
+    if isinstance(shown, str | Path):
+        path = Path(shown)
+        found = max(8, bit_depth(path))
+        if found != bits:
+            mend = f"save it with {bits} bits, or train on {found}"
+            raise DataError(
+                f"{name} has {found} bits, the model was trained on {bits}", where=path, mend=mend
+            )
+        return path
+    values = np.asarray(shown)
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3 or not values.size or values.shape[-1] not in (1, 2, 3):
+        mend = "give [H, W] or [H, W, 1 to 3]"
+        raise DataError(f"{name} of shape {np.shape(shown)} is no picture", where=name, mend=mend)
+    if values.dtype == np.uint8:
+        values = values / np.float32(255)
+    if not np.issubdtype(values.dtype, np.floating):
+        raise DataError(f"{name} of {values.dtype} has no stated range", where=name, mend="scale it to 0-1")
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        raise DataError(
+            f"{name} leaves the range 0 to 1, or is not finite", where=name, mend="scale it to 0-1"
+        )
+    return three(values)
+
+
+def three(values: np.ndarray) -> np.ndarray:
+    """A sensor's reading [H, W, C] in [0, 1] as three channels: one is repeated, two get a third of zeros."""
+    if values.shape[-1] == 2:
+        values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
+    return np.ascontiguousarray(np.broadcast_to(values[..., :3], (*values.shape[:2], 3)), np.float32)
+
+
+def depths(samples: Sequence[FusionSample], modalities: Sequence[str]) -> dict[str, int]:
+    """Bits per channel of each modality, 8 for arrays.
+
+    Raises:
+        DataError: files of 8 and of 16 bits in one modality.
+    """
+    found: dict[str, int] = {}
+    for sample in samples:
+        for name in modalities:
+            file = file_of(sample.pictures.get(name))
+            if file is None or not file.is_file():
+                continue
+            bits = max(8, bit_depth(file))
+            if found.setdefault(name, bits) != bits:
+                what = f"{name} has {bits} bits, the others {found[name]}"
+                raise DataError(what, where=file, mend="save all of them with one bit depth")
+    return {name: found.get(name, 8) for name in modalities}

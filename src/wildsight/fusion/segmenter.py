@@ -1,0 +1,366 @@
+"""The public object of the fusion room: one mask from any set of sensors, also when one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from wildsight.backbones import Backbone, load_backbone
+from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.files import digest_of
+from wildsight.fusion.datasets import FusionData, FusionSample, needed, read_mask
+from wildsight.fusion.inputs import Reader, Scenes, Store, held_out
+from wildsight.fusion.layouts import Indexed
+from wildsight.fusion.methods import METHODS
+from wildsight.fusion.net import EACH, ENCODERS, FROZEN, FusionNet, NetConfig, Output
+from wildsight.fusion.result import FusionEvaluation, FusionResult
+from wildsight.fusion.scenes import Shown, depths, sample_of
+from wildsight.fusion.scoring import Scored, result_of, score
+from wildsight.fusion.source import read_source
+from wildsight.fusion.steps import Step
+from wildsight.task import Task
+from wildsight.training import History, TrainConfig, train
+
+BATCH = 16
+CHOOSE = 0.2  # share of the training scenes held out to choose the single best modality
+RECIPE = TrainConfig(
+    epochs=20, batch_size=16, lr=2e-3, weight_decay=0.01, schedule="cosine", warmup=0.1, clip_norm=5.0
+)
+Encoders = Literal["frozen", "shared", "each"]
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """Everything but the method's own hyper-parameters.
+
+    Attributes:
+        method: a name from `METHODS`.
+        backbone: hub id, local folder or ``nano-*``.
+        image_size: pictures are stretched to this square, or (H, W), pixels.
+        strides: taps of the backbone, fine to coarse.
+        width: channels of the fused maps.
+        encoders: ``frozen`` features, or a backbone that trains: one for all (``shared``) or ``each``.
+        drop: share of modalities hidden while training, in [0, 1).
+        seed: of the initialisation, the order, the flips and the hiding.
+    """
+
+    method: str = "pwrf"
+    backbone: str = "nano-conv"
+    image_size: int | tuple[int, int] = 64
+    strides: tuple[int, ...] = (4, 8, 16)
+    width: int = 64
+    encoders: Encoders = "frozen"
+    drop: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.encoders not in ENCODERS:
+            raise ConfigError(
+                f"encoders={self.encoders!r} is unknown", mend=f"use one of {', '.join(ENCODERS)}"
+            )
+        if not 0.0 <= self.drop < 1.0:
+            raise ConfigError(f"drop={self.drop} is outside [0, 1)", mend="try 0.25")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+
+class FusionSegmenter(Task):
+    """Says what each pixel is, from several sensors at once, and which sensor said so.
+
+    >>> FusionSegmenter(method="nosuch")
+    Traceback (most recent call last):
+    wildsight.errors.ConfigError: no method is called 'nosuch'; use one of pwrf, concatenation, summation, \
+cross-attention, token-selection, single
+
+    Args:
+        method: ``pwrf`` (the paper), or a peer from `METHODS`.
+        backbone: network that gives the features.
+        hyper: the method's own hyper-parameters by name, e.g. ``{"T": 4}``.
+        store: frozen features to share between segmenters.
+        settings: other fields of `FusionSettings`.
+
+    Raises:
+        ConfigError: unknown method, backbone or setting.
+    """
+
+    room: ClassVar[str] = "fusion"
+
+    def __init__(
+        self,
+        method: str = "pwrf",
+        backbone: str | Backbone = "nano-conv",
+        *,
+        hyper: Mapping[str, Any] | None = None,
+        store: Store | None = None,
+        **settings: Any,
+    ) -> None:
+        if method not in METHODS:
+            raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
+        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        try:
+            self.settings = FusionSettings(method=method, backbone=self.backbone.name, **settings)
+        except TypeError as error:
+            raise ConfigError(str(error), mend="see FusionSettings") from error
+        self.hyper = dict(hyper or {})
+        self.store = store or Store()
+        self.net: FusionNet | None = None
+        self.modalities: tuple[str, ...] = ()
+        self.classes: tuple[str, ...] = ()
+        self.saliency = False
+        self.bits: dict[str, int] = {}
+        self.scales: dict[str, float] = {}
+        self.fitted_on: dict[str, Any] = {}
+        self.history: History | None = None
+
+    def fit(
+        self,
+        source: str | Path | FusionData,
+        *,
+        modalities: Sequence[str] | None = None,
+        allow_missing: bool = False,
+        folder: Path | None = None,
+        progress: bool = True,
+        **training: Any,
+    ) -> Self:
+        """Learn from the training scenes of ``source``.
+
+        Args:
+            source: ``world``, a folder, ``NAME:PATH``, or data already read.
+            modalities: which ones, in order; default all, 2 to 6 of them.
+            allow_missing: accept training scenes that lack a modality.
+            folder: where the training state is kept; a killed fit with the same folder goes on there.
+            progress: show progress and the time left.
+            training: fields of `TrainConfig`.
+
+        Raises:
+            DataError: no training scene, or a scene that lacks a modality or a mask.
+            ConfigError: a setting outside its range.
+        """
+        data = _data(source, modalities)
+        samples = data.part("train")
+        if not samples:
+            raise DataError("no training scene", where=data.root, mend="see the layouts in the documentation")
+        needed(samples, data.modalities, allow_missing)
+        self.modalities, self.classes = data.modalities, data.classes
+        self.saliency, self.scales = data.found.task == "saliency", dict(data.found.scales)
+        self.bits = depths(samples, self.modalities)
+        config = self._training(training)
+        if self.settings.method == "single" and "modality" not in self.hyper:
+            self.hyper["modality"] = self._best_modality(data, samples, config)
+        self.net = self._new_net()
+        scenes = Scenes(samples, data.found, self._reader())
+        self.history = train(
+            self.net,
+            scenes,
+            self._step(),
+            config,
+            folder=folder,
+            progress=progress,
+            label=self.settings.method,
+        )
+        self.net.cpu()
+        self.fitted_on = {"source": data.name, "scenes": len(samples), "protocol": dict(data.protocol)}
+        return self
+
+    def _best_modality(self, data: FusionData, samples: Sequence[FusionSample], config: TrainConfig) -> int:
+        """The modality whose own network does best on held-out training scenes."""
+        learn, held = held_out(len(samples), CHOOSE, self.settings.seed)
+        scores = []
+        for index in range(len(self.modalities)):
+            net = self._new_net({**self.hyper, "modality": index})
+            scenes = Scenes([samples[i] for i in learn], data.found, self._reader())
+            train(net, scenes, self._step(), config, progress=False)
+            self.net = net.cpu()
+            outputs = self._outputs([samples[i] for i in held], data.found)
+            scores.append(score(outputs, data.found).rows()[-1][self.headline])
+        return int(np.argmax(scores))
+
+    @property
+    def headline(self) -> str:
+        """The first metric: ``miou``, or ``s`` for saliency."""
+        return "s" if self.saliency else "miou"
+
+    def _training(self, given: Mapping[str, Any]) -> TrainConfig:
+        try:
+            return replace(RECIPE, **{"seed": self.settings.seed, **given})
+        except TypeError as error:
+            raise ConfigError(str(error), mend="see TrainConfig") from error
+
+    def _step(self) -> Step:
+        return Step(self.settings.size, self.settings.drop, self.saliency)
+
+    def _reader(self) -> Reader:
+        frozen = self.settings.encoders == FROZEN
+        strides = tuple(sorted(self.settings.strides))
+        return Reader(self.backbone, self.modalities, self.settings.size, strides, frozen, self.store)
+
+    def _new_net(self, hyper: Mapping[str, Any] | None = None) -> FusionNet:
+        torch.manual_seed(self.settings.seed)
+        strides = tuple(sorted(self.settings.strides))
+        probe = self.backbone.pyramid(
+            torch.zeros(1, 3, *self.settings.size).to(self.backbone.device), strides
+        )
+        config = NetConfig(
+            self.settings.method,
+            self.modalities,
+            {s: m.shape[1] for s, m in probe.items()},
+            self.settings.width,
+            1 if self.saliency else len(self.classes),
+            self.saliency,
+            self.hyper if hyper is None else hyper,
+        )
+        if self.settings.encoders == FROZEN:
+            return FusionNet(config)
+        count = len(self.modalities) if self.settings.encoders == EACH else 1
+        encoders = [load_backbone(self.settings.backbone) for _ in range(count)]
+        for encoder in encoders:
+            encoder.model.requires_grad_(True)
+        return FusionNet(config, encoders)
+
+    def _fitted(self) -> FusionNet:
+        if self.net is None:
+            raise ConfigError("the segmenter is not fitted", mend="call fit or from_pretrained")
+        return self.net.eval()
+
+    @torch.no_grad()
+    def _outputs(
+        self, samples: Sequence[FusionSample], found: Indexed, errors: list[str] | None = None
+    ) -> Iterator[Scored]:
+        """Each sample with its logits [K, H, W] and shares [M, h, w]; faults are raised, or listed."""
+        net, reader = self._fitted(), self._reader()
+        for start in range(0, len(samples), BATCH):
+            rows: list[tuple[FusionSample, dict[str, Any]]] = []
+            for sample in samples[start : start + BATCH]:
+                try:
+                    rows.append((sample, reader.row(sample, found)))
+                except WildSightError as error:
+                    if errors is None:
+                        raise
+                    errors.append(str(error))
+            if rows:
+                batch = torch.utils.data.default_collate([row for _, row in rows])
+                out: Output = net(batch["x"], batch["present"], self.settings.size)
+                for i, (sample, _) in enumerate(rows):
+                    yield sample, out.decoded.logits[i], None if out.share is None else out.share[i]
+
+    def predict(self, scenes: Mapping[str, Shown] | Sequence[Mapping[str, Shown]]) -> list[FusionResult]:
+        """Segment scenes.
+
+        Args:
+            scenes: modality -> file, PIL picture or array ([H, W] or [H, W, 1 to 3], float in [0, 1] or
+                uint8); one scene or several. Modalities may be missing, not all of them.
+
+        Returns:
+            One result per scene, in order.
+
+        Raises:
+            DataError: an unknown modality, none at all, sizes or bit depths that do not fit.
+            ImageError: a picture cannot be read.
+            ConfigError: not fitted.
+        """
+        self._fitted()
+        many = [scenes] if isinstance(scenes, Mapping) else list(scenes)
+        samples = [sample_of(i, scene, self.modalities, self.bits) for i, scene in enumerate(many)]
+        return [result_of(each, self._found()) for each in self._outputs(samples, self._found())]
+
+    def _found(self) -> Indexed:
+        task: Any = "saliency" if self.saliency else "segmentation"
+        return Indexed((), self.modalities, self.classes, task, scales=self.scales)
+
+    def evaluate(self, source: str | Path | FusionData, *, allow_missing: bool = True) -> FusionEvaluation:
+        """Segment the test scenes of ``source`` and compare them with their masks, at the masks' size.
+
+        Args:
+            source: ``world``, a folder, ``NAME:PATH``, or data already read.
+            allow_missing: score scenes that lack a modality, with those that are there.
+
+        Raises:
+            DataError: no test scene, other classes, or a modality that the set does not have.
+        """
+        self._fitted()
+        data = _data(source, self.modalities)
+        if data.classes != self.classes:
+            mend = "evaluate it on the set it was fitted for"
+            raise DataError(
+                f"its classes are not the model's {len(self.classes)}", where=data.root, mend=mend
+            )
+        samples, errors = [s for s in data.part("test") if s.mask is not None], []
+        if not samples:
+            raise DataError("no test scene with a mask", where=data.root, mend="run `wildsight check fusion`")
+        needed(samples, self.modalities, allow_missing)
+        scorer = score(self._outputs(samples, data.found, errors), data.found)
+        if not scorer.names:
+            raise DataError(f"no test scene can be read: {errors[0]}", mend="run `wildsight check fusion`")
+        return FusionEvaluation(
+            scorer.rows(), scorer.share(), scorer.names, scorer.scores, errors, dict(data.protocol)
+        )
+
+    def show(self, source: str | Path | FusionData, names: Sequence[str]) -> list[tuple[Image, str]]:
+        """Strips (inputs, truth, prediction, contributions) of named test scenes, with captions."""
+        data = _data(source, self.modalities)
+        chosen = [s for n in names for s in data.part("test") if s.name == n]
+        shown = []
+        for scored in self._outputs(chosen, data.found):
+            result = result_of(scored, data.found)
+            mask = read_mask(scored[0], data.found)
+            caption = ", ".join(name for _, name in result.tiles(mask))
+            shown.append((result.strip(mask), f"{result.name}: {caption}"))
+        return shown
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        net = self._fitted()
+        settings = {
+            "settings": asdict(self.settings),
+            "hyper": self.hyper,
+            "modalities": list(self.modalities),
+            "classes": list(self.classes),
+            "saliency": self.saliency,
+            "bits": self.bits,
+            "scales": self.scales,
+            "backbone_sha256": self.backbone.sha,
+            "normalisation": {"mean": list(self.backbone.mean), "std": list(self.backbone.std)},
+            "fitted_on": self.fitted_on,
+            "fingerprint": digest_of(self.fitted_on),
+        }
+        return dict(net.state_dict()), settings
+
+    @classmethod
+    def _restore(cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any) -> Self:
+        saved = dict(settings["settings"])
+        saved["strides"] = tuple(saved["strides"])
+        if isinstance(saved["image_size"], list):
+            saved["image_size"] = tuple(saved["image_size"])
+        named = options.get("backbone") or saved.pop("backbone")
+        saved.pop("backbone", None)
+        segmenter = cls(saved.pop("method"), named, hyper=settings["hyper"], **saved)
+        if segmenter.backbone.sha != settings["backbone_sha256"]:
+            raise CheckpointError(
+                f"was trained on other weights than {segmenter.backbone.name!r} holds now",
+                mend="name the backbone it was trained on, or fit again",
+            )
+        segmenter.modalities, segmenter.classes = tuple(settings["modalities"]), tuple(settings["classes"])
+        segmenter.saliency = settings["saliency"]
+        segmenter.bits, segmenter.scales = settings["bits"], settings["scales"]
+        segmenter.fitted_on = settings["fitted_on"]
+        segmenter.net = segmenter._new_net()
+        segmenter.net.load_state_dict(tensors)
+        return segmenter
+
+
+def _data(source: str | Path | FusionData, modalities: Sequence[str] | None) -> FusionData:
+    """The source's data with the wanted modalities alone."""
+    data = source if isinstance(source, FusionData) else read_source(source)
+    return data if modalities is None else data.with_modalities(modalities)
+
+
+__all__ = ["FusionEvaluation", "FusionResult", "FusionSegmenter", "FusionSettings"]

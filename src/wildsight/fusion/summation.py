@@ -1,0 +1,41 @@
+"""Summation: one CBR per modality, then the mean over the modalities that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wildsight.fusion.fused import ConvNormReLU, Fused, presence
+
+
+@dataclass(frozen=True)
+class SummationConfig:
+    """Sizes of one summation."""
+
+    channels: int
+    """Channels of every modality's map."""
+    modalities: int
+    """M."""
+    width: int = 128
+    """Channels of the fused map."""
+
+
+class Summation(nn.Module):
+    """``CBR(mean_m CBR_m(x_m))``."""
+
+    def __init__(self, config: SummationConfig) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(
+            ConvNormReLU(config.channels, config.width) for _ in range(config.modalities)
+        )
+        self.after = ConvNormReLU(config.width, config.width)
+
+    def forward(self, feats: Sequence[Tensor], present: Tensor | None = None) -> Fused:
+        """M maps [B, channels, H, W] to one [B, width, H, W]."""
+        here = presence(feats, present)
+        weight = (here / here.sum(1, keepdim=True)).T
+        maps = [f(x) * w.view(-1, 1, 1, 1) for f, x, w in zip(self.each, feats, weight, strict=True)]
+        return Fused(self.after(torch.stack(maps).sum(0)))
