@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from wildsight.anomaly.datasets import AnomalyData, read_mask
+from wildsight.anomaly.datasets import AnomalyData, AnomalySample, read_mask
 from wildsight.anomaly.detector import AnomalyDetector, Evaluation
 from wildsight.anomaly.features import NeckConfig
-from wildsight.anomaly.methods import METHODS, train_settings
+from wildsight.anomaly.methods import METHODS
 from wildsight.anomaly.source import read_source
-from wildsight.backbones import load_backbone
-from wildsight.errors import ConfigError
-from wildsight.files import digest_of, read_json, write_json
+from wildsight.anomaly.variants import Variant, variant
+from wildsight.backbones import Backbone, load_backbone
+from wildsight.errors import WildSightError
+from wildsight.files import atomic_folder, digest_of, read_json, write_json
 from wildsight.images import load_image
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap", "pixel_f1max")
+DEFAULT = ("ras", "uniad", "patchcore", "padim")
 EPOCHS = 30
 
 
@@ -29,7 +31,8 @@ def bench(
     *,
     out: Path,
     backbone: str = "nano-conv",
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = DEFAULT,
+    categories: Sequence[str] | None = None,
     seeds: int = 3,
     epochs: int = EPOCHS,
     image_size: int = 224,
@@ -46,7 +49,9 @@ def bench(
         source: ``world``, a folder or ``NAME:PATH``.
         out: the bench's folder.
         backbone: hub id, local folder or ``nano-*``.
-        methods: names from `METHODS`; ``uniad@7e-4`` is UniAD at that learning rate instead of its own.
+        methods: names from `METHODS`, also as ``uniad@7e-4`` (another learning rate) or
+            ``ras[gate=false]`` (another hyper-parameter).
+        categories: only these; None for all.
         seeds: number of seeds, counted from 0.
         epochs: passes over the good training pictures for every trained method.
         image_size: side of the square that pictures are resized to, pixels.
@@ -60,15 +65,14 @@ def bench(
         ConfigError: unknown method or backbone.
         DataError: the source does not fit its layout.
     """
-    for name in methods:
-        method_and_rate(name)
-    data, network = read_source(source), load_backbone(backbone)
+    variants = [variant(name) for name in methods]
+    data, network = read_source(source).select(categories), load_backbone(backbone)
     settings = {"neck": NeckConfig(image_size=image_size), "epochs": epochs, "precision": precision}
     rows: list[dict[str, Any]] = []
     pictures: list[tuple[Image, str]] = []
     for seed in range(seeds):
-        for name in methods:
-            cell, shown = _cell(data, network, name, seed, settings, out, progress)
+        for chosen in variants:
+            cell, shown = _cell(data, network, chosen, seed, settings, out, progress)
             rows += cell
             pictures += shown
     facts = {
@@ -79,66 +83,62 @@ def bench(
         "epochs (trained methods)": epochs,
         "precision": precision,
         "seeds": seeds,
-        "learning rates": ", ".join(f"{n} {_rate(n):g}" for n in methods if _rate(n)),
+        "learning rates": ", ".join(f"{v.name} {v.lr:g}" for v in variants if v.lr),
         "selection": "last epoch; nothing is selected on test data",
         **{f"protocol: {k}": v for k, v in data.protocol.items()},
     }
     return {"rows": rows, "metrics": METRICS, "facts": facts, "pictures": pictures, "cost": "fit_seconds"}
 
 
-def method_and_rate(name: str) -> tuple[str, float | None]:
-    """``ras`` or ``ras@1e-3`` -> (method, learning rate or None for the method's own).
-
-    >>> method_and_rate("uniad@7e-4")
-    ('uniad', 0.0007)
-
-    Raises:
-        ConfigError: no such method, not a rate, or a rate for a method that is not trained.
-    """
-    method, at, text = name.partition("@")
-    if method not in METHODS:
-        raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
-    if not at:
-        return method, None
-    if not METHODS[method].trained:
-        raise ConfigError(f"{method} is not trained by gradient", where=name, mend=f"write {method}")
-    try:
-        return method, float(text)
-    except ValueError as error:
-        raise ConfigError(f"{text!r} is no learning rate", where=name, mend="e.g. uniad@7e-4") from error
-
-
-def _rate(name: str) -> float | None:
-    """Learning rate of a trained method, else None."""
-    method, rate = method_and_rate(name)
-    return (rate or train_settings(method).lr) if METHODS[method].trained else None
-
-
 def _cell(
-    data: AnomalyData, network: Any, name: str, seed: int, settings: dict[str, Any], out: Path, progress: bool
+    data: AnomalyData,
+    network: Backbone,
+    chosen: Variant,
+    seed: int,
+    settings: dict[str, Any],
+    out: Path,
+    progress: bool,
 ) -> tuple[list[dict[str, Any]], list[tuple[Image, str]]]:
     """One method with one seed, from the folder of finished cells where it is there."""
     neck: NeckConfig = settings["neck"]
-    method, rate = method_and_rate(name)
-    training = {"epochs": settings["epochs"], "precision": settings["precision"]}
-    training |= {} if rate is None else {"lr": rate}
-    own = training if METHODS[method].trained else {}
-    key = digest_of([network.sha, dict(data.protocol), vars(neck), own])
-    file = out / "cells" / f"{name}-seed{seed}-{key[:12]}.json"
+    trained = METHODS[chosen.method].trained
+    training = {"epochs": settings["epochs"], "precision": settings["precision"]} if trained else {}
+    key = digest_of([network.sha, dict(data.protocol), vars(neck), training | chosen.differs])
+    file = out / "cells" / f"{chosen.stem}-seed{seed}-{key[:12]}.json"
+    shown = file.with_suffix("")
     if file.is_file():
-        return read_json(file), []
-    detector = AnomalyDetector(method, network, neck=neck, seed=seed)
+        return read_json(file), _pictures_of(shown)
+    training |= {} if chosen.lr is None else {"lr": chosen.lr}
+    detector = AnomalyDetector(chosen.method, network, hyper=chosen.hyper, neck=neck, seed=seed)
     begin = time.perf_counter()
     detector.fit(data, folder=out / "train" / file.stem, progress=progress, **training)
     fitted = time.perf_counter()
     evaluation = detector.evaluate(data)
     times = {"fit_seconds": fitted - begin, "evaluate_seconds": time.perf_counter() - fitted}
     rows = [
-        {"method": name, "seed": seed, "group": row.pop("category"), **row, **times}
+        {"method": chosen.name, "seed": seed, "group": row.pop("category"), **row, **times}
         for row in [dict(r) for r in evaluation.rows]
     ]
+    if seed == 0 and chosen.name == "ras":
+        _keep_pictures(worst_and_best(evaluation, detector), shown)
     write_json(file, rows)
-    return rows, worst_and_best(evaluation, detector) if seed == 0 and name == "ras" else []
+    return rows, _pictures_of(shown)
+
+
+def _keep_pictures(pictures: list[tuple[Image, str]], folder: Path) -> None:
+    """For the report of a bench that goes on from here."""
+    with atomic_folder(folder) as temporary:
+        for number, (picture, _) in enumerate(pictures):
+            picture.save(temporary / f"{number:02d}.png")
+        write_json(temporary / "captions.json", [caption for _, caption in pictures])
+
+
+def _pictures_of(folder: Path) -> list[tuple[Image, str]]:
+    """What `_keep_pictures` kept; nothing where it kept nothing."""
+    if not folder.is_dir():
+        return []
+    captions = read_json(folder / "captions.json")
+    return [(load_image(folder / f"{n:02d}.png"), caption) for n, caption in enumerate(captions)]
 
 
 def worst_and_best(
@@ -159,7 +159,15 @@ def worst_and_best(
     shown = []
     for kind, i in chosen:
         sample = evaluation.samples[i]
-        mask = read_mask(sample, evaluation.maps.shape[1:]) if sample.masks else None
+        mask = _mask(sample, evaluation.maps.shape[1:])
         heat = overlay_heatmap(load_image(sample.image), evaluation.maps[i] / max(limit[i], 1e-12), mask)
         shown.append((heat, f"{kind}: {sample.category}/{sample.defect}, {excess[i]:.2f} x the threshold"))
     return shown
+
+
+def _mask(sample: AnomalySample, size: tuple[int, int]) -> np.ndarray | None:
+    """A sample's mask, or None where there is none to be read."""
+    try:
+        return read_mask(sample, size) if sample.masks else None
+    except WildSightError:
+        return None

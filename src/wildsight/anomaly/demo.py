@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wildsight.anomaly.bench import bench
+from wildsight.anomaly.bench import DEFAULT, bench
 from wildsight.report import Report
 from wildsight.results import score_table
+
+CATEGORIES = ("bolt", "fabric", "pcb")
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
@@ -17,9 +19,20 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         folder: for what the demonstration leaves; finished parts in it are not run again.
         quick: a shorter budget.
     """
-    epochs = 3 if quick else 15
+    epochs, methods = (3, ("ras", "patchcore", "padim")) if quick else (8, DEFAULT)
     result = bench(
-        "world", out=folder, seeds=1, epochs=epochs, image_size=128, precision="bf16", progress=True
+        "world",
+        out=folder,
+        methods=methods,
+        categories=CATEGORIES,
+        seeds=1,
+        epochs=epochs,
+        image_size=128,
+        progress=not quick,
+    )
+    report.text(
+        f"Good pictures of {', '.join(CATEGORIES)} were shown, none of their defects. One model of each "
+        "method serves all of them; **1.000** would part every defect from every good picture."
     )
     for metric in result["metrics"][:3]:
         table = score_table(result["rows"], metric)
