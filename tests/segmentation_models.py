@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from wildsight.backbones import Backbone
+from wildsight.files import digest_of
 from wildsight.segmentation.base import SamBase
 
 KINDS = ("SamModel", "Sam2Model", "SamHQModel", "Sam3TrackerModel")
@@ -115,4 +116,4 @@ def base_of(kind: str, seed: int = 0) -> SamBase:
     torch.manual_seed(seed)
     build = {"SamModel": sam, "Sam2Model": sam2, "SamHQModel": lambda: sam(hq=True), "Sam3TrackerModel": sam3}
     model = build[kind]()
-    return SamBase(Backbone(model, f"tiny-{kind}", "0" * 64, MEAN, STD))
+    return SamBase(Backbone(model, f"tiny-{kind}", digest_of([kind, seed]), MEAN, STD))
