@@ -12,19 +12,25 @@ if TYPE_CHECKING:
     from wildsight.anomaly import AnomalyDetector
     from wildsight.composition import CompositionRecognizer
     from wildsight.compression import compress
+    from wildsight.discovery import CategoryDiscoverer
+    from wildsight.fusion import FusionSegmenter
     from wildsight.segmentation import AnomalySegmenter
 
 __version__ = "0.1.0"
 _PUBLIC = {
     "AnomalyDetector": "wildsight.anomaly",
     "AnomalySegmenter": "wildsight.segmentation",
+    "CategoryDiscoverer": "wildsight.discovery",
     "CompositionRecognizer": "wildsight.composition",
+    "FusionSegmenter": "wildsight.fusion",
     "compress": "wildsight.compression",
 }
 __all__ = [
     "AnomalyDetector",
     "AnomalySegmenter",
+    "CategoryDiscoverer",
     "CompositionRecognizer",
+    "FusionSegmenter",
     "__version__",
     "compress",
 ]

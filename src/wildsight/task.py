@@ -47,10 +47,20 @@ ROOMS: dict[str, Room] = {
         check="wildsight.composition.source:check_source",
         bench="wildsight.composition.bench:bench",
     ),
+    "discovery": Room(
+        problem="sort this unlabelled folder into the classes I know and the new ones",
+        check="wildsight.discovery.source:check_source",
+        bench="wildsight.discovery.bench:bench",
+    ),
     "segmentation": Room(
         problem="outline the defect exactly",
         check="wildsight.segmentation.source:check_source",
         bench="wildsight.segmentation.bench:bench",
+    ),
+    "fusion": Room(
+        problem="RGB, depth, thermal, event, LiDAR: one mask",
+        check="wildsight.fusion.source:check_source",
+        bench="wildsight.fusion.bench:bench",
     ),
 }
 

@@ -171,7 +171,7 @@ class CategoryDiscoverer(Task):
         training: Mapping[str, Any],
     ) -> None:
         """Train a head on cached tokens, then number its new groups by size."""
-        tokens = self._tokens(data)
+        tokens = self.tokens(data)
         torch.manual_seed(self.settings.seed)
         head = GCDHead(Trunk(self.backbone).tail(tokens.width), tokens.width, self.k, self.config)
         if self.config.start == "centres":
@@ -187,7 +187,7 @@ class CategoryDiscoverer(Task):
             weights[place] = weights.clone()
         self.head, self.temperature = head, self.config.tau
 
-    def _tokens(self, data: CategoryData, whole: bool = False) -> Tokens:
+    def tokens(self, data: CategoryData, whole: bool = False) -> Tokens:
         """Cached tokens; of the whole pictures alone where no training follows."""
         files = [s.image for s in data.samples]
         views = replace(self.settings.views, views=0) if whole else self.settings.views
@@ -199,7 +199,7 @@ class CategoryDiscoverer(Task):
     ) -> tuple[np.ndarray, Verdict]:
         """The embedding of the pictures that were fitted, and the verdicts on them."""
         if self.head is not None:
-            z, _, logits = embed(self.head, self._tokens(data, whole))
+            z, _, logits = embed(self.head, self.tokens(data, whole))
             return feats.unit(z), self._by_logits(logits)
         if self.centres is None:
             raise ConfigError("the discoverer is not fitted", mend="call fit or from_pretrained")

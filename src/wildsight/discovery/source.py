@@ -12,7 +12,7 @@ from wildsight.images import from_array
 from wildsight.results import Table
 from wildsight.sources import Problem, parse_source
 
-WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 30}
+WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 24}
 WORLD_VERSION = 1
 
 

@@ -57,11 +57,12 @@ class ResidualTail(nn.Module):
 
     Args:
         width: D.
+        inner: width inside the block.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, inner: int = 256) -> None:
         super().__init__()
-        self.down, self.up = nn.Linear(width, width), nn.Linear(width, width)
+        self.down, self.up = nn.Linear(width, inner), nn.Linear(inner, width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 

@@ -1,0 +1,238 @@
+"""The discoverer end to end on small real networks: fit, predict, evaluate, save, load, resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from test_discovery_cli import make_folder
+from wildsight.discovery import CategoryDiscoverer
+from wildsight.discovery.data import CategoryData
+from wildsight.discovery.features import ViewConfig, crops, tokens_of_files
+from wildsight.discovery.fitting import Tokens, draw_weights, drawn, fit_head
+from wildsight.discovery.nngcd import GCDHead, NNGCDConfig
+from wildsight.discovery.source import read_source
+from wildsight.discovery.trunk import BlockTail, ResidualTail, Trunk
+from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.training import Batch
+
+VIEWS = ViewConfig(image_size=32, views=2)
+SMALL = {"hidden": 16, "out": 8, "epochs": 4, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny real networks with random weights: a ResNet, a CLIP, a DINOv2 and a ViT."""
+    from transformers import (
+        CLIPConfig,
+        CLIPModel,
+        Dinov2Config,
+        Dinov2Model,
+        ResNetConfig,
+        ResNetModel,
+        ViTConfig,
+        ViTModel,
+    )
+
+    torch.manual_seed(0)
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    eyes = {**tower, "image_size": 32, "patch_size": 8}
+    models = {
+        "resnet": ResNetModel(
+            ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+        ),
+        "clip": CLIPModel(CLIPConfig(text_config=tower, vision_config=eyes, projection_dim=8)),
+        "dinov2": Dinov2Model(Dinov2Config(**eyes)),
+        "vit": ViTModel(ViTConfig(**eyes)),
+    }
+    root = tmp_path_factory.mktemp("networks")
+    for name, model in models.items():
+        model.save_pretrained(root / name)
+    return {name: root / name for name in models}
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> CategoryData:
+    return read_source(make_folder(tmp_path_factory.mktemp("colours"), 5))
+
+
+def discoverer(method: str, network: Path, **options: object) -> CategoryDiscoverer:
+    hyper = SMALL if method in ("nngcd", "simgcd") else None
+    return CategoryDiscoverer(method, str(network), **{"k": 4, "views": VIEWS, "hyper": hyper, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["sskmeans", "nngcd", "simgcd", "cms", "kmeans"])
+def test_fit_evaluate_predict_save_load(
+    method: str, networks: dict[str, Path], colours: CategoryData, tmp_path: Path
+) -> None:
+    made = discoverer(method, networks["clip"]).fit(colours, progress=False)
+    results = made.results()
+    assert len(results) == 20 and all(0 <= r.confidence <= 1 for r in results)
+    assert made.names == ["green", "red", "new_000", "new_001"]
+    sizes = [sum(r.name == f"new_00{i}" for r in results) for i in range(2)]
+    assert sizes[0] >= sizes[1]
+    row = made.evaluate(colours).rows[0]
+    assert row["transductive"] and row["k_from"] == "given" and row["all"] >= row["fixed_all"] >= 0
+    made.save_pretrained(tmp_path / "c")
+    again = CategoryDiscoverer.from_pretrained(tmp_path / "c")
+    assert again.evaluate(colours).rows == made.evaluate(colours).rows
+    file = colours.samples[0].image
+    one, other = made.predict(file)[0], again.predict([Image.open(file)])[0]
+    assert one.confidence == other.confidence and one.name == other.name
+    assert one.to_dict()["kind"] in ("known", "new") and one.figure() is not None
+
+
+def test_colours_are_found(colours: CategoryData) -> None:
+    found = CategoryDiscoverer(k="auto", views=ViewConfig(48)).fit(colours)
+    row = found.evaluate(colours).rows[0]
+    assert row["fixed_all"] > 0.9 and row["k_from"] == "estimated"
+
+
+@pytest.mark.parametrize("name", ["clip", "dinov2", "vit", "resnet"])
+def test_the_tail_on_cached_tokens_is_the_whole_network(name: str, networks: dict[str, Path]) -> None:
+    from wildsight.backbones import load_backbone
+
+    trunk = Trunk(load_backbone(str(networks[name])))
+    pixels = torch.randn(3, 3, 32, 32)
+    tokens = trunk.tokens(pixels)
+    tail = trunk.tail(tokens.shape[-1])
+    assert isinstance(tail, ResidualTail if name == "resnet" else BlockTail)
+    assert torch.allclose(tail(tokens), trunk.vector(pixels), atol=1e-5)
+    if name != "resnet":
+        trained = {n.split(".")[0] for n, p in tail.named_parameters() if p.requires_grad}
+        assert trained == {"block"}
+
+
+def test_views_are_the_whole_picture_then_crops() -> None:
+    pixels = torch.arange(3 * 16 * 16.0).reshape(1, 3, 16, 16)
+    views = crops(pixels, ViewConfig(image_size=16, views=3))
+    again = crops(pixels, ViewConfig(image_size=16, views=3))
+    assert len(views) == 4 and torch.equal(views[0], pixels)
+    assert all(torch.equal(a, b) for a, b in zip(views, again, strict=True))
+    assert all(not torch.equal(v, pixels) and v.shape == pixels.shape for v in views[1:])
+    assert torch.equal(crops(pixels, ViewConfig(16, 1, crop=1.0))[1], pixels)
+
+
+def test_half_of_the_draws_are_labelled_and_come_from_the_seed_alone() -> None:
+    labels = np.array([0, 1] + [-1] * 18)
+    weights = draw_weights(labels)
+    assert weights[labels >= 0].sum() == pytest.approx(0.5)
+    batch = Batch(None, torch.arange(400), 3, 7)
+    rows, first, second = drawn(batch, np.cumsum(weights), 4)
+    again = drawn(Batch(None, torch.arange(400).flip(0), 3, 7), np.cumsum(weights), 4)
+    assert (rows == again[0][::-1]).all() and (first == again[1][::-1]).all()
+    assert 0.4 < (labels[rows] >= 0).mean() < 0.6
+    assert set(first.tolist()) == {1, 2, 3, 4} and (first != second).any()
+    assert draw_weights(np.full(4, -1)).tolist() == [0.25] * 4
+
+
+def small_tokens() -> Tokens:
+    draw = np.random.default_rng(0)
+    array = draw.normal(size=(24, 3, 1, 6)).astype(np.float16)
+    return Tokens(array, np.arange(24), np.where(np.arange(24) < 6, np.arange(24) % 2, -1))
+
+
+def small_head() -> GCDHead:
+    torch.manual_seed(0)
+    return GCDHead(ResidualTail(6, 4), 6, 4, NNGCDConfig(**SMALL))  # type: ignore[arg-type]
+
+
+def test_a_killed_fit_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    whole = small_head()
+    fit_head(whole, small_tokens(), seed=1, progress=False)
+    first, calls = small_head(), 0
+
+    def stop(*_: object, **__: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+
+    hook = first.tail.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit_head(first, small_tokens(), seed=1, folder=tmp_path, progress=False, checkpoint_seconds=0.0)
+    hook.remove()
+    second = small_head()
+    fit_head(second, small_tokens(), seed=1, folder=tmp_path, progress=False, checkpoint_seconds=0.0)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
+    assert torch.equal(whole.teacher, second.teacher)
+
+
+def test_training_lowers_the_loss_and_a_wild_rate_is_named() -> None:
+    head = small_head()
+    history = fit_head(head, small_tokens(), seed=0, progress=False, epochs=40)
+    losses = history.curve("loss")
+    assert losses[-1] < losses[0] and {"cluster", "entropy", "cls", "nce", "supcon", "hsr"} <= set(
+        history.epochs[0]
+    )
+    tokens = small_tokens()
+    tokens.array[0, :, 0, 0] = np.nan
+    with pytest.raises(ConfigError, match="not finite on the pictures"):
+        fit_head(small_head(), tokens, seed=0, progress=False)
+    with pytest.raises(ConfigError, match="TrainConfig"):
+        fit_head(small_head(), small_tokens(), seed=0, progress=False, speed=9)
+
+
+def test_cached_tokens_train_as_computed_ones(networks: dict[str, Path], colours: CategoryData) -> None:
+    from wildsight.backbones import load_backbone
+
+    network = load_backbone(str(networks["clip"]))
+    cached = tokens_of_files(network, [s.image for s in colours.samples], VIEWS)
+    assert cached.array.shape[:2] == (len(colours.samples), 3)
+    trunk = Trunk(network)
+    live = trunk.tokens(network.preprocess([Image.open(colours.samples[4].image)], 32))
+    assert np.allclose(cached.array[4, 0], live[0].numpy(), atol=2e-2)
+
+
+def test_bad_input_is_one_sentence(networks: dict[str, Path], colours: CategoryData, tmp_path: Path) -> None:
+    net = networks["resnet"]
+    with pytest.raises(ConfigError, match="trains nothing"):
+        discoverer("sskmeans", net).fit(colours, epochs=3)
+    with pytest.raises(ConfigError, match="below the 2 known"):
+        discoverer("nngcd", net, k=1).fit(colours, progress=False)
+    with pytest.raises(ConfigError, match="unexpected keyword"):
+        CategoryDiscoverer("nngcd", str(net), hyper={"speed": 1})
+    with pytest.raises(ConfigError, match="not fitted"):
+        discoverer("sskmeans", net).predict(np.zeros((8, 8)))
+    same = make_folder(tmp_path / "same", 2)
+    for file in same.rglob("*.png"):
+        Image.new("RGB", (16, 16)).save(file)
+    with pytest.raises(DataError, match="look the same"):
+        discoverer("sskmeans", net).fit(same)
+    broken = make_folder(tmp_path / "broken", 2)
+    (broken / "unlabelled" / "a" / "00.png").write_text("no picture")
+    made = discoverer("sskmeans", net).fit(broken)
+    assert len(made.results()) == 7 and "00.png" in str(made.need_fit().errors[0])
+    for file in (broken / "labelled" / "red").glob("*.png"):
+        file.write_text("no picture")
+    with pytest.raises(DataError, match="no readable picture of red"):
+        discoverer("sskmeans", net).fit(broken)
+
+
+def test_another_backbone_or_other_classes_are_refused(
+    networks: dict[str, Path], colours: CategoryData, tmp_path: Path
+) -> None:
+    made = discoverer("sskmeans", networks["resnet"]).fit(colours)
+    made.save_pretrained(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="other weights"):
+        CategoryDiscoverer.from_pretrained(tmp_path / "c", backbone=str(networks["vit"]))
+    other = make_folder(tmp_path / "other", 2)
+    (other / "labelled" / "red").rename(other / "labelled" / "rouge")
+    with pytest.raises(DataError, match="known classes"):
+        made.evaluate(other)
+
+
+@pytest.mark.parametrize("method", ["sskmeans", "nngcd"])
+def test_other_pictures_of_the_same_classes_are_predicted(
+    method: str, networks: dict[str, Path], colours: CategoryData, tmp_path: Path
+) -> None:
+    made = discoverer(method, networks["resnet"]).fit(colours, progress=False)
+    other = make_folder(tmp_path / "other", 3)
+    row = made.evaluate(other).rows[0]
+    assert not row["transductive"] and row["pictures"] == 12
+    predicted = made.predict([s.image for s in read_source(other).unlabelled])
+    assert len(predicted) == 12
