@@ -1,8 +1,9 @@
-"""Frames a second of the embedded world, scene sampling included.
+"""Frames of the embedded world for each second of one core, scene sampling included.
 
     OMP_NUM_THREADS=1 python benchmarks/world_speed.py [--out benchmarks/results/world-speed.csv]
 
-One process on one thread, then as many processes as there are cores.
+The rate counts the process's own seconds, so that other work on the machine blurs it little; the wall's
+rate and the machine's load stand beside it. Processes share nothing: two cores make twice as many.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import csv
 import os
 import platform
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from wildsight.world.render import render
@@ -20,32 +20,24 @@ from wildsight.world.scene import random_scene
 from wildsight.world.sensors import SENSORS, sense
 
 
-def rgb(first: int, count: int, size: int) -> float:
-    """Wall seconds of ``count`` RGB pictures."""
-    begin = time.perf_counter()
-    for seed in range(first, first + count):
-        render(random_scene(seed, count=None), size)
-    return time.perf_counter() - begin
+def rgb(seed: int, size: int) -> None:
+    """One RGB picture."""
+    render(random_scene(seed, count=None), size)
 
 
-def everything(first: int, count: int, size: int) -> float:
-    """Wall seconds of ``count`` frames in all sensors."""
-    begin = time.perf_counter()
-    for seed in range(first, first + count):
-        sense(random_scene(seed, count=None), size, names=tuple(SENSORS))
-    return time.perf_counter() - begin
+def everything(seed: int, size: int) -> None:
+    """One scene in all sensors."""
+    sense(random_scene(seed, count=None), size, names=tuple(SENSORS))
 
 
-def rates(work, size: int, count: int, workers: int) -> tuple[float, float]:
-    """Frames a second of one process, and of ``workers`` together."""
-    work(0, 10, size)
-    alone = count / work(100, count, size)
-    with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(work, [0] * workers, [10] * workers, [size] * workers))
-        begin = time.perf_counter()
-        list(pool.map(work, [1000 * (i + 1) for i in range(workers)], [count] * workers, [size] * workers))
-        together = workers * count / (time.perf_counter() - begin)
-    return alone, together
+def rates(work, size: int, count: int) -> tuple[float, float]:
+    """Frames for a second of a core, and for a second on the wall."""
+    for seed in range(10):
+        work(seed, size)
+    wall, own = time.perf_counter(), time.process_time()
+    for seed in range(100, 100 + count):
+        work(seed, size)
+    return count / (time.process_time() - own), count / (time.perf_counter() - wall)
 
 
 def main() -> None:
@@ -53,22 +45,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/world-speed.csv"))
     parser.add_argument("--count", type=int, default=200)
     options = parser.parse_args()
-    workers = os.cpu_count() or 1
     rows = []
     for name, work in (("rgb", rgb), ("all sensors", everything)):
         for size in (64, 96, 128):
-            alone, together = rates(work, size, options.count * 64 // size, workers)
-            rows.append([name, size, round(alone), workers, round(together)])
-            print(
-                f"{name:12} {size:4} px  one process {alone:6.0f}/s  {workers} processes {together:6.0f}/s",
-                flush=True,
-            )
+            own, wall = rates(work, size, options.count * 64 // size)
+            load = os.getloadavg()[0]
+            rows.append([name, size, round(own), round(wall), round(load, 1)])
+            line = f"{name:12} {size:4} px  {own:5.0f} a core's second  {wall:5.0f} on the wall"
+            print(f"{line}  load {load:.1f}", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["what", "pixels", "per second, one process", "processes", "per second, together"])
+        writer.writerow(["what", "pixels", "frames a core's second", "frames a second on the wall", "load"])
         writer.writerows(rows)
-    print(f"{platform.machine()}, {workers} cores, load {os.getloadavg()[0]:.1f} at the end -> {options.out}")
+    print(f"{platform.machine()}, {os.cpu_count()} cores -> {options.out}")
 
 
 if __name__ == "__main__":

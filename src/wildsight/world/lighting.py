@@ -67,8 +67,10 @@ def _sunlit(scene: Scene, hits: Rays, points: Array) -> Single:
     """1 where the sun reaches a point [3, N], 0 where a thing hides it."""
     towards = scene.lamp.towards
     lit = np.ones(points.shape[1], np.float32)
-    for index, thing in enumerate(scene.things):
-        near = _shadowed(thing, index, towards, hits, points)
+    for index, (thing, swept) in enumerate(zip(scene.things, _swept(scene, hits, points), strict=True)):
+        if len(SOLIDS[thing.shape].parts) == 1:
+            swept &= hits.instance != index
+        near = np.flatnonzero(swept)
         if not len(near):
             continue
         to_unit = (thing.turn / thing.extent).T
@@ -77,17 +79,20 @@ def _sunlit(scene: Scene, hits: Rays, points: Array) -> Single:
     return lit
 
 
-def _shadowed(thing: Thing, index: int, towards: Array, hits: Rays, points: Array) -> npt.NDArray[np.int64]:
-    """Indices of points that lie in the prism that a thing's bounding ball sweeps away from the sun."""
-    radius = float(np.linalg.norm(thing.extent)) / 2
-    along = towards @ points - float(towards @ thing.centre)
-    away = points - thing.centre[:, None]
-    gap = (away * away).sum(0) - along * along
-    inside = (along < radius) & (gap < radius * radius)
-    if len(SOLIDS[thing.shape].parts) == 1:
-        inside &= hits.instance != index
-    inside &= hits.depth < _NIGH
-    return np.flatnonzero(inside)
+def _swept(scene: Scene, hits: Rays, points: Array) -> npt.NDArray[np.bool_]:
+    """Which points [3, N] lie where each of K things' bounding balls is swept away from the sun: bool [K,
+    N]."""
+    if not scene.things:
+        return np.zeros((0, points.shape[1]), np.bool_)
+    towards, at = single(scene.lamp.towards), single(points)
+    centres = single([thing.centre for thing in scene.things])
+    radii = single([0.51 * float(np.linalg.norm(t.extent)) for t in scene.things])[
+        :, None
+    ]  # a little to spare
+    along = towards @ at - (centres @ towards)[:, None]
+    gap = (at * at).sum(0) - 2 * (centres @ at) + (centres * centres).sum(1)[:, None] - along * along
+    swept: npt.NDArray[np.bool_] = (along < radii) & (gap < radii * radii) & (hits.depth < _NIGH)
+    return swept
 
 
 def _light(scene: Scene, normal: Single, lit: Single, open_sky: Single | float = 1.0) -> Single:
