@@ -53,7 +53,7 @@ def test_streamed_top_is_the_dense_one(rule: str) -> None:
             allowed &= seen  # no feasible unseen pair
         dense = pair_scores(factors, pairs, prototypes).masked_fill(~allowed, -torch.inf)
         found = stream_top(
-            factors, pairs, seen, lambda ids, _, p=prototypes: p[ids], allowed=allowed, depth=3, block=7
+            factors, pairs, seen, lambda part, p=prototypes: p[part], allowed=allowed, depth=3, block=7
         )
         truth = np.zeros(9, dtype=np.int64)
         slow = top_of(dense.numpy(), seen.numpy(), truth, truth.astype(bool), 3)

@@ -45,10 +45,16 @@ class Partners:
         self.counts = torch.bincount(labels, minlength=len(seen))
         order = torch.argsort(labels, stable=True)
         self.order, self.start = order, torch.cumsum(self.counts, 0) - self.counts
-        same_object = seen[:, None, 1] == seen[None, :, 1]
-        other = seen[:, None, 0] != seen[None, :, 0]
-        rare = self.counts.clamp_min(1).double().pow(-gamma)
-        self.weights = torch.where(same_object & other & (self.counts > 0)[None], rare[None], 0.0)
+        self.others, self.log_weight = self._table(gamma)
+
+    def _table(self, gamma: float) -> tuple[Tensor, Tensor]:
+        """[S, M] ids of the trained pairs with the same object and another attribute, and log weights."""
+        same = (self.seen[:, None, 1] == self.seen[None, :, 1]) & (self.counts > 0)[None]
+        same &= self.seen[:, None, 0] != self.seen[None, :, 0]
+        width = max(1, int(same.sum(1).max()))
+        weight = torch.where(same, -gamma * self.counts.clamp_min(1).double().log()[None], -torch.inf)
+        log_weight, others = weight.sort(dim=1, descending=True, stable=True)
+        return others[:, :width], log_weight[:, :width]
 
     def draw(self, index: Tensor, generator: torch.Generator) -> Mixing:
         """Partners of the training pictures ``index`` [B]."""
@@ -66,13 +72,12 @@ class Partners:
 
     def _pairs(self, own: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Source pairs [B, K], the picture's own first, without replacement; and which exist."""
-        weights = self.weights[own]
-        noise = torch.rand(weights.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
-        keys = torch.where(weights > 0, weights.log() - (-noise.log()).log(), -torch.inf)
-        width = min(self.k - 1, keys.shape[1])
-        value, chosen = keys.topk(width, dim=1)
+        log_weight = self.log_weight[own]
+        noise = torch.rand(log_weight.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
+        value, at = (log_weight - (-noise.log()).log()).topk(min(self.k - 1, log_weight.shape[1]), dim=1)
         present = torch.cat([torch.ones(len(own), 1, dtype=torch.bool), torch.isfinite(value)], dim=1)
-        return torch.cat([own[:, None], torch.where(present[:, 1:], chosen, own[:, None])], dim=1), present
+        chosen = torch.where(present[:, 1:], self.others[own].gather(1, at), own[:, None])
+        return torch.cat([own[:, None], chosen], dim=1), present
 
     def _pictures(self, pairs: Tensor, generator: torch.Generator) -> Tensor:
         """One picture of each pair, uniformly."""

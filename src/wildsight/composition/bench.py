@@ -134,7 +134,7 @@ def _cell(plan: _Plan, name: str, seed: int, hyper: dict[str, Any]) -> tuple[lis
     options = {"image_size": plan.image_size, "calibrate": plan.calibrate, "seed": seed}
     model = CompositionRecognizer(name, plan.network, hyper=hyper, **options)
     begin = time.perf_counter()
-    model.fit(plan.data, folder=plan.out / "train" / file.stem, progress=plan.progress, **plan.training)
+    model.fit(plan.data, progress=plan.progress, **plan.training)
     fitted = time.perf_counter()
     evaluation = model.evaluate(plan.data, open_world=plan.open_world)
     times = {"fit_seconds": fitted - begin, "evaluate_seconds": time.perf_counter() - fitted}

@@ -302,13 +302,13 @@ class HDAOE(Head):
         config, weights = self.config, mixing.weights
         partners = self.prepare(mixing.features)
         if config.mix_level == "feature":
-            z_a, _, z_c = self.encode(mix_sources(torch.cat([v[:, None], partners], 1), weights))
+            mixed = mix_sources(torch.cat([v[:, None], partners], 1), weights)
+            z_a, _, z_c = codes if config.comp == "independent" else self.encode(mixed)
+            if config.comp == "independent":
+                z_a, z_c = self.attribute(mixed) if config.w_soft else z_a, self.pair(mixed)
         else:
             z_a, z_c = self._mixed_codes(codes, partners, weights)
-        words = self.attributes()
-        attribute = mix_sources(words[mixing.attributes], weights)
-        base = None if self.base is None else mix_sources(self.base[mixing.pairs], weights)
-        virtual = self._virtual(attribute, self.objects()[self.seen[label, 1]], base)
+        virtual = self._virtual(self.seen[label, 1], mixing)
         drop = torch.zeros(len(v), len(known), dtype=torch.bool, device=v.device)
         if config.drop_sources:
             drop = drop.scatter(1, mixing.pairs, True)
@@ -316,11 +316,15 @@ class HDAOE(Head):
         loss = mixed_loss(z, virtual, known, mixing.active, config.tau_m, drop)
         return loss + config.w_soft * self._soft_loss(z_a, mixing) if config.w_soft else loss
 
-    def _virtual(self, attribute: Tensor, objects: Tensor, base: Tensor | None) -> Tensor:
-        """Unit prototypes of virtual classes, from mixed attribute vectors."""
+    def _virtual(self, objects: Tensor, mixing: Mixing) -> Tensor:
+        """Unit prototypes [B, d] of the virtual classes: mixed attribute words, the object's own."""
         if self.composer is None:
             raise ConfigError("no composer", mend="build the head again")
-        made: Tensor = self.composer(attribute, objects, base)
+        words = self.composer.from_attribute(self.attributes())
+        attribute = mix_sources(words[mixing.attributes], mixing.weights)
+        own = self.composer.from_object(self.objects())[objects]
+        base = None if self.base is None else mix_sources(self.base[mixing.pairs], mixing.weights)
+        made: Tensor = self.composer(attribute, own, base)
         return made
 
     def _mixed_codes(

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from wildsight.composition.parts import Factors, pair_scores
 
 BLOCK = 8192
-Prototypes = Callable[[Tensor, Tensor], Tensor | None]
-"""(ids of candidates [n], their pairs [n, 2]) -> prototypes [n, d] or None."""
+Prototypes = Callable[[slice], Tensor | None]
+"""A block of candidates -> their prototypes [n, d], or None."""
 
 
 def feasibility(attributes: Tensor, objects: Tensor, seen: Tensor) -> Tensor:
@@ -75,22 +75,29 @@ def stream_top(
     )
     best = {True: empty, False: empty}
     for start in range(0, len(pairs), block):
-        ids = torch.arange(start, min(start + block, len(pairs)), device=pairs.device)
-        if allowed is not None:
-            ids = ids[allowed[ids]]
-        if not len(ids):
-            continue
-        score = pair_scores(factors, pairs[ids], prototypes(ids, pairs[ids]))
+        part = slice(start, min(start + block, len(pairs)))
+        score = pair_scores(factors, pairs[part], prototypes(part))
+        fits = torch.ones_like(seen[part]) if allowed is None else allowed[part]
         for kind in (True, False):
-            chosen = (seen[ids] == kind).nonzero()[:, 0]
-            if len(chosen):
-                best[kind] = _merge(*best[kind], score[:, chosen], ids[chosen], depth)
+            chosen = fits & (seen[part] == kind)
+            if bool(chosen.any()):
+                best[kind] = _merge(*best[kind], score, chosen, start, depth)
     return *best[True], *best[False]
 
 
-def _merge(values: Tensor, ids: Tensor, score: Tensor, new: Tensor, depth: int) -> tuple[Tensor, Tensor]:
-    top, at = score.topk(min(depth, score.shape[1]), dim=1)
-    values, ids = torch.cat([values, top], 1), torch.cat([ids, new[at]], 1)
+def _merge(
+    values: Tensor, ids: Tensor, score: Tensor, chosen: Tensor, start: int, depth: int
+) -> tuple[Tensor, Tensor]:
+    """The best of what is known and of the ``chosen`` columns of a block that begins at ``start``."""
+    count = int(chosen.sum())
+    if 4 * count < len(chosen):
+        columns = chosen.nonzero()[:, 0]
+        top, at = score[:, columns].topk(min(depth, count), dim=1)
+        at = columns[at]
+    else:
+        masked = score.masked_fill(~chosen, -torch.inf) if count < len(chosen) else score
+        top, at = masked.topk(min(depth, count), dim=1)
+    values, ids = torch.cat([values, top], 1), torch.cat([ids, at + start], 1)
     values, order = values.sort(dim=1, descending=True, stable=True)
     return values[:, :depth], ids.gather(1, order)[:, :depth]
 

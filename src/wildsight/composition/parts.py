@@ -138,9 +138,11 @@ def pair_scores(factors: Factors, pairs: Tensor, prototypes: Tensor | None) -> T
         if score is None:
             raise UnsupportedModelError("no factor to score with", mend="fit the model again")
         return score
-    a, o = factors.attribute[:, pairs[:, 0]], factors.object[:, pairs[:, 1]]
-    primitive = a + o if factors.rule == "sum" else a * o
-    return primitive if score is None else score + primitive
+    a = factors.attribute.index_select(1, pairs[:, 0])
+    o = factors.object.index_select(1, pairs[:, 1])
+    if factors.rule == "product":
+        return a * o if score is None else torch.addcmul(score, a, o)
+    return a + o if score is None else score + a + o
 
 
 class Prepare(nn.Module):
@@ -212,28 +214,34 @@ class Branch(nn.Module):
 
 
 class Composer(nn.Module):
-    """Pair prototypes g: [object word; attribute word] to a unit vector.
+    """Pair prototypes g: an object word and an attribute word to a unit vector.
 
     In a shared space the text feature of the pair is the base and g a residual that starts at zero;
-    else g is linear below `LARGE_TRAINING` training pictures and an MLP above.
+    else g is linear below `LARGE_TRAINING` training pictures and an MLP above. Its first layer acts on each
+    word by itself, so that it runs once per word and not once per pair.
     """
 
     def __init__(self, width: int, out: int, *, shared: bool, large: bool) -> None:
         super().__init__()
         self.shared = shared
+        hidden = (max(32, width // 2) if shared else 2 * width) if large or shared else out
+        self.from_attribute = nn.Linear(width, hidden, bias=False)
+        self.from_object = nn.Linear(width, hidden)
+        self.rest: nn.Module = nn.Identity()
         if large or shared:
-            hidden = max(32, width // 2) if shared else 2 * width
-            self.net: nn.Module = nn.Sequential(
-                nn.Linear(2 * width, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, out)
-            )
+            self.rest = nn.Sequential(nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, out))
             if shared:
-                zero_(self.net[-1])
-        else:
-            self.net = nn.Linear(2 * width, out)
+                zero_(self.rest[-1])
 
     def forward(self, attribute: Tensor, objects: Tensor, base: Tensor | None) -> Tensor:
-        """Unit prototypes [P, d] of word vectors [P, W] each, with text features [P, d] or None."""
-        learned = self.net(torch.cat([objects, attribute], dim=-1))
+        """Unit prototypes [P, d].
+
+        Args:
+            attribute: [P, h] of `from_attribute`, a weighted mean of several for a virtual class.
+            objects: [P, h] of `from_object`.
+            base: [P, d] text features, or None.
+        """
+        learned = self.rest(attribute + objects)
         if self.shared and base is not None:
             learned = base + learned
         return F.normalize(learned, dim=-1)
@@ -275,8 +283,9 @@ class Head(nn.Module, ABC):
         """Unit prototypes [P, d]; None where pairs have none of their own."""
         if self.composer is None:
             return None
-        words = self.attributes()[pairs.ids[:, 0]], self.objects()[pairs.ids[:, 1]]
-        made: Tensor = self.composer(*words, pairs.base)
+        a = self.composer.from_attribute(self.attributes())[pairs.ids[:, 0]]
+        o = self.composer.from_object(self.objects())[pairs.ids[:, 1]]
+        made: Tensor = self.composer(a, o, pairs.base)
         return made
 
     def known(self) -> Tensor:

@@ -89,7 +89,7 @@ def top(
                 factors,
                 candidates.ids,
                 candidates.seen,
-                lambda ids, _: None if candidates.prototypes is None else candidates.prototypes[ids],
+                lambda part: None if candidates.prototypes is None else candidates.prototypes[part],
                 allowed=allowed,
                 depth=depth,
             )
