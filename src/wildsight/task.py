@@ -42,6 +42,11 @@ ROOMS: dict[str, Room] = {
         check="wildsight.anomaly.source:check_source",
         bench="wildsight.anomaly.bench:bench",
     ),
+    "compression": Room(
+        problem="my multimodal LLM is too slow and too big",
+        check="wildsight.compression.questions:check_source",
+        bench="wildsight.compression.bench:bench",
+    ),
     "composition": Room(
         problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
         check="wildsight.composition.source:check_source",
@@ -61,6 +66,11 @@ ROOMS: dict[str, Room] = {
         problem="RGB, depth, thermal, event, LiDAR: one mask",
         check="wildsight.fusion.source:check_source",
         bench="wildsight.fusion.bench:bench",
+    ),
+    "retrieval": Room(
+        problem="find the photo from my sketch, for classes never trained",
+        check="wildsight.retrieval.source:check_source",
+        bench="wildsight.retrieval.bench:bench",
     ),
 }
 

@@ -20,7 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "anomaly": ("wildsight.cli.anomaly:app", "Find what is wrong in pictures, from good ones alone."),
     "composition": ("wildsight.cli.composition:app", "Name pairs such as wet cat that were never trained."),
     "discovery": ("wildsight.cli.discovery:app", "Sort pictures into the classes you know and new groups."),
+    "compression": ("wildsight.cli.compression:app", "Make a multimodal LLM faster and smaller."),
     "segmentation": ("wildsight.cli.segmentation:app", "Outline a defect exactly, from a box or points."),
+    "fusion": ("wildsight.cli.fusion:app", "One mask from several sensors, also when one is missing."),
+    "retrieval": ("wildsight.cli.retrieval:app", "Find photos by sketch, for classes never trained."),
 }
 
 

@@ -112,8 +112,10 @@ class Reader:
         maps = self.store.get(key)
         if maps is None:
             pixels = self._pixels(picture, name, found)[None].to(self.backbone.device)
-            maps = {s: m[0].cpu() for s, m in self.backbone.pyramid(pixels, self.strides).items()}
-            self.store.put(key, picture, maps)
+            maps = {
+                s: m[0].cpu().half().float() for s, m in self.backbone.pyramid(pixels, self.strides).items()
+            }
+            self.store.put(key, picture, maps)  # halved whether kept or not: the same bits both ways
         return maps
 
 

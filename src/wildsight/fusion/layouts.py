@@ -135,15 +135,15 @@ def plain(root: Path) -> Indexed:
     split by hash. An optional ``fusion.json`` states classes, units and conditions."""
     settings = _settings(root)
     parts = [(SPLITS[p.name], p) for p in subfolders(root) if p.name in SPLITS] or [(None, root)]
-    names = dict.fromkeys(m for _, part in parts for m in _modalities(part))
+    names = {m for _, part in parts for m in _modalities(part)}
+    order = tuple(sorted(names, key=lambda n: (n != "rgb", n)))
     samples = [
         sample
         for split, part in parts
-        for sample in _scenes(root, part, split, tuple(names), settings.get("conditions", {}))
+        for sample in _scenes(root, part, split, order, settings.get("conditions", {}))
     ]
     classes = tuple(settings.get("classes", ()))
     scales = {name: float(v["full_scale"]) for name, v in settings.get("modalities", {}).items()}
-    order = tuple(sorted(names, key=lambda n: (n != "rgb", n)))
     task: Task = "saliency" if settings.get("task") == "saliency" else "segmentation"
     rule = "ids" if classes else "binary"
     return Indexed(tuple(samples), order, classes or ("background", "foreground"), task, rule, scales)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wildsight.errors import DataError
 from wildsight.fusion.datasets import READERS, FusionData, Problem, check, protocol, read
 from wildsight.fusion.layouts import FusionSample, Indexed, Split
 from wildsight.fusion.scenes import three
@@ -18,6 +19,7 @@ SIZE = 64
 TRAIN = {"": 120, "night": 30, "fog": 30, "overexposure": 30}
 TEST = {"": 50, "night": 50, "fog": 50, "overexposure": 50}
 CLEAR = "clear"
+DARK = np.zeros((8, 8, 3), np.float32)
 
 
 def read_source(text: str | Path) -> FusionData:
@@ -81,12 +83,19 @@ def _scenes(
 
 
 def without(data: FusionData, name: str, dead: bool = False) -> FusionData:
-    """The test scenes of a set as if one modality were missing, or ``dead``: there, but reading zero."""
+    """The test scenes of a set as if one modality were missing, or ``dead``: there, but reading zero.
+
+    Raises:
+        DataError: the set has no such modality.
+    """
+    if name not in data.modalities:
+        mend = f"choose from {', '.join(data.modalities)}"
+        raise DataError(f"no modality is called {name!r}", where=data.root, mend=mend)
 
     def changed(sample: FusionSample) -> FusionSample:
         pictures = {n: p for n, p in sample.pictures.items() if n != name}
         if dead:
-            pictures[name] = np.zeros((8, 8, 3), np.float32)
+            pictures[name] = DARK
         label = f"{'dead' if dead else 'missing'}:{name}"
         return replace(sample, name=f"{sample.name} {label}", pictures=pictures, condition=label)
 

@@ -1,0 +1,30 @@
+"""The tour's stop: PWRF and its peers on the world's sensors, one seed, a short budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wildsight.fusion.bench import bench
+from wildsight.report import Report
+from wildsight.results import score_table
+
+FEW = ("rgb", "depth", "thermal")
+
+
+def demo(report: Report, folder: Path, quick: bool) -> None:
+    """Write the room's part of the tour's report.
+
+    Args:
+        report: the page to write to.
+        folder: for what the demonstration leaves; finished parts in it are not run again.
+        quick: a shorter budget.
+    """
+    epochs, methods = (1, ("pwrf",)) if quick else (6, ("pwrf", "concatenation", "cross-attention"))
+    result = bench(
+        "world", out=folder, methods=methods, seeds=1, epochs=epochs, modalities=[FEW], progress=True
+    )
+    for metric in result["metrics"][:1]:
+        table = score_table(result["rows"], metric)
+        report.table(table, f"{metric} by condition and failure, one seed, {epochs} epochs: a demonstration")
+    if result["pictures"]:
+        report.gallery(list(result["pictures"]), "Inputs, truth, prediction, what each sensor contributed")

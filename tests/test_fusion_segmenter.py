@@ -1,0 +1,193 @@
+"""The segmenter end to end on small folders and tiny networks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fusion_scenes
+from wildsight.cli import main
+from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.fusion import FusionSegmenter
+from wildsight.fusion.bench import bench
+from wildsight.fusion.methods import METHODS
+from wildsight.fusion.source import read_source, without
+
+TINY = {"image_size": 32, "width": 12, "strides": (4, 8)}
+SMALL = {"A": 6, "T": 2, "C": 2, "ref_len": 4}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fusion_scenes.write(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="module")
+def fitted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FusionSegmenter, Path]:
+    segmenter = FusionSegmenter("pwrf", hyper=SMALL, **TINY)
+    segmenter.fit(folder, epochs=30, batch_size=4, lr=5e-3, progress=False)
+    target = tmp_path_factory.mktemp("model") / "m"
+    segmenter.save_pretrained(target)
+    return segmenter, target
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_learns(method: str, folder: Path) -> None:
+    segmenter = FusionSegmenter(method, hyper=SMALL if method == "pwrf" else None, **TINY)
+    segmenter.fit(folder, epochs=4, batch_size=4, lr=5e-3, progress=False)
+    assert segmenter.history is not None
+    curve = segmenter.history.curve("loss")
+    assert curve[-1] < curve[0]
+    rows = segmenter.evaluate(folder).rows
+    assert rows[-1]["condition"] == "all" and 0 < rows[-1]["miou"] < 1
+
+
+def test_fusion_finds_what_no_modality_shows(fitted: tuple[FusionSegmenter, Path], folder: Path) -> None:
+    evaluation = fitted[0].evaluate(folder)
+    assert evaluation.rows[-1]["miou"] > 0.5
+    assert sum(evaluation.share.values()) == pytest.approx(1.0, abs=1e-5)
+    assert fitted[0].evaluate(without(read_source(folder), "thermal")).rows[-1]["miou"] > 0.2
+
+
+def test_results_say_who_contributed(fitted: tuple[FusionSegmenter, Path], folder: Path) -> None:
+    test = folder / "test"
+    scene = {n: test / n / "000.png" for n in ("rgb", "thermal", "depth")}
+    whole, part = fitted[0].predict([scene, {"rgb": scene["rgb"]}])
+    assert whole.labels.shape == (32, 32) and whole.labels.dtype == np.int64
+    assert set(whole.share) == {"rgb", "thermal", "depth"} and whole.missing == ()
+    assert sum(whole.share.values()) == pytest.approx(1.0, abs=1e-5)
+    assert np.allclose(sum(whole.maps.values()), 1.0, atol=1e-5)
+    assert part.share["rgb"] == pytest.approx(1.0, abs=1e-5) and part.missing == ("depth", "thermal")
+    assert whole.figure() is not None and whole.strip().height == 96
+    summary = json.loads(json.dumps(whole.to_dict()))
+    assert sum(summary["area"].values()) == pytest.approx(1.0)
+    arrays = {n: np.asarray(Image.open(p)) for n, p in scene.items()}
+    assert np.array_equal(fitted[0].predict(arrays)[0].labels, whole.labels)
+
+
+def test_saved_and_loaded_are_equal(fitted: tuple[FusionSegmenter, Path], folder: Path) -> None:
+    loaded = FusionSegmenter.from_pretrained(fitted[1])
+    scene = {"rgb": folder / "test" / "rgb" / "001.png", "depth": folder / "test" / "depth" / "001.png"}
+    before, after = fitted[0].predict(scene)[0], loaded.predict(scene)[0]
+    assert np.array_equal(before.confidence, after.confidence)
+    assert loaded.evaluate(folder).rows == fitted[0].evaluate(folder).rows
+
+
+def test_a_damaged_checkpoint_is_named(fitted: tuple[FusionSegmenter, Path], tmp_path: Path) -> None:
+    shutil.copytree(fitted[1], tmp_path / "m")
+    file = next((tmp_path / "m").glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(CheckpointError, match="damaged"):
+        FusionSegmenter.from_pretrained(tmp_path / "m")
+
+
+def test_the_same_seed_gives_the_same_bits(folder: Path) -> None:
+    runs = [
+        FusionSegmenter("pwrf", hyper=SMALL, **TINY).fit(folder, epochs=1, batch_size=4, progress=False)
+        for _ in range(2)
+    ]
+    first, second = (r.net.state_dict() for r in runs if r.net is not None)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("encoders", ["shared", "each"])
+def test_backbones_may_train_along(encoders: str, folder: Path, tmp_path: Path) -> None:
+    segmenter = FusionSegmenter("summation", encoders=encoders, **TINY)
+    data = read_source(folder).with_modalities(["rgb", "thermal"])
+    segmenter.fit(data, epochs=1, batch_size=6, progress=False)
+    assert segmenter.net is not None
+    assert len(segmenter.net.encoders) == (2 if encoders == "each" else 1)
+    frozen = segmenter.backbone.model.state_dict()
+    trained = segmenter.net.encoders[0].state_dict()
+    assert any(not torch.equal(frozen[k], trained[k]) for k in frozen if k in trained)
+    segmenter.save_pretrained(tmp_path / "m")
+    loaded = FusionSegmenter.from_pretrained(tmp_path / "m")
+    assert loaded.evaluate(data).rows == segmenter.evaluate(data).rows
+
+
+@pytest.mark.slow
+def test_saliency(tmp_path: Path) -> None:
+    root = fusion_scenes.write(tmp_path, classes=False)
+    (root / "fusion.json").write_text('{"task": "saliency"}')
+    for method in ("pwrf", "concatenation"):
+        segmenter = FusionSegmenter(method, hyper=SMALL if method == "pwrf" else None, **TINY)
+        segmenter.fit(root, epochs=8, batch_size=4, lr=5e-3, progress=False)
+        row = segmenter.evaluate(root).rows[-1]
+        assert row["s"] > 0.5 and row["mae"] < 0.4 and row["maxf"] > 0.5
+
+
+def test_bad_scenes_are_named(fitted: tuple[FusionSegmenter, Path], folder: Path, tmp_path: Path) -> None:
+    segmenter, rgb = fitted[0], folder / "test" / "rgb" / "000.png"
+    with pytest.raises(DataError, match=r"sonar.*unknown to the model; it knows rgb, depth, thermal"):
+        segmenter.predict({"sonar": rgb})
+    with pytest.raises(DataError, match="all modalities are missing"):
+        segmenter.predict({})
+    Image.new("L", (30, 32)).save(tmp_path / "small.png")
+    with pytest.raises(DataError, match=r"small\.png: thermal is 30 x 32, its rgb 32 x 32"):
+        segmenter.predict({"rgb": rgb, "thermal": tmp_path / "small.png"})
+    Image.fromarray(np.zeros((32, 32), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png: thermal has 16 bits, the model was trained on 8"):
+        segmenter.predict({"rgb": rgb, "thermal": tmp_path / "deep.png"})
+    with pytest.raises(DataError, match="leaves the range"):
+        segmenter.predict({"depth": np.full((8, 8), 3.5)})
+    with pytest.raises(DataError, match="no stated range"):
+        segmenter.predict({"depth": np.full((8, 8), 3)})
+    with pytest.raises(DataError, match="sizes differ"):
+        segmenter.predict({"rgb": np.zeros((8, 8, 3)), "depth": np.zeros((8, 9))})
+    with pytest.raises(DataError, match="no modality is called 'sonar'"):
+        segmenter.evaluate(without(read_source(folder), "sonar"))
+
+
+def test_bad_settings_are_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="not fitted"):
+        FusionSegmenter("pwrf").predict({"rgb": np.zeros((8, 8, 3))})
+    for bad in ({"encoders": "none"}, {"drop": 1.0}, {"nonsense": 1}):
+        with pytest.raises(ConfigError):
+            FusionSegmenter("pwrf", **bad)
+    with pytest.raises(ConfigError, match="hyper-parameters of PWRF"):
+        FusionSegmenter("pwrf", hyper={"Z": 1}, **TINY).fit(folder, epochs=1, progress=False)
+    with pytest.raises(ConfigError, match="no method"):
+        bench(str(folder), out=folder, methods=["nosuch"])
+
+
+def test_bench_rows_and_resumption(folder: Path, tmp_path: Path) -> None:
+    options = {"out": tmp_path, "methods": ["concatenation"], "seeds": 1, "epochs": 1, "image_size": 32}
+    sets = [["rgb", "thermal"]]
+    first = bench(str(folder), modalities=sets, progress=False, **options)
+    groups = {r["group"].split(" ", 1)[1] for r in first["rows"]}
+    assert groups == {
+        "all", "missing:rgb", "missing:thermal", "dead:rgb", "dead:thermal", "drop when one is missing",
+    }  # fmt: skip
+    again = bench(str(folder), modalities=sets, progress=False, **options)
+    assert again["rows"] == first["rows"]
+
+
+def code(*words: object) -> int:
+    try:
+        main([str(w) for w in words])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    few = ("--epochs", 1, "--width", 8, "--image-size", 32)
+    assert code("fusion", "fit", folder, "--method", "summation", "--out", run, *few) == 0
+    test = [f"{n}={folder / 'test' / n}" for n in ("rgb", "depth")]
+    assert code("fusion", "predict", run / "checkpoint", *test, "--out", tmp_path / "p") == 0
+    assert len(list((tmp_path / "p" / "masks").glob("*.png"))) == 4
+    words = ("fusion", "evaluate", run / "checkpoint", folder, "--out", tmp_path / "e")
+    assert code(*words, "--without", "thermal") == 0
+    for place in (run, tmp_path / "p", tmp_path / "e"):
+        assert {"scores.json", "results.csv", "report.html"} <= {p.name for p in place.iterdir()}
+    assert code("fusion", "check", folder) == 0 and code("check", "fusion", folder) == 0
+    assert code("fusion", "predict", run / "checkpoint", "rgb.png") == 2
+    assert code("fusion", "predict", run / "checkpoint", f"sonar={folder / 'test' / 'rgb'}") == 2
+    assert "unknown to the model" in capsys.readouterr().out
