@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wildsight.compression import compress
     from wildsight.discovery import CategoryDiscoverer
     from wildsight.fusion import FusionSegmenter
+    from wildsight.retrieval import SketchRetriever
     from wildsight.segmentation import AnomalySegmenter
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ _PUBLIC = {
     "CategoryDiscoverer": "wildsight.discovery",
     "CompositionRecognizer": "wildsight.composition",
     "FusionSegmenter": "wildsight.fusion",
+    "SketchRetriever": "wildsight.retrieval",
     "compress": "wildsight.compression",
 }
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "CategoryDiscoverer",
     "CompositionRecognizer",
     "FusionSegmenter",
+    "SketchRetriever",
     "__version__",
     "compress",
 ]

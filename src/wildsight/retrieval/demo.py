@@ -1,0 +1,27 @@
+"""The tour's stop: the world's drawings against its photos, for solids that were never trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wildsight.report import Report
+from wildsight.results import score_table
+from wildsight.retrieval.bench import bench
+
+METHODS = ("zero-shot", "triplet", "quadruplet", "ramln")
+
+
+def demo(report: Report, folder: Path, quick: bool) -> None:
+    """Write the room's part of the tour's report.
+
+    Args:
+        report: the page to write to.
+        folder: for what the demonstration leaves; finished parts in it are not run again.
+        quick: a shorter budget.
+    """
+    chosen = METHODS[:1] + METHODS[2:3] if quick else METHODS
+    result = bench("world", out=folder, methods=chosen, seeds=1, epochs=2 if quick else 5, image_size=96)
+    for metric in ("map_all", "p_100"):
+        report.table(score_table(result["rows"], metric), f"{metric}, one seed: a demonstration")
+    if result["pictures"]:
+        report.gallery(list(result["pictures"]), "A drawing, then the photos found: green is the right class")

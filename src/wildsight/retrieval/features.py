@@ -1,0 +1,58 @@
+"""Tower features of sketches and photos, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from wildsight.backbones import Backbone
+from wildsight.backbones.cache import CachedFeatures, cached_embeddings
+from wildsight.retrieval.datasets import PHOTO, SKETCH
+from wildsight.retrieval.sketch import normalise_sketch
+
+SIZE = 224
+
+
+def embed(backbone: Backbone, pixels: Tensor) -> Tensor:
+    """[B, D]: the space shared with texts where the tower has one, else its global feature."""
+    if hasattr(backbone.model, "get_image_features"):
+        return backbone.embed_images(pixels)
+    found = backbone.features(pixels).cls
+    return pixels.new_zeros(len(pixels), 0) if found is None else found
+
+
+def features_of_files(
+    backbone: Backbone,
+    files: Sequence[Path],
+    modality: int,
+    *,
+    size: int = SIZE,
+    progress: Callable[[int], Any] | None = None,
+) -> CachedFeatures:
+    """Features [N, D] through the cache; sketches are brought to one form first."""
+    prepare = normalise_sketch if modality == SKETCH else None
+    return cached_embeddings(
+        backbone,
+        files,
+        size,
+        lambda pixels: embed(backbone, pixels),
+        {"room": "retrieval", "form": "sketch-1" if prepare else "photo"},
+        prepare=prepare,
+        progress=progress,
+    )
+
+
+def features_of_pictures(
+    backbone: Backbone, pictures: Sequence[Image], modality: int, *, size: int = SIZE
+) -> np.ndarray:
+    """Features [N, D] of pictures in memory."""
+    formed = list(pictures) if modality == PHOTO else [normalise_sketch(p) for p in pictures]
+    with torch.no_grad():
+        found = embed(backbone, backbone.preprocess(formed, size))
+    return found.cpu().numpy().astype(np.float32)
