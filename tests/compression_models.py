@@ -95,3 +95,34 @@ def llava_inputs(
     if sum(images):
         out["pixel_values"] = torch.randn(sum(images), 3, 32, 32, generator=draw).to(dtype)
     return out
+
+
+def nano_folder(path: Any, layers: int = 4) -> Any:
+    """A random LLaVA that speaks the world's words, saved with its processor: 36 patches of 8 pixels."""
+    from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+
+    from wildsight.world.tokens import tokenizer
+
+    words = tokenizer(closing=False)
+    image = words.convert_tokens_to_ids("<image>")
+    text = text_part(layers) | {
+        "vocab_size": len(words),
+        "pad_token_id": words.pad_token_id,
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
+    }
+    torch.manual_seed(0)
+    vision = vision_part() | {"image_size": 48}
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=image)
+    model = LlavaForConditionalGeneration(config)
+    model.generation_config.pad_token_id = words.pad_token_id
+    model.generation_config.eos_token_id = words.eos_token_id
+    side = {"height": 48, "width": 48}
+    pictures = CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False)
+    processor = LlavaProcessor(
+        pictures, words, patch_size=8, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, image_token="<image>",
+    )  # fmt: skip
+    model.save_pretrained(path)
+    processor.save_pretrained(path)
+    return path

@@ -81,9 +81,14 @@ def calibrate_prefix(
     if not prompts:
         raise DataError("no prompts to calibrate on", mend="give at least one")
 
+    rows = 0
+
     def tables() -> Iterable[Tensor]:
+        nonlocal rows
         for prompt in prompts:
-            yield from prompt_importance(model, prompt)
+            found = prompt_importance(model, prompt)
+            rows += len(found)
+            yield from found
             if advance is not None:
                 advance(1)
 
@@ -93,7 +98,7 @@ def calibrate_prefix(
         model=name or type(model).__name__,
         how="prefix",
         budgets={b: tuple(s) for b, s in shares.items()},
-        samples=len(prompts),
+        samples=rows,
         source=source,
         text=fingerprint(model.config),
         about={"start": start, "protect": protect},

@@ -23,14 +23,13 @@ from wildsight.compression.calls import (
     split_turn,
     with_prompt,
 )
-from wildsight.compression.families import family_of
+from wildsight.compression.families import check_tokens, family_of
 from wildsight.compression.fastv import FastV, fastv_hooks
 from wildsight.compression.methods import build_cache, kv_method
 from wildsight.compression.profile import Profile
 from wildsight.compression.prune import Pruned, prune_visual_tokens
 from wildsight.compression.selectors import DEFAULT, FASTV, selector
 from wildsight.errors import ConfigError
-from wildsight.keep import n_keep
 
 
 class Compressed:
@@ -224,12 +223,11 @@ def compress(
     if visual_tokens is None and kv_cache is None:
         raise ConfigError("nothing to compress", mend="give visual_tokens, kv_cache or both")
     if visual_tokens is not None:
-        family_of(model)
+        check_tokens(model, visual_tokens)
         if visual != FASTV:
             selector(visual)
         elif kv_cache is not None:
             raise ConfigError("FastV and a compressed cache do not combine", mend="use another selector")
-        n_keep(1 << 30, visual_tokens)
     settings = None
     if kv_cache is not None:
         sizes, scorer = kv_method(kv)

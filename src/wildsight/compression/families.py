@@ -12,9 +12,10 @@ from torch import Tensor
 
 from wildsight.compression.inputs import Short, positions_of
 from wildsight.compression.prefixkv import head_attention, query_blocks
-from wildsight.compression.probe import Saliency, watch
+from wildsight.compression.probe import Saliency, has_cls, watch
 from wildsight.compression.view import ImageView
-from wildsight.errors import ConfigError, UnsupportedModelError
+from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
+from wildsight.keep import n_keep
 
 NEWLINE = -1
 
@@ -278,6 +279,26 @@ def family_of(model: Any) -> Family:
         f"{type(model).__name__} has visual tokens that this version cannot prune",
         mend=f"use one of {', '.join(FAMILIES)}, or compress its cache alone",
     )
+
+
+def check_tokens(model: Any, keep: int | float) -> None:
+    """Refuse a budget that no picture can meet, as far as the number of tokens is known beforehand.
+
+    Raises:
+        BudgetError: ``keep`` is outside its range.
+        UnsupportedModelError: the model's tokens cannot be pruned.
+    """
+    fixed, vision = family_of(model).fixed, getattr(model.config, "vision_config", None)
+    if isinstance(keep, int) and not isinstance(keep, bool) and not fixed:
+        if keep < 1:
+            raise BudgetError(f"visual_tokens={keep} is below 1", mend="give a count of at least 1")
+        return
+    whole = getattr(model.config, "vision_feature_select_strategy", "") == "full"
+    tokens = 1
+    if fixed and vision is not None and isinstance(vision.image_size, int):
+        extra = int(whole and has_cls(model.model.vision_tower))
+        tokens = (vision.image_size // vision.patch_size) ** 2 + extra
+    n_keep(tokens, keep)
 
 
 def refuse_video(inputs: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,14 +87,14 @@ def select_tokens(picture: Picture, keep: int | float, method: str, seed: int, *
     return selector(method)(replace(picture.view, seed=seed), count)
 
 
-def _checked(model: Any, inputs: Mapping[str, Any]) -> Tensor:
+def _checked(model: Any, inputs: Mapping[str, Any], *, given: bool) -> Tensor:
     refuse_video(inputs)
     ids = inputs.get("input_ids")
     if ids is None:
         raise ConfigError("pruning needs input_ids", mend="give token ids, not embeddings")
     if inputs.get("mm_encoder_outputs"):
         raise ConfigError("give pixels or encoded images, not both", mend="leave mm_encoder_outputs out")
-    if inputs.get("pixel_values") is None:
+    if inputs.get("pixel_values") is None and not given:
         raise BudgetError(f"{type(model).__name__}: no pictures to prune", mend="give pixel_values")
     return ids
 
@@ -109,17 +109,19 @@ def prune_visual_tokens(
     positions: str = "compact",
     newlines: str = "row",
     seed: int = 0,
+    encoded_pictures: Sequence[Picture] | None = None,
 ) -> Pruned:
     """Shorten a batch of prompts with pictures.
 
     Args:
-        model: of a family in `wildsight.compression.families.FAMILIES`.
-        inputs: what the model's processor gives; not changed.
-        keep: tokens per image, or a share in (0, 1] of them.
-        method: a name from `wildsight.compression.selectors.SELECTORS`.
-        positions: ``compact`` or ``original``; rotary positions in two dimensions are always original.
-        newlines: LLaVA-NeXT's separators: ``row``, ``all`` or ``none``; they do not count as tokens.
-        seed: for methods that draw; image i draws with ``seed + i``.
+        model: of a family in `wildsight.compression.families.FAMILIES`. inputs: what the model's processor
+            gives; not changed. keep: tokens per image, or a share in (0, 1] of them. method: a name from
+            `wildsight.compression.selectors.SELECTORS`. positions: ``compact`` or ``original``; rotary
+            positions in two dimensions are always original. newlines: LLaVA-NeXT's separators: ``row``,
+            ``all`` or ``none``; they do not count as tokens. seed: for methods that draw; image i draws
+            with ``seed + i``. encoded_pictures: the pictures, encoded before; then ``inputs`` needs no
+            pixels, and each picture draws
+            with its view's own seed.
 
     Raises:
         BudgetError: ``keep`` out of range, no pictures, or placeholders that do not match them.
@@ -128,7 +130,7 @@ def prune_visual_tokens(
     """
     family = family_of(model)
     selector(method)
-    ids = _checked(model, inputs)
+    ids = _checked(model, inputs, given=encoded_pictures is not None)
     given = inputs.get("attention_mask")
     mask = torch.ones_like(ids) if given is None else given
     if mask.shape != ids.shape:
@@ -136,9 +138,12 @@ def prune_visual_tokens(
             f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}",
             mend="make them equal",
         )
-    pictures = family.encode(model, inputs)
+    pictures = list(encoded_pictures or family.encode(model, inputs))
+    seeds = [p.view.seed if encoded_pictures else seed + i for i, p in enumerate(pictures)]
     begin = time.perf_counter()
-    chosen = [select_tokens(p, keep, method, seed + i, fixed=family.fixed) for i, p in enumerate(pictures)]
+    chosen = [
+        select_tokens(p, keep, method, s, fixed=family.fixed) for p, s in zip(pictures, seeds, strict=True)
+    ]
     flags = [p.flags(s.keep, newlines) for p, s in zip(pictures, chosen, strict=True)]
     spent = time.perf_counter() - begin
     stay = placeholder_flags(ids, model.config.image_token_id, flags, type(model).__name__)

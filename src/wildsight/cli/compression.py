@@ -1,0 +1,235 @@
+"""``wildsight compression``: generate, profile, plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from wildsight.compression.plan import Candidate, Settings
+    from wildsight.compression.result import CompressedAnswer
+    from wildsight.results import Table
+
+app = typer.Typer(help="Make a multimodal LLM faster and smaller.", no_args_is_help=True)
+
+Model = Annotated[str, typer.Argument(help="nano-llava, a local folder, or a hub id.")]
+Source = Annotated[str, typer.Argument(help="`world`, a folder, or NAME:PATH (e.g. pope:/data/pope).")]
+Device = Annotated[str, typer.Option(help="Where it runs, as torch names it.")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Visual = Annotated[str, typer.Option(help="Who chooses the visual tokens.")]
+Kv = Annotated[str, typer.Option(help="How the cache is shared out and ranked.")]
+
+
+def budget(text: str | None) -> int | float | None:
+    """``64`` is a count, ``0.25`` and ``1.0`` are shares.
+
+    >>> budget("64"), budget("0.25"), budget(None)
+    (64, 0.25, None)
+    """
+    from wildsight.errors import BudgetError
+
+    if text is None:
+        return None
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        raise BudgetError(
+            f"{text!r} is no budget", mend="give a count like 64 or a share like 0.25"
+        ) from None
+
+
+@app.command()
+def generate(
+    model: Model,
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    prompt: Annotated[str, typer.Argument(help="What to ask about it.")],
+    visual_tokens: Annotated[str | None, typer.Option(help="Tokens per image: 64, or a share: 0.25.")] = None,
+    kv_cache: Annotated[str | None, typer.Option(help="Share of the cache: 0.3, or tokens a layer.")] = None,
+    visual: Visual = "hybrid",
+    kv: Kv = "prefixkv",
+    profile: Annotated[Path | None, typer.Option(help="Layer sizes from `compression profile`.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="Settings from `compression plan`.")] = None,
+    positions: Annotated[str, typer.Option(help="compact or original.")] = "compact",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    figure: Annotated[Path | None, typer.Option(help="Picture of what was kept.")] = None,
+    repeats: Annotated[int, typer.Option(min=0, help="Timed runs; 0 leaves the cost out.")] = 3,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/compression-generate"),
+) -> None:
+    """Answer PROMPT about IMAGE, with and without compression, and say what it cost."""
+    from wildsight.cli.common import finish
+    from wildsight.compression.loading import load_model
+    from wildsight.compression.plan import Settings
+    from wildsight.compression.result import answer
+    from wildsight.errors import ConfigError
+
+    options: dict[str, Any] = {
+        "visual_tokens": budget(visual_tokens),
+        "kv_cache": budget(kv_cache),
+        "visual": visual,
+        "kv": kv,
+    }
+    loaded = load_model(model, device=device, precision=precision)
+    if settings is not None:
+        found = Settings.load(settings)
+        if found.sha != loaded.sha:
+            raise ConfigError(f"were found on {found.model}", where=settings, mend="plan for this model")
+        options = found.options()
+    if options["visual_tokens"] is None and options["kv_cache"] is None:
+        options["visual_tokens"], options["kv_cache"] = 0.25, 0.4
+    result = answer(
+        loaded, image, prompt, max_new_tokens=max_new_tokens, repeats=repeats,
+        profile=profile, positions=positions, **options,
+    )  # fmt: skip
+    _say(result)
+    if figure is not None:
+        _save(result, figure)
+    finish(_generate_report(result, options, out))
+
+
+def _save(result: CompressedAnswer, path: Path) -> None:
+    from wildsight.files import atomic_path
+
+    kind = path.suffix.lstrip(".").lower() or "png"
+    with atomic_path(path) as temporary:
+        result.figure().savefig(temporary, format=kind, dpi=110)
+
+
+def _say(result: CompressedAnswer) -> None:
+    from wildsight.cli.common import console
+
+    kept, before = result.visual_tokens
+    lines = [
+        f"answer: {result.answer}",
+        f"full model's answer: {result.full_answer}",
+        f"visual tokens: {kept} of {before}",
+    ]
+    if result.saliency:
+        lines.append(f"saliency from: {result.saliency}")
+    if result.layers:
+        lines.append(f"cache: {sum(result.layers)} of {result.cache_tokens * len(result.layers)} tokens")
+    for name in ("first_token_ms", "token_ms", "cache_bytes"):
+        if name in result.cost:
+            own, full = result.cost[name], result.cost[f"full {name}"]
+            lines.append(f"{name}: {own:.4g} (full {full:.4g}, {full / own:.2f}x)")
+    if "first_token_limit" in result.cost:
+        lines.append(f"first token, at most by the products counted: {result.cost['first_token_limit']:.2f}x")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def _generate_report(result: CompressedAnswer, options: dict[str, Any], out: Path) -> Path:
+    from wildsight.report import Report
+    from wildsight.results import RunFolder, environment, write_csv
+
+    folder = RunFolder(out)
+    value = result.to_dict()
+    write_csv(folder.results, [{k: v for k, v in value.items() if not isinstance(v, list | dict)}])
+    folder.write_scores({"answer": value, "settings": options, "environment": environment()})
+    report = Report("Compressed answer", f"{result.question}: {result.answer}")
+    report.facts({"full model's answer": result.full_answer, **options, **result.cost})
+    if result.grid is not None or result.layers:
+        report.figure(result.figure(), "What was kept")
+    report.section("Environment")
+    report.facts(environment())
+    return report.save(folder.report)
+
+
+@app.command()
+def profile(
+    model: Annotated[str, typer.Argument(help="A model; with --published, any name.")] = "nano-llava",
+    source: Source = "world",
+    out: Annotated[Path, typer.Option(help="The profile's file.")] = Path("runs/profile.json"),
+    how: Annotated[str, typer.Option(help="prefix or sensitivity.")] = "prefix",
+    samples: Annotated[int, typer.Option(min=1, help="Pictures to look at.")] = 10,
+    scorer: Annotated[str, typer.Option(help="Key scorer, for sensitivity.")] = "attention",
+    published: Annotated[
+        list[Path] | None, typer.Option(help="Import published PrefixKV lists; repeat it.")
+    ] = None,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
+) -> None:
+    """Find the layer sizes of MODEL on a few pictures of SOURCE, or import published ones."""
+    from wildsight.cli.common import console
+    from wildsight.compression.profile import Profile
+
+    if published:
+        found = Profile.from_published(published)
+    else:
+        from wildsight.compression.find import find_profile
+        from wildsight.compression.loading import load_model
+
+        loaded = load_model(model, device=device, precision=precision)
+        found = find_profile(loaded, source, how=how, samples=samples, scorer=scorer)
+    found.save(out)
+    table = _profile_table(found)
+    console.print(table.rich())
+    console.print(f"profile: {out}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _profile_table(found: Any) -> Table:
+    from wildsight.results import Table
+
+    budgets = sorted(found.budgets)
+    rows = [[layer, *(f"{found.budgets[b][layer]:.3f}" for b in budgets)] for layer in range(found.layers)]
+    return Table(["layer", *(f"{b:g}" for b in budgets)], rows)
+
+
+@app.command()
+def plan(
+    model: Model,
+    source: Source = "world",
+    target: Annotated[str, typer.Option(help="How many times cheaper: 2x.")] = "2x",
+    max_drop: Annotated[str, typer.Option(help="Accuracy that may be lost: 1%.")] = "1%",
+    measure: Annotated[str, typer.Option(help="What gets cheaper: time or memory.")] = "time",
+    count: Annotated[int, typer.Option(min=1, help="Questions to try on.")] = 200,
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Length of the timed answer.")] = 16,
+    visual: Visual = "hybrid",
+    kv: Kv = "prefixkv",
+    device: Device = "cpu",
+    precision: Precision = "fp32",
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/compression-plan"),
+) -> None:
+    """Search visual tokens and cache together on SOURCE's questions, and write OUT/settings.json."""
+    from wildsight.cli.common import finish
+    from wildsight.compression import questions
+    from wildsight.compression.loading import load_model
+    from wildsight.compression.plan import plan as find
+    from wildsight.compression.plan import read_drop, read_target
+
+    wanted, allowed = read_target(target), read_drop(max_drop)
+    loaded = load_model(model, device=device, precision=precision)
+    data = questions.read_source(source, count, loaded.image_size or questions.SIZE)
+    settings, candidates = find(
+        loaded, data, wanted, allowed, visual=visual, kv=kv, measured=measure, answer_tokens=answer_tokens
+    )
+    settings.save(out / "settings.json")
+    finish(_plan_report(settings, candidates, data.protocol, out))
+
+
+def _plan_report(
+    settings: Settings, candidates: list[Candidate], protocol: dict[str, Any], out: Path
+) -> Path:
+    from dataclasses import asdict
+
+    from wildsight.cli.common import console
+    from wildsight.report import Report
+    from wildsight.results import RunFolder, Table, environment, write_csv
+
+    folder = RunFolder(out)
+    rows = [asdict(c) for c in candidates]
+    write_csv(folder.results, rows)
+    folder.write_scores({"chosen": asdict(settings), "tried": rows, "environment": environment()})
+    table = Table(
+        list(rows[0]), [[f"{v:.3f}" if isinstance(v, float) else v for v in r.values()] for r in rows]
+    )
+    console.print(table.rich())
+    line = f"chosen: {settings.visual_tokens or 'all'} tokens per image, cache {settings.kv_cache or 'whole'}"
+    console.print(line, markup=False, soft_wrap=True, highlight=False)
+    report = Report("Compression plan", line)
+    report.table(table, "Tried: gain over the full model, accuracy, its drop and the drop's 95 % interval")
+    report.facts({**settings.measured, **protocol, **environment()})
+    return report.save(folder.report)

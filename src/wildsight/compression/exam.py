@@ -1,0 +1,316 @@
+"""Asking a model many questions, compressed or not: answers, likelihoods, agreement.
+
+Pictures are encoded once for all methods. Two protocols: *visual* prunes the tokens of each picture and
+reads the whole prompt; *cache* reads the picture alone, compresses what the cache holds of it, and then
+lets the question and the answer come token by token through the compressed cache, so that every answer
+token depends on it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wildsight.compression.attention import ragged_attention
+from wildsight.compression.cache import KVSettings, RaggedCache
+from wildsight.compression.families import Picture, family_of
+from wildsight.compression.fastv import FastV, fastv_hooks
+from wildsight.compression.loading import LoadedModel
+from wildsight.compression.methods import build_cache
+from wildsight.compression.prune import encoded, prune_visual_tokens
+from wildsight.compression.questions import QuestionSample
+from wildsight.compression.selectors import DEFAULT, FASTV
+from wildsight.errors import ConfigError
+
+LONGEST = 32
+"""Tokens of an answer, at most."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Questions ready to be asked.
+
+    Attributes:
+        samples: the questions.
+        inputs: ids, mask and what else the model wants, without pixels.
+        pictures: one encoded picture per row.
+        answers: target tokens of each row, the end included.
+    """
+
+    samples: list[QuestionSample]
+    inputs: dict[str, Any]
+    pictures: list[Picture]
+    answers: list[list[int]]
+
+
+@dataclass
+class Answers:
+    """What a model said, in the order of the questions.
+
+    Attributes:
+        said: generated tokens of each answer, without the end.
+        losses: negative log likelihood of each target token.
+    """
+
+    said: list[list[int]]
+    losses: list[list[float]]
+
+
+@torch.no_grad()
+def prepare(
+    loaded: LoadedModel,
+    samples: Sequence[QuestionSample],
+    batch: int = 50,
+    advance: Callable[[int], Any] | None = None,
+) -> list[Batch]:
+    """Tokenise all questions and encode every picture once."""
+    family = family_of(loaded.model)
+    known: dict[str, Picture] = {}
+    out = []
+    for first in range(0, len(samples), batch):
+        rows = list(samples[first : first + batch])
+        new = list(dict.fromkeys(s.picture for s in rows if s.picture not in known))
+        images = {s.picture: s.load() for s in rows}
+        inputs = loaded.inputs([images[s.picture] for s in rows], [s.question for s in rows])
+        if new:
+            shown = loaded.inputs([images[p] for p in new], [""] * len(new))
+            known |= dict(zip(new, family.encode(loaded.model, shown), strict=True))
+        rest = {k: v for k, v in inputs.items() if k != "pixel_values"}
+        answers = [loaded.answer_ids(s.answers[0])[:LONGEST] for s in rows]
+        out.append(Batch(rows, rest, [known[s.picture] for s in rows], answers))
+        if advance is not None:
+            advance(len(rows))
+    return out
+
+
+@torch.no_grad()
+def ask_visual(
+    loaded: LoadedModel,
+    batches: Sequence[Batch],
+    keep: int | float,
+    method: str,
+    *,
+    positions: str = "compact",
+    seed: int = 0,
+    kv: KVSettings | None = None,
+) -> Answers:
+    """Answer with ``keep`` tokens of each picture; a picture is pruned the same way for all its questions.
+
+    Args:
+        loaded: the model.
+        batches: from `prepare`.
+        keep: count or share.
+        method: a selector, or ``fastv``.
+        positions: ``compact`` or ``original``.
+        seed: for selectors that draw.
+        kv: compresses the cache as well; what it holds after the prompt bears on later tokens alone.
+    """
+    found = Answers([], [])
+    for batch in batches:
+        if method == FASTV:
+            with fastv_hooks(loaded.model, FastV(keep=keep)) as cache:
+                inputs = _whole(batch)
+                said, losses = _answer(loaded, inputs, batch.answers, cache(inputs))
+        else:
+            inputs = _pruned(loaded, batch, keep, method, positions, seed)
+            said, losses = _through(loaded, inputs, batch.answers, kv)
+        found.said += said
+        found.losses += losses
+    return found
+
+
+def _through(
+    loaded: LoadedModel, inputs: dict[str, Any], answers: Sequence[Sequence[int]], kv: KVSettings | None
+) -> tuple[list[list[int]], list[list[float]]]:
+    if kv is None:
+        return _answer(loaded, inputs, answers, None)
+    with ragged_attention(loaded.model):
+        cache = build_cache(loaded.model, kv, inputs["input_ids"].shape[1])
+        return _answer(loaded, inputs, answers, cache)
+
+
+def _pruned(
+    loaded: LoadedModel, batch: Batch, keep: int | float, method: str, positions: str, seed: int
+) -> dict[str, Any]:
+    """One shortened batch; a picture draws with the same seed wherever it is asked about."""
+    pictures = [replace(p, view=replace(p.view, seed=seed)) for p in batch.pictures]
+    pruned = prune_visual_tokens(
+        loaded.model, batch.inputs, keep, method, positions=positions, encoded_pictures=pictures
+    )
+    return pruned.inputs()
+
+
+def _whole(batch: Batch) -> dict[str, Any]:
+    features = [p.features for p in batch.pictures]
+    return {**batch.inputs, "mm_encoder_outputs": {"image": encoded(features)}}
+
+
+def _answer(
+    loaded: LoadedModel, inputs: Mapping[str, Any], answers: Sequence[Sequence[int]], cache: Any
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Read the prompt once; follow the target answer in one copy of the cache, speak freely in another."""
+    model = loaded.model
+    mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
+    place = inputs.get("position_ids")
+    place = mask.cumsum(-1).sub(1).clamp_min(0) if place is None else place
+    out = model(**{**inputs, "position_ids": place}, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    state = State(mask, place[..., -1:], out.past_key_values)
+    logits = out.logits[:, -1].float()
+    longest = max(map(len, answers))
+    free = copy.deepcopy(state)
+    targets = torch.tensor([[*a, *[loaded.end] * (longest - len(a))] for a in answers], device=logits.device)
+    losses = _follow(model, state, logits, targets)
+    said = _speak(model, free, logits, longest, loaded.end)
+    return said, [row[: len(a)] for row, a in zip(losses, answers, strict=True)]
+
+
+@dataclass
+class State:
+    """Where decoding stands: mask so far, position of the last token, cache."""
+
+    mask: Tensor
+    place: Tensor
+    cache: Any
+
+    def step(self, model: Any, tokens: Tensor) -> Tensor:
+        """Logits ``[B, V]`` behind one more token per row."""
+        self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
+        self.place = self.place + 1
+        out = model(
+            input_ids=tokens[:, None], attention_mask=self.mask, position_ids=self.place,
+            past_key_values=self.cache, use_cache=True,
+        )  # fmt: skip
+        return out.logits[:, -1].float()
+
+
+def _follow(model: Any, state: State, logits: Tensor, targets: Tensor) -> list[list[float]]:
+    """Negative log likelihood of every target token."""
+    losses = []
+    for number in range(targets.shape[1]):
+        losses.append(torch.nn.functional.cross_entropy(logits, targets[:, number], reduction="none"))
+        if number + 1 < targets.shape[1]:
+            logits = state.step(model, targets[:, number])
+    return torch.stack(losses, dim=1).tolist()
+
+
+def _speak(model: Any, state: State, logits: Tensor, longest: int, end: int) -> list[list[int]]:
+    """Greedy tokens until the end, ``longest`` at most."""
+    said, alive = [], torch.ones(logits.shape[0], dtype=torch.bool, device=logits.device)
+    for number in range(longest):
+        token = logits.argmax(dim=-1)
+        alive = alive & (token != end)
+        said.append(token.masked_fill(~alive, -1))
+        if number + 1 == longest or not bool(alive.any()):
+            break
+        logits = state.step(model, token)
+    return [[t for t in row if t >= 0] for row in torch.stack(said, dim=1).tolist()]
+
+
+@torch.no_grad()
+def ask_cache(
+    loaded: LoadedModel,
+    batches: Sequence[Batch],
+    settings: KVSettings,
+    *,
+    seed: int = 0,
+    keep: int | float = 1.0,
+    method: str = DEFAULT,
+) -> Answers:
+    """Answer through a cache of the picture that was compressed before the question came.
+
+    Args:
+        loaded: the model.
+        batches: from `prepare`.
+        settings: what the cache keeps of the tokens that the model reads.
+        seed: for scorers that draw.
+        keep: tokens of a picture that the model reads.
+        method: selector of those tokens.
+    """
+    settings = replace(settings, seed=seed)
+    found: dict[int, tuple[list[int], list[float]]] = {}
+    first = 0
+    with ragged_attention(loaded.model):
+        for batch in batches:
+            for rows, said, losses in _ask_batch(loaded, batch, settings, keep, method):
+                for row, own, loss in zip(rows, said, losses, strict=True):
+                    found[first + row] = (own, loss)
+            first += len(batch.samples)
+    ordered = [found[i] for i in range(first)]
+    return Answers([s for s, _ in ordered], [x for _, x in ordered])
+
+
+def split_prompt(ids: Tensor, mask: Tensor, token: int) -> tuple[Tensor, Tensor]:
+    """A row's tokens up to the last image placeholder, and those behind it, padding left out."""
+    own = ids[mask.bool()]
+    places = (own == token).nonzero()[:, 0]
+    if not places.numel() or int(places[-1]) + 1 == own.numel():
+        raise ConfigError("the prompt has no question behind its picture", mend="use another template")
+    cut = int(places[-1]) + 1
+    return own[:cut], own[cut:]
+
+
+def picture_prompts(
+    loaded: LoadedModel, batch: Batch, keep: int | float = 1.0, method: str = DEFAULT
+) -> tuple[list[int], dict[str, Any], list[Tensor]]:
+    """The different pictures of a batch as prompts of their own, pruned to ``keep`` tokens.
+
+    Returns:
+        for each row the number of its picture; inputs of the pictures; for each row its question's tokens.
+    """
+    ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    parts = [split_prompt(i, m, loaded.model.config.image_token_id) for i, m in zip(ids, mask, strict=True)]
+    names = list(dict.fromkeys(s.picture for s in batch.samples))
+    number = [names.index(s.picture) for s in batch.samples]
+    chosen = [number.index(i) for i in range(len(names))]
+    prompts = [parts[i][0] for i in chosen]
+    if len({p.numel() for p in prompts}) > 1:
+        raise ConfigError("pictures of different lengths in one batch", mend="ask one picture at a time")
+    asked = {"input_ids": torch.stack(prompts)}
+    pictures = [batch.pictures[i] for i in chosen]
+    pruned = prune_visual_tokens(loaded.model, asked, keep, method, encoded_pictures=pictures)
+    if not bool(pruned.mask.all()):
+        raise ConfigError("pictures of different lengths in one batch", mend="ask one picture at a time")
+    inputs = {"input_ids": pruned.ids, "mm_encoder_outputs": {"image": encoded(pruned.features)}}
+    return number, inputs, [p[1] for p in parts]
+
+
+def _ask_batch(
+    loaded: LoadedModel, batch: Batch, settings: KVSettings, keep: int | float, method: str
+) -> Iterator[tuple[list[int], list[list[int]], list[list[float]]]]:
+    """Compress each picture once, then ask its questions in groups of equal length."""
+    number, inputs, questions = picture_prompts(loaded, batch, keep, method)
+    length = inputs["input_ids"].shape[1]
+    cache = build_cache(loaded.model, settings, length)
+    loaded.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, question in enumerate(questions):
+        groups[question.numel()].append(row)
+    for rows in groups.values():
+        own = copy.deepcopy(cache)
+        own.batch_select_indices(torch.tensor([number[r] for r in rows], device=inputs["input_ids"].device))
+        asked = torch.stack([questions[r] for r in rows])
+        said, losses = _ask_group(loaded, own, asked, length, [batch.answers[r] for r in rows])
+        yield rows, said, losses
+
+
+def _ask_group(
+    loaded: LoadedModel, cache: RaggedCache, asked: Tensor, length: int, answers: list[list[int]]
+) -> tuple[list[list[int]], list[list[float]]]:
+    mask = torch.ones(asked.shape[0], length, dtype=torch.long, device=asked.device)
+    place = torch.full((asked.shape[0], 1), length - 1, device=asked.device)
+    state = State(mask, place, cache)
+    logits = asked.new_zeros(0).float()
+    for column in asked.unbind(dim=1):
+        logits = state.step(loaded.model, column)
+    longest = max(map(len, answers))
+    targets = torch.tensor([[*a, *[loaded.end] * (longest - len(a))] for a in answers], device=asked.device)
+    free = copy.deepcopy(state)
+    losses = _follow(loaded.model, state, logits, targets)
+    said = _speak(loaded.model, free, logits, longest, loaded.end)
+    return said, [row[: len(a)] for row, a in zip(losses, answers, strict=True)]

@@ -1,0 +1,217 @@
+"""Questions about pictures with known answers: the embedded world, benchmarks on disk, a plain folder.
+
+`READERS` maps the name in a source (``pope:/data/pope``) to its reader. Nothing is ever downloaded, and
+nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from wildsight.errors import DataError, ImageError
+from wildsight.files import digest_of, read_json
+from wildsight.images import from_array, image_size, load_image
+from wildsight.sources import Problem, parse_source
+
+HELD_OUT = 900_001
+"""Seed of the world's questions here; the nano models were taught with others."""
+COUNT = 1000
+SIZE = 96
+
+
+@dataclass(frozen=True)
+class QuestionSample:
+    """A question about a picture.
+
+    Attributes:
+        picture: what tells the picture from others.
+        image: its file, or its pixels [H, W, 3] uint8.
+        question: as a person would ask it.
+        answers: accepted answers; several people's where a benchmark has them.
+        kind: group that scores are given for.
+    """
+
+    picture: str
+    image: Path | np.ndarray
+    question: str
+    answers: tuple[str, ...]
+    kind: str
+
+    def load(self) -> Image:
+        """The picture as RGB.
+
+        Raises:
+            ImageError: its file cannot be read.
+        """
+        return load_image(self.image) if isinstance(self.image, Path) else from_array(self.image)
+
+
+@dataclass(frozen=True)
+class QuestionData:
+    """An indexed set of questions.
+
+    Attributes:
+        name: the reader's name.
+        root: the folder read; None for the world.
+        samples: all questions; those about one picture stand together.
+        protocol: what was read, with a hash; printed with scores.
+    """
+
+    name: str
+    root: Path | None
+    samples: tuple[QuestionSample, ...]
+    protocol: dict[str, Any]
+
+    def first(self, count: int | None) -> QuestionData:
+        """The first ``count`` questions; None keeps all."""
+        if count is None or count >= len(self.samples):
+            return self
+        return QuestionData(self.name, self.root, self.samples[:count], self.protocol | {"used": count})
+
+
+def _data(name: str, root: Path | None, samples: Iterable[QuestionSample], **protocol: Any) -> QuestionData:
+    found = tuple(samples)
+    if not found:
+        raise DataError("no question found", where=root, mend="check the layout in docs/rooms/compression.md")
+    facts = {"questions": len(found), "pictures": len({s.picture for s in found}), **protocol}
+    key = [[s.picture, s.question, s.answers, s.kind] for s in found]
+    return QuestionData(name, root, found, facts | {"hash": digest_of(key)[:16]})
+
+
+def world(count: int = COUNT, *, size: int = SIZE, seed: int = HELD_OUT) -> QuestionData:
+    """Questions about the embedded world, balanced over kinds and answers."""
+    from wildsight.world.sets import questions
+
+    found = questions(seed=seed, size=size, count=count)
+    samples = (
+        QuestionSample(f"{seed}-{p}", found.images[p], q, (a,), k)
+        for p, q, a, k in zip(found.picture, found.questions, found.answers, found.kinds, strict=True)
+    )
+    return _data("world", None, samples, seed=seed, size=size)
+
+
+def _lines(file: Path) -> list[tuple[int, Any]]:
+    """(line number, value) of a JSON-lines file.
+
+    Raises:
+        DataError: missing, or a line that is not JSON.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=file, mend="see docs/rooms/compression.md") from error
+    out = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                out.append((number, json.loads(line)))
+            except ValueError as error:
+                raise DataError("not JSON", where=f"{file}:{number}", mend="one object per line") from error
+    return out
+
+
+def _field(value: Any, name: str, where: str) -> str:
+    if not isinstance(value, dict) or not isinstance(value.get(name), str):
+        raise DataError(f"no text {name!r}", where=where, mend="see docs/rooms/compression.md")
+    return value[name]
+
+
+def folder(root: Path) -> QuestionData:
+    """A plain folder: ``questions.jsonl`` with ``image`` (a path in the folder), ``question``, ``answer``.
+
+    ``answer`` is a text or a list of accepted ones; ``kind`` may name a group.
+    """
+    samples = []
+    for number, value in _lines(root / "questions.jsonl"):
+        where = f"{root / 'questions.jsonl'}:{number}"
+        answers = value.get("answer") if isinstance(value, dict) else None
+        answers = [answers] if isinstance(answers, str) else answers
+        if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
+            raise DataError("no text 'answer'", where=where, mend="give a text or a list of texts")
+        name = _field(value, "image", where)
+        question = _field(value, "question", where)
+        samples.append(
+            QuestionSample(name, root / name, question, tuple(answers), str(value.get("kind", "all")))
+        )
+    return _data("folder", root, samples)
+
+
+def pope(root: Path) -> QuestionData:
+    """POPE: ``coco_pope_{random,popular,adversarial}.json`` and the pictures in ``images`` or ``val2014``."""
+    pictures = next((root / n for n in ("images", "val2014") if (root / n).is_dir()), root)
+    samples = []
+    for kind in ("random", "popular", "adversarial"):
+        file = root / f"coco_pope_{kind}.json"
+        for number, value in _lines(file):
+            where = f"{file}:{number}"
+            name = _field(value, "image", where)
+            label = _field(value, "label", where)
+            samples.append(
+                QuestionSample(name, pictures / name, _field(value, "text", where), (label,), kind)
+            )
+    return _data("pope", root, samples, metric="accuracy; POPE's own is F1 of yes, in column f1")
+
+
+def gqa(root: Path) -> QuestionData:
+    """GQA: ``testdev_balanced_questions.json`` and ``images``."""
+    table = read_json(root / "testdev_balanced_questions.json")
+    samples = []
+    for name, value in table.items() if isinstance(table, dict) else ():
+        where = f"{root / 'testdev_balanced_questions.json'}:{name}"
+        picture = _field(value, "imageId", where)
+        kind = str((value.get("types") or {}).get("structural", "all"))
+        answers = (_field(value, "answer", where),)
+        question = _field(value, "question", where)
+        samples.append(QuestionSample(picture, root / "images" / f"{picture}.jpg", question, answers, kind))
+    samples.sort(key=lambda s: s.picture)
+    return _data("gqa", root, samples)
+
+
+READERS: dict[str, Callable[[Path], QuestionData]] = {"folder": folder, "pope": pope, "gqa": gqa}
+
+
+def read_source(text: str | Path, count: int | None = None, size: int = SIZE) -> QuestionData:
+    """The questions behind a source string.
+
+    Args:
+        text: ``world``, a folder, or ``NAME:PATH`` with a name from `READERS`.
+        count: how many, from the first; None is all, and `COUNT` for the world.
+        size: side of the world's pictures, pixels.
+
+    Raises:
+        DataError: a missing folder, or one that does not fit its layout.
+    """
+    source = parse_source(text, READERS)
+    if source.path is None:
+        return world(count or COUNT, size=size)
+    return READERS[source.reader](source.path).first(count)
+
+
+def check_source(text: str | Path) -> list[Problem]:
+    """Every problem found in a source: pictures that cannot be read, empty texts, questions asked twice."""
+    data = read_source(text)
+    problems = []
+    asked = Counter((s.picture, s.question) for s in data.samples)
+    for sample in data.samples:
+        where = sample.image if isinstance(sample.image, Path) else Path(sample.picture)
+        if not sample.question.strip() or not all(a.strip() for a in sample.answers):
+            problems.append(Problem(where, "an empty question or answer", "fill it in, or take it out"))
+    for (picture, question), times in asked.items():
+        if times > 1:
+            text = f"{question!r} is asked {times} times"
+            problems.append(Problem(Path(picture), text, "keep one of them"))
+    files = dict.fromkeys(s.image for s in data.samples if isinstance(s.image, Path))
+    for file in files:
+        try:
+            image_size(file)
+        except ImageError as error:
+            problems.append(Problem(file, error.what, error.mend or "restore it"))
+    return problems
