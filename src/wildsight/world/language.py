@@ -97,7 +97,7 @@ def caption(scene: Scene, level: int = 2) -> str:
 
     >>> from wildsight.world.scene import random_scene
     >>> caption(random_scene(1, count=2), 1)
-    'a table and a cross'
+    'a cross and a cylinder'
     """
     if level not in (1, 2, 3):
         raise ConfigError(f"is {level}", where="level", mend="give 1 to 3")
@@ -133,7 +133,7 @@ def expression(scene: Scene, index: int) -> str | None:
 
     >>> from wildsight.world.scene import random_scene
     >>> expression(random_scene(1, count=2), 0)
-    'the table'
+    'the cross'
     """
     thing = scene.things[index]
     for attributes in _TRIES:
