@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from wildsight.backbones import Backbone
 from wildsight.fusion.datasets import FusionSample, read_mask, read_values, same_size
-from wildsight.fusion.layouts import Indexed, Picture
+from wildsight.fusion.layouts import Band, Indexed, Picture
 from wildsight.keep import n_keep
 
 MEMORY = 1 << 30
@@ -47,9 +47,9 @@ def identity(picture: Picture) -> tuple[Any, ...]:
     """What tells one picture from another without reading it."""
     if isinstance(picture, np.ndarray):
         return ("array", id(picture))
-    path = getattr(picture, "path", picture)
+    path, start = (picture.path, picture.start) if isinstance(picture, Band) else (picture, 0)
     status = path.stat()
-    return (str(path), getattr(picture, "start", 0), status.st_size, status.st_mtime_ns)
+    return (str(path), start, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,10 @@ def plain(root: Path) -> Indexed:
     """One folder per modality with the same stems, and ``masks/``; all inside ``train/`` and ``test/``, or
     split by hash. An optional ``fusion.json`` states classes, units and conditions."""
     settings = _settings(root)
-    parts = [(SPLITS[p.name], p) for p in subfolders(root) if p.name in SPLITS] or [(None, root)]
+    parts: list[tuple[Split | None, Path]] = [
+        (SPLITS[p.name], p) for p in subfolders(root) if p.name in SPLITS
+    ]
+    parts = parts or [(None, root)]
     names = {m for _, part in parts for m in _modalities(part)}
     order = tuple(sorted(names, key=lambda n: (n != "rgb", n)))
     samples = [

@@ -149,9 +149,9 @@ def route(
         fused: False holds all votes and can be differentiated twice.
         block: votes held at once, in numbers.
     """
-    settings = {"iters": iters, "lam": lam, "eps": eps, "compat": compat}
     if not fused:
-        return em_routing(votes(poses, weight), a, beta_u, beta_a, **settings)
+        V = votes(poses, weight)
+        return em_routing(V, a, beta_u, beta_a, iters=iters, lam=lam, eps=eps, compat=compat)
     plan = _Plan(iters, lam, eps, compat, _rows(len(poses), 16 * poses.shape[1] * weight.shape[1], block))
     mu, a_out, R = _Route.apply(poses, a, weight, beta_u, beta_a, plan)
     return Routed(mu, a_out, R, assignment(R, a, eps, compat))

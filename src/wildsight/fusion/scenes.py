@@ -72,7 +72,7 @@ def picture_of(shown: Shown, name: str, bits: int) -> Picture:
         values = values[..., None]
     if values.ndim != 3 or not values.size or values.shape[-1] not in (1, 2, 3):
         mend = "give [H, W] or [H, W, 1 to 3]"
-        raise DataError(f"{name} of shape {np.shape(shown)} is no picture", where=name, mend=mend)
+        raise DataError(f"{name} of shape {values.shape} is no picture", where=name, mend=mend)
     if values.dtype == np.uint8:
         values = values / np.float32(255)
     if not np.issubdtype(values.dtype, np.floating):

@@ -294,7 +294,8 @@ cross-attention, token-selection, single
             raise DataError(
                 f"its classes are not the model's {len(self.classes)}", where=data.root, mend=mend
             )
-        samples, errors = [s for s in data.part("test") if s.mask is not None], []
+        samples = [s for s in data.part("test") if s.mask is not None]
+        errors: list[str] = []
         if not samples:
             raise DataError("no test scene with a mask", where=data.root, mend="run `wildsight check fusion`")
         needed(samples, self.modalities, allow_missing)
