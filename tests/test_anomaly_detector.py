@@ -168,3 +168,22 @@ def test_command(network: Path, folder: Path, tmp_path: Path, capsys: pytest.Cap
     assert run("anomaly", "evaluate", model, f"mvtec-ad:{folder}", "--out", str(tmp_path / "e")) == 0
     assert run("anomaly", "evaluate", model, str(tmp_path / "nowhere")) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["padim", "patchcore"])
+def test_a_large_picture_in_tiles(method: str, network: Path, folder: Path) -> None:
+    """A defect in a picture of six tiles is where it is; a picture of one tile is seen as before."""
+    detector = AnomalyDetector(method, str(network), neck=NECK).fit(folder, progress=False)
+    good, spot = (stripes(7, False)[0] for _ in range(2))
+    large = Image.new("RGB", (3 * 128, 2 * 128))
+    for x in range(3):
+        for y in range(2):
+            large.paste(good, (128 * x, 128 * y))
+    spot = large.copy()
+    spot.paste((255, 255, 255), (300, 60, 320, 80))
+    clean, found = detector.predict([large, spot], tile=128)
+    assert found.map.shape == (256, 384) and found.score > clean.score
+    y, x = np.unravel_index(found.map.argmax(), found.map.shape)
+    assert abs(x - 310) < 30 and abs(y - 70) < 30
+    whole, one = detector.predict(good)[0], detector.predict(good, tile=128)[0]
+    assert np.allclose(one.map, whole.map, rtol=1e-4) and one.score == pytest.approx(whole.score, rel=1e-4)

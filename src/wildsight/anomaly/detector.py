@@ -16,11 +16,12 @@ from wildsight.anomaly.datasets import AnomalyData, AnomalySample
 from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
 from wildsight.anomaly.methods import METHODS, train_settings
 from wildsight.anomaly.result import AnomalyResult, Evaluation
-from wildsight.anomaly.scoring import BATCH, figures, score_tokens
+from wildsight.anomaly.scoring import BATCH, TokenSet, figures, score_tokens
 from wildsight.anomaly.select import SELECTIONS, Selector, headline, held_back, synthetic_judge
 from wildsight.anomaly.settings import DetectorSettings
 from wildsight.anomaly.source import read_source
 from wildsight.anomaly.threshold import Threshold, conformal_threshold
+from wildsight.anomaly.tiling import seen_in_tiles
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.files import digest_of
@@ -106,7 +107,7 @@ class AnomalyDetector(Task):
         self.head, self._inference = self._new_head(self.channels), None
         if METHODS[self.settings.method].trained:
             learn, judge = self._judge(select, data, samples, learn)
-            self._train(_FeatureSet(features, learn), self._training(training), folder, judge, progress)
+            self._train(TokenSet(features, learn), self._training(training), folder, judge, progress)
         else:
             self.head.fit(features[learn])
         self._set_thresholds(features, samples, held)
@@ -173,7 +174,7 @@ class AnomalyDetector(Task):
 
     def _train(
         self,
-        data: _FeatureSet,
+        data: TokenSet,
         config: TrainConfig,
         folder: Path | None,
         judge: Callable[[nn.Module], float] | None,
@@ -239,13 +240,15 @@ class AnomalyDetector(Task):
         return self
 
     def predict(
-        self, images: Picture | Sequence[Picture], *, category: str | None = None
+        self, images: Picture | Sequence[Picture], *, category: str | None = None, tile: int | None = None
     ) -> list[AnomalyResult]:
         """Score pictures.
 
         Args:
             images: files, PIL pictures or arrays ([H, W] or [H, W, 3]); one or several.
             category: use this category's threshold; default the global one.
+            tile: cut larger pictures into overlapping tiles of this side, pixels, for a detector whose good
+                pictures show what one tile shows; None stretches the whole picture.
 
         Returns:
             One result per picture, in order.
@@ -260,19 +263,31 @@ class AnomalyDetector(Task):
         for start in range(0, len(many), BATCH):
             batch = many[start : start + BATCH]
             pictures = [_picture(item) for item in batch]
-            features = features_of_images(self.backbone, pictures, self.settings.neck)
-            scores, maps = self._scored(features)
+            found = self._seen(pictures) if tile is None else [self._seen_in_tiles(p, tile) for p in pictures]
             results += [
-                AnomalyResult(_path(item), float(s), limit.value, bool(s > limit.value), m, category)
-                for item, s, m in zip(batch, scores, maps, strict=True)
+                AnomalyResult(_path(item), score, limit.value, score > limit.value, heat, category)
+                for item, (score, heat) in zip(batch, found, strict=True)
             ]
         return results
+
+    def _seen(self, pictures: Sequence[Image]) -> list[tuple[float, np.ndarray]]:
+        """Raw score and map of each picture."""
+        features = features_of_images(self.backbone, pictures, self.settings.neck)
+        scores, maps = self._scored(features)
+        return [(float(score), heat) for score, heat in zip(scores, maps, strict=True)]
+
+    def _seen_in_tiles(self, picture: Image, tile: int) -> tuple[float, np.ndarray]:
+        method = METHODS[self.settings.method]
+        score, heat = seen_in_tiles(picture, tile, self._seen, BATCH)
+        peak = method.picture_score(torch.from_numpy(heat)[None, None])
+        return (score if method.own_score else float(peak)), heat
 
     def predict_files(
         self,
         files: Sequence[Path],
         *,
         category: str | None = None,
+        tile: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[list[AnomalyResult], list[WildSightError]]:
         """`predict` for many files: the unreadable ones are listed, the others still processed."""
@@ -280,7 +295,7 @@ class AnomalyDetector(Task):
         errors: list[WildSightError] = []
         for file in files:
             try:
-                results += self.predict(file, category=category)
+                results += self.predict(file, category=category, tile=tile)
             except WildSightError as error:
                 errors.append(error)
             if progress:
@@ -367,19 +382,6 @@ class AnomalyDetector(Task):
         detector.thresholds = {k: Threshold(**v) for k, v in settings["thresholds"].items()}
         detector.fitted_on = settings["fitted_on"]
         return detector
-
-
-class _FeatureSet(torch.utils.data.Dataset[Tensor]):
-    """Cached token grids as a data set; only the chosen rows."""
-
-    def __init__(self, features: np.ndarray, chosen: np.ndarray) -> None:
-        self.features, self.chosen = features, chosen
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(np.array(self.features[self.chosen[index]], dtype=np.float32))
 
 
 def _picture(item: Picture) -> Image:

@@ -29,6 +29,7 @@ class Method:
         config: its frozen dataclass of hyper-parameters.
         head: builds the module from the configuration.
         score: (head, [B, C, h, w]) -> ([B, 1, h, w] map, [B] score or None for `picture_score`).
+        own_score: True when ``score`` gives a picture's score itself.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Method:
     config: Callable[..., Any]
     head: Callable[[Any], nn.Module]
     score: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor | None]]
+    own_score: bool = False
 
     def build(self, channels: int, grid: Grid, seed: int, hyper: Mapping[str, Any]) -> nn.Module:
         """A new head.
@@ -89,7 +91,7 @@ def _map_alone(head: nn.Module, features: Tensor) -> tuple[Tensor, None]:
 METHODS: dict[str, Method] = {
     "ras": Method("RAS", True, RASConfig, RASHead, _residual),
     "uniad": Method("UniAD", True, UniADConfig, UniADHead, _residual),
-    "patchcore": Method("PatchCore", False, PatchCoreConfig, PatchCore, _patchcore),
+    "patchcore": Method("PatchCore", False, PatchCoreConfig, PatchCore, _patchcore, own_score=True),
     "padim": Method("PaDiM", False, PaDiMConfig, PaDiM, _map_alone),
 }
 

@@ -25,7 +25,8 @@ class AnomalyResult(Result):
         score: raw anomaly score, >= 0, unbounded; comparable within one detector only.
         threshold: limit for ``anomalous``, set on good pictures.
         anomalous: ``score > threshold``.
-        map: [H, W] float32, H = W = the detector's image size; the picture was stretched to it.
+        map: [H, W] float32, H = W = the detector's image size; the picture was stretched to it. Of a picture
+            seen in tiles: at the tiles' scale, with the picture's own shape.
         category: the category whose threshold was used; None for the global one.
     """
 

@@ -35,6 +35,19 @@ def score_tokens(
     return np.concatenate(scores), np.concatenate(maps)
 
 
+class TokenSet(torch.utils.data.Dataset[Tensor]):
+    """Cached token grids [C, h, w] float32 as a data set; only the chosen rows."""
+
+    def __init__(self, features: np.ndarray, chosen: np.ndarray) -> None:
+        self.features, self.chosen = features, chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(np.array(self.features[self.chosen[index]], dtype=np.float32))
+
+
 def device_of(module: nn.Module) -> torch.device:
     """Where the first of its parameters or buffers is."""
     for tensor in (*module.parameters(), *module.buffers()):

@@ -106,6 +106,7 @@ def predict(
     ),
     category: Annotated[str | None, typer.Option(help="Use this category's threshold.")] = None,
     backbone: Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")] = None,
+    tile: Annotated[int | None, typer.Option(min=32, help="Cut larger pictures into tiles, pixels.")] = None,
     refine: Annotated[Path | None, typer.Option(help="Adapter that outlines what is found.")] = None,
     refine_base: Annotated[str | None, typer.Option(help="Its base, if that folder has moved.")] = None,
 ) -> None:
@@ -121,7 +122,7 @@ def predict(
         raise DataError("no picture found", where=", ".join(pictures), mend="name files, a glob or a folder")
     detector = AnomalyDetector.from_pretrained(model, backbone=backbone)
     with progress("predict", len(files)) as advance:
-        results, errors = detector.predict_files(files, category=category, progress=advance)
+        results, errors = detector.predict_files(files, category=category, tile=tile, progress=advance)
     for result in results:
         verdict = "ANOMALOUS" if result.anomalous else "good"
         line = f"{result.image}: {verdict} score {result.score:.4f} threshold {result.threshold:.4f}"
