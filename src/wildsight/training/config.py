@@ -102,10 +102,12 @@ class History:
     Attributes:
         epochs: one mapping per epoch: ``epoch``, ``lr``, ``seconds``, the mean of each logged scalar.
         resumed_from: optimiser step that this process started at; 0 for a fresh run.
+        steps: optimiser steps over all resumptions.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     resumed_from: int = 0
+    steps: int = 0
 
     def curve(self, name: str) -> list[float]:
         """One logged scalar over the epochs."""

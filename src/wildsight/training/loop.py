@@ -64,7 +64,7 @@ def train(
     run = _Run(model, data, step, config, folder, validate)
     with _on_sigterm(run), Meter(label, run.total, enabled=progress and run.main) as meter:
         run.go(meter)
-    return History(run.at.rows, run.resumed_from)
+    return History(run.at.rows, run.resumed_from, run.at.step)
 
 
 @contextlib.contextmanager
