@@ -12,6 +12,7 @@ from PIL import Image
 
 from wildsight.anomaly import AnomalyDetector
 from wildsight.anomaly.features import NeckConfig
+from wildsight.anomaly.methods import METHODS
 from wildsight.anomaly.threshold import conformal_threshold
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError
@@ -187,3 +188,26 @@ def test_a_large_picture_in_tiles(method: str, network: Path, folder: Path) -> N
     assert abs(x - 310) < 30 and abs(y - 70) < 30
     whole, one = detector.predict(good)[0], detector.predict(good, tile=128)[0]
     assert np.allclose(one.map, whole.map, rtol=1e-4) and one.score == pytest.approx(whole.score, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["ras", "uniad", "padim"])
+def test_a_checkpoint_of_another_grid(method: str) -> None:
+    hyper = {"d": 16, "heads": 2, "ffn": 16, "kernel": 3} if method != "padim" else {}
+    head = METHODS[method].build(6, (10, 14), 0, hyper)
+    if method == "padim":
+        head.fit(torch.randn(5, 6, 10, 14))
+    tensors = dict(head.state_dict())
+    assert METHODS[method].restore(tensors, 6, (10, 14), hyper) is not head
+    with pytest.raises(CheckpointError, match="10x14 tokens, these pictures give 8x8"):
+        METHODS[method].restore(tensors, 6, (8, 8), hyper)
+
+
+def test_the_exported_program_is_bit_for_bit_the_head() -> None:
+    """For any batch; the graph that ONNX is made from."""
+    torch.manual_seed(0)
+    head = METHODS["ras"].build(6, (8, 8), 0, {"d": 16, "heads": 2, "ffn": 16, "kernel": 3}).eval().fold()
+    shapes = {"f": {0: torch.export.Dim("batch", min=1)}}
+    program = torch.export.export(head, (torch.randn(2, 6, 8, 8),), dynamic_shapes=shapes).module()
+    for batch in (1, 2, 5):
+        f = torch.randn(batch, 6, 8, 8)
+        assert torch.equal(program(f), head(f))

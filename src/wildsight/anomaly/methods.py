@@ -13,7 +13,7 @@ from wildsight.anomaly.padim import PaDiM, PaDiMConfig
 from wildsight.anomaly.patchcore import PatchCore, PatchCoreConfig
 from wildsight.anomaly.ras import RASConfig, RASHead, image_score, residual_map
 from wildsight.anomaly.uniad import UniADConfig, UniADHead
-from wildsight.errors import ConfigError
+from wildsight.errors import CheckpointError, ConfigError
 from wildsight.training import Batch, TrainConfig
 
 Grid = tuple[int, int]
@@ -56,7 +56,18 @@ class Method:
     def restore(
         self, tensors: Mapping[str, Tensor], channels: int, grid: Grid, hyper: Mapping[str, Any]
     ) -> nn.Module:
-        """The head that ``tensors`` were saved from."""
+        """The head that ``tensors`` were saved from.
+
+        Raises:
+            CheckpointError: they are for another grid of tokens.
+        """
+        saved = _grid_of(tensors)
+        if saved not in (None, grid):
+            raise CheckpointError(
+                f"was made for a grid of {saved[0]}x{saved[1]} tokens, these pictures give "
+                f"{grid[0]}x{grid[1]}",
+                mend="use the image size it was fitted with, or fit again",
+            )
         head = self.build(channels, grid, 0, hyper)
         head.load_state_dict(dict(tensors))
         return head.eval()
@@ -72,6 +83,13 @@ class Method:
     def picture_score(full_map: Tensor) -> Tensor:
         """Peak of the map after 16 x 16 mean pooling; [B, 1, H, W] -> [B]."""
         return image_score(full_map)
+
+
+def _grid_of(tensors: Mapping[str, Tensor]) -> Grid | None:
+    """The grid that saved tensors are for; None where they fit any."""
+    if "row" in tensors and "column" in tensors:
+        return len(tensors["row"]), len(tensors["column"])
+    return (tensors["mean"].shape[0], tensors["mean"].shape[1]) if "mean" in tensors else None
 
 
 def _residual(head: nn.Module, features: Tensor) -> tuple[Tensor, None]:
