@@ -153,6 +153,9 @@ def test_impossible_settings_give_the_range():
         lambda: Camera(focal=-1),
         lambda: Camera(pitch=2),
         lambda: random_scene(0, count=9),
+        lambda: random_scene(-1),
+        lambda: random_scene(0, focal=(0.1, 0.2)),
+        lambda: Scene((), seed=-2),
         lambda: render(random_scene(0), 2),
         lambda: random_scene(0, count=6, camera=Camera(focal=3.0, height=0.5)),
     ):

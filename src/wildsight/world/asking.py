@@ -15,7 +15,7 @@ import numpy as np
 
 from wildsight.errors import ConfigError
 from wildsight.world.language import APART, NUMBERS, View, expression, name, plural, view_of, with_article
-from wildsight.world.scene import COLOURS, MATERIALS, MODELS, SHAPES, SIZES, Scene
+from wildsight.world.scene import COLOURS, MATERIALS, MODELS, SHAPES, SIZES, Scene, check_seed
 
 
 @dataclass(frozen=True)
@@ -210,6 +210,7 @@ class Examiner:
 
     def __init__(self, kinds: Sequence[str] = KINDS, *, seed: int = 0) -> None:
         check_kinds(kinds)
+        check_seed(seed)
         self.kinds = tuple(kinds)
         self._given: Counter[tuple[str, str]] = Counter()
         self._asked: Counter[str] = Counter()  # of kinds and of forms

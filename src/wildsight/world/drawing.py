@@ -14,9 +14,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from wildsight.errors import ConfigError
-from wildsight.world.outlines3d import _runs, lines_of
+from wildsight.world.outlines3d import lines_of, runs
 from wildsight.world.render import check_size, trace
-from wildsight.world.scene import Array, Scene
+from wildsight.world.scene import Array, Scene, check_seed
 
 _OVER = 4  # drawn at this many times the size, then averaged
 
@@ -59,7 +59,7 @@ def visible_lines(scene: Scene, size: int = 256) -> list[Array]:
         shown = first > seen - 0.025 * float(thing.extent.max())
         ends = np.cumsum([len(line) for line in lines])[:-1]
         for line, keep in zip(np.split(pixels / size, ends), np.split(shown, ends), strict=True):
-            out += _runs(line, keep)
+            out += runs(line, keep)
     return [line for line in out if np.ptp(line, axis=0).max() > 0.015]
 
 
@@ -76,9 +76,10 @@ def sketch(scene: Scene, size: int = 96, *, seed: int = 0, hand: Hand | None = N
         uint8 [size, size, 3], black on white.
 
     Raises:
-        ConfigError: a size or an unsteadiness outside its range.
+        ConfigError: a size, a seed or an unsteadiness outside its range.
     """
     check_size(size)
+    check_seed(seed)
     hand, rng = hand or Hand(), np.random.default_rng((scene.seed, seed, 4))
     slant = np.eye(2) + rng.normal(0, hand.slant, (2, 2))
     paper = Image.new("L", (size * _OVER, size * _OVER), 255)

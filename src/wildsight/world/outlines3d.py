@@ -131,10 +131,10 @@ def _ball_outline(part: Part, eye: Array) -> list[Array]:
     around = wide * (np.cos(_CIRCLE)[:, None] * side + np.sin(_CIRCLE)[:, None] * np.cross(axis, side))
     ring = centre + radii * (axis / far + around)
     inside = (ring @ part.planes[:, :3].T <= part.planes[:, 3] + 1e-9).all(1)
-    return _runs(ring, inside)
+    return runs(ring, inside)
 
 
-def _runs(line: Array, keep: np.ndarray) -> list[Array]:
+def runs(line: Array, keep: np.ndarray) -> list[Array]:
     """The stretches of a polyline [N, 3 or 2] where ``keep`` [N] holds."""
     if keep.all():
         return [line]

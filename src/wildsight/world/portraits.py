@@ -15,6 +15,7 @@ from wildsight.world.scene import (
     Camera,
     Scene,
     Thing,
+    check_seed,
     random_lamp,
 )
 
@@ -46,8 +47,9 @@ def portrait(
         pitch: range of the camera's pitch, radians.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or a seed below 0.
     """
+    check_seed(seed)
     rng = np.random.default_rng((seed, 6))
 
     def pick(given: str | None, pool: Sequence[str]) -> str:

@@ -166,6 +166,12 @@ class Lamp:
         return np.array((flat * np.cos(self.azimuth), flat * np.sin(self.azimuth), np.sin(self.elevation)))
 
 
+def check_seed(seed: int) -> None:
+    """Raise a `ConfigError` for a seed below 0."""
+    if seed < 0:
+        raise ConfigError(f"is {seed}", where="seed", mend="give 0 to 4294967295")
+
+
 @dataclass(frozen=True)
 class Scene:
     """Things under a camera and a lamp on a floor of `FLOORS`; ``seed`` fixes textures and noise."""
@@ -177,6 +183,7 @@ class Scene:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.floor not in FLOORS:
             what = f"{self.floor!r} is none of the world's"
             raise ConfigError(what, where="floor", mend=f"choose one of {', '.join(FLOORS)}")
@@ -220,13 +227,15 @@ def random_scene(
         focal: range of focal lengths to draw from, in multiples of the image side, within 0.6 to 3.
 
     Raises:
-        ConfigError: a count or focal length outside its range, an unknown shape, or things that find no room.
+        ConfigError: a seed, count or focal length outside its range, an unknown shape, or things that find
+        no room.
 
     >>> len(random_scene(0, count=4).things)
     4
     """
     if count is not None and not 1 <= count <= 6:
         raise ConfigError(f"a scene of {count} things", where="count", mend="give 1 to 6")
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     number = int(rng.integers(1, 7)) if count is None else count
     for _ in range(60):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from wildsight.errors import ConfigError
 from wildsight.world.materials import Single, single
 from wildsight.world.render import Frame, render
-from wildsight.world.scene import MATERIALS, Scene
+from wildsight.world.scene import MATERIALS, Scene, check_seed
 
 FAILURES = ("night", "fog", "overexposure")
 REACH = 12.0  # metres of depth or range that fill the scale
@@ -152,6 +152,7 @@ def sense(
         ConfigError: an unknown sensor or failure, or a size outside its range.
     """
     check_sensors(names, failure)
+    check_seed(seed)
     frame = render(scene, size)
     inputs: dict[str, Single] = {}
     for name in names:
