@@ -7,6 +7,7 @@ interrupted indexing goes on where it stopped, a moved picture keeps its row, an
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 
-COLLECTION = "wildsight_photos"
+PREFIX = "wildsight_"
 EXACT_BELOW = 50_000
 PAGE = 1000
 WRITE = 500
@@ -41,6 +42,8 @@ def _client(uri: str) -> Any:
         from pymilvus import MilvusClient
     except ImportError as error:
         raise ConfigError("pymilvus is not installed", mend="pip install 'wildsight[index]'") from error
+    if "://" not in uri:  # the embedded server logs calls that it lacks, and clients do without
+        logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
     return MilvusClient(uri)
 
 
@@ -65,7 +68,7 @@ class Database:
     Args:
         uri: path of an embedded file (``photos.db``), or a cluster's address (``http://host:19530``).
         width: D of the vectors.
-        maker: identity of the model that makes the vectors; another one is refused.
+        maker: identity of the model that makes the vectors, letters and digits; another one is refused.
         create: make the collection if it is not there.
 
     Raises:
@@ -83,10 +86,11 @@ class Database:
             Path(self.uri).parent.mkdir(parents=True, exist_ok=True)
         with _explained(self.uri):
             self.client = _client(self.uri)
-            if not self.client.has_collection(COLLECTION):
+            self.name = f"{PREFIX}{width}_{maker}"
+            if not self.client.has_collection(self.name):
+                self._refuse_others()
                 self._create()
-            self._verify(self.client.describe_collection(COLLECTION))
-            self.client.load_collection(COLLECTION)
+            self.client.load_collection(self.name)
 
     def __enter__(self) -> Self:
         return self
@@ -102,14 +106,13 @@ class Database:
     def _create(self) -> None:
         from pymilvus import DataType, MilvusClient
 
-        about = json.dumps({"maker": self.maker, "width": self.width, "format": 1})
-        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=about)
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
         schema.add_field("path", DataType.VARCHAR, max_length=4096)
         schema.add_field("stamp", DataType.VARCHAR, max_length=64)
         schema.add_field("copies", DataType.VARCHAR, max_length=65535)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.width)
-        self.client.create_collection(COLLECTION, schema=schema, index_params=self._index("FLAT"))
+        self.client.create_collection(self.name, schema=schema, index_params=self._index("FLAT"))
 
     def _index(self, kind: str) -> Any:
         params = self.client.prepare_index_params()
@@ -117,19 +120,17 @@ class Database:
         params.add_index("vector", index_name="vector", index_type=kind, metric_type="IP", params=build)
         return params
 
-    def _verify(self, description: Mapping[str, Any]) -> None:
-        try:
-            about = json.loads(description.get("description") or "{}")
-        except ValueError:
-            about = {}
-        if about.get("maker") != self.maker or about.get("width") != self.width:
+    def _refuse_others(self) -> None:
+        """The collection's name carries model and width, so that another one's vectors are never mixed in."""
+        if any(name.startswith(PREFIX) for name in self.client.list_collections()):
+            self.client.close()
             raise CheckpointError(
                 "was made by another model", where=self.uri, mend="use that model, or index again elsewhere"
             )
 
     def __len__(self) -> int:
         with _explained(self.uri):
-            rows = self.client.query(COLLECTION, filter="", output_fields=["count(*)"])
+            rows = self.client.query(self.name, filter="", output_fields=["count(*)"])
         return int(rows[0]["count(*)"])
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -149,7 +150,7 @@ class Database:
 
     def _pages(self, fields: list[str]) -> Iterator[dict[str, Any]]:
         with _explained(self.uri):
-            pages = self.client.query_iterator(COLLECTION, batch_size=PAGE, filter="", output_fields=fields)
+            pages = self.client.query_iterator(self.name, batch_size=PAGE, filter="", output_fields=fields)
             while rows := pages.next():
                 yield from rows
             pages.close()
@@ -158,35 +159,35 @@ class Database:
         """Store rows (`FIELDS` and ``vector``), replacing those with the same id."""
         with _explained(self.uri):
             for start in range(0, len(rows), WRITE):
-                self.client.upsert(COLLECTION, [dict(r) for r in rows[start : start + WRITE]])
+                self.client.upsert(self.name, [dict(r) for r in rows[start : start + WRITE]])
 
     def remove(self, ids: Sequence[str]) -> None:
         """Delete rows by id."""
         with _explained(self.uri):
             for start in range(0, len(ids), WRITE):
-                self.client.delete(COLLECTION, ids=list(ids[start : start + WRITE]))
+                self.client.delete(self.name, ids=list(ids[start : start + WRITE]))
 
     def get(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Whole rows by id."""
         with _explained(self.uri):
-            return [dict(r) for r in self.client.get(COLLECTION, ids=list(ids), output_fields=["*"])]
+            return [dict(r) for r in self.client.get(self.name, ids=list(ids), output_fields=["*"])]
 
     @property
     def kind(self) -> str:
         """``FLAT`` (exact) or ``HNSW`` (approximate)."""
         with _explained(self.uri):
-            return str(self.client.describe_index(COLLECTION, "vector")["index_type"])
+            return str(self.client.describe_index(self.name, "vector")["index_type"])
 
     def settle(self) -> str:
         """Flush, and choose the index that the number of rows asks for: exact below `EXACT_BELOW`."""
         wanted = "FLAT" if len(self) < EXACT_BELOW else "HNSW"
         with _explained(self.uri):
-            self.client.flush(COLLECTION)
+            self.client.flush(self.name)
             if self.kind != wanted:
-                self.client.release_collection(COLLECTION)
-                self.client.drop_index(COLLECTION, "vector")
-                self.client.create_index(COLLECTION, self._index(wanted))
-                self.client.load_collection(COLLECTION)
+                self.client.release_collection(self.name)
+                self.client.drop_index(self.name, "vector")
+                self.client.create_index(self.name, self._index(wanted))
+                self.client.load_collection(self.name)
         return wanted
 
     def nearest(self, queries: np.ndarray, k: int) -> list[list[Hit]]:
@@ -194,7 +195,7 @@ class Database:
         options = {"params": {"ef": max(EF, k)}} if self.kind == "HNSW" else {}
         with _explained(self.uri):
             found = self.client.search(
-                COLLECTION,
+                self.name,
                 data=[q.tolist() for q in queries.astype(np.float32)],
                 limit=k,
                 search_params=options,
