@@ -1,7 +1,8 @@
 """Visual product: an attribute classifier and an object classifier that know nothing of each other.
 
 Paper:
-    The VisProd baseline of arXiv 1612.02292 (CVPR 2017): ``log p(a, o | x) = log p(a | x) + log p(o | x)``.
+    The VisProd baseline of "From Red Wine to Red Tomato" (CVPR 2017):
+    ``log p(a, o | x) = log p(a | x) + log p(o | x)``.
     Difference: each classifier has a hidden layer, as wide as the other methods' branches;
     ``hidden=False`` makes it linear.
 """
