@@ -37,13 +37,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "+SDDE light": LIGHT,
     "both": {},
     "light + contrast (published)": {**LIGHT, "omega": 1.0},
-    "light + contrast, weight 0.1": {**LIGHT, "omega": 0.1},
-    "light + contrast, anchor detached": {**LIGHT, "omega": 1.0, "contrast": "detach"},
+    "light + contrast, anchor detached": {**LIGHT, "omega": 1.0, "contrast": "detach-anchor"},
+    "light + contrast, pair code detached": {**LIGHT, "omega": 1.0, "contrast": "detach-pair"},
     "light + contrast, class positives": {**LIGHT, "omega": 1.0, "contrast": "class"},
     "SDDE in full": {"adds": False, "sdde": "scd"},
-    "both, SDDE in full": {"sdde": "scd"},
-    "composed, base": {**OFF, "comp": "composed"},
-    "composed, both": {"comp": "composed"},
 }
 ATTRIBUTES, OBJECTS, LATENT, WIDTH = 24, 20, 16, 128
 TRAIN = TrainConfig(epochs=40, batch_size=256, lr=1e-3, weight_decay=5e-5, clip_norm=5.0)

@@ -77,7 +77,7 @@ def test_mixed_loss_golden_and_dropped_negatives() -> None:
     assert float(mixed_loss(z, virtual, pairs, ~first & first, 0.1, none)) == 0.0
 
 
-@pytest.mark.parametrize("kind", ["instance", "detach", "class"])
+@pytest.mark.parametrize("kind", ["instance", "detach-anchor", "class"])
 def test_contrast_matches_the_loop(kind: str) -> None:
     z, decoded = torch.randn(6, 4, generator=_g(1)), torch.randn(6, 4, generator=_g(2))
     own, other = torch.tensor([0, 0, 1, 1, 2, 0]), torch.tensor([0, 1, 0, 0, 1, 0])
@@ -100,8 +100,17 @@ def test_detached_anchors_get_no_gradient() -> None:
     z = torch.randn(4, 3, generator=_g(1), requires_grad=True)
     decoded = torch.randn(4, 3, generator=_g(2), requires_grad=True)
     own = torch.tensor([0, 1, 0, 1])
-    contrastive_loss(z, decoded, own, own, 20.0, 9, "detach").backward()
+    contrastive_loss(z, decoded, own, own, 20.0, 9, "detach-anchor").backward()
     assert z.grad is None and decoded.grad is not None and bool(decoded.grad.abs().sum() > 0)
+
+
+def test_a_detached_pair_code_learns_nothing_from_the_contrast() -> None:
+    head = _head(sdde="light", omega=1.0, contrast="detach-pair", weights=(0.0, 0.0, 0.0))
+    v = torch.randn(6, 12, generator=_g(2))
+    z_a, z_o, z_c = (z.detach().requires_grad_() for z in head.encode(head.prepare(v)))
+    loss = head._subclass_loss((z_a, z_o, z_c), head.known(), torch.arange(6))["contrast"]
+    loss.backward()
+    assert z_c.grad is None and z_a.grad is not None and float(z_a.grad.abs().sum()) > 0
 
 
 def test_partners_share_the_object_and_differ_in_the_attribute() -> None:

@@ -58,7 +58,8 @@ class HDAOEConfig:
         w_soft: weight of the soft attribute loss on mixed samples, >= 0.
         sdde: ``light``, ``scd`` (all terms, published weights) or None.
         gate: ``tanh`` (starts as a no-op) or ``softmax``.
-        contrast: ``instance`` (published), ``detach`` or ``class``; see `contrastive_loss`.
+        contrast: ``instance`` (published), ``detach-anchor``, ``detach-pair`` (the pair code learns nothing
+            from the contrast) or ``class``; see `contrastive_loss`.
         omega: weight of the contrastive term; None takes 0 in ``light``, 1 in ``scd``.
         cross: weight of the cross decoders; None takes 0 in ``light``, 0.5 in ``scd``.
         n_neg: negatives of the contrastive term.
@@ -84,7 +85,7 @@ class HDAOEConfig:
     w_soft: float = 0.0
     sdde: Literal["light", "scd"] | None = "light"
     gate: Literal["tanh", "softmax"] = "tanh"
-    contrast: Literal["instance", "detach", "class"] = "instance"
+    contrast: Literal["instance", "detach-anchor", "detach-pair", "class"] = "instance"
     omega: float | None = None
     cross: float | None = None
     n_neg: int = 40
@@ -101,7 +102,7 @@ class HDAOEConfig:
             "mix_level": ("encoding", "feature"),
             "sdde": ("light", "scd", None),
             "gate": ("tanh", "softmax"),
-            "contrast": ("instance", "detach", "class"),
+            "contrast": ("instance", "detach-anchor", "detach-pair", "class"),
             "comp": ("independent", "composed"),
             "score": ("sum", "product", "comp+prod"),
         }
@@ -171,11 +172,11 @@ def contrastive_loss(
         other: [B] ids of the other primitive.
         scale: inverse temperature.
         count: negatives per anchor.
-        kind: ``instance``: the positive is the picture's own decoded code; ``detach``: the same, but the
-            anchor gets no gradient; ``class``: the positives are the decoded codes of pictures that
+        kind: ``instance``: the positive is the picture's own decoded code; ``detach-anchor``: the same, but
+            the anchor gets no gradient; ``class``: the positives are the decoded codes of pictures that
             share the primitive and differ in the other one.
     """
-    anchor = z.detach() if kind == "detach" else z
+    anchor = z.detach() if kind == "detach-anchor" else z
     cosine = F.normalize(anchor, dim=-1) @ F.normalize(decoded, dim=-1).T * scale
     same = own[:, None] == own[None]
     negative = ~same & ((~same).cumsum(1) <= count)
@@ -366,6 +367,8 @@ class HDAOE(Head):
             losses["cross"] = config.cross_weight * crossed
         if config.contrast_weight:
             half = (self.scale, config.n_neg, config.contrast)
+            if config.contrast == "detach-pair":
+                a, o = self.from_pair_attribute(z_c.detach()), self.from_pair_object(z_c.detach())
             contrast = contrastive_loss(z_a, a, ids[:, 0], ids[:, 1], *half)
             contrast = contrast + contrastive_loss(z_o, o, ids[:, 1], ids[:, 0], *half)
             losses["contrast"] = config.contrast_weight * contrast
