@@ -68,10 +68,10 @@ class Troika(Head):
         return z_c, z_a @ w_a.T, z_o @ w_o.T
 
     def factors(self, v: Tensor) -> Factors:
-        """Pair cosine plus p(a) p(o)."""
+        """Pair cosine, times the inverse temperature, plus p(a) p(o)."""
         code, attribute, objects = self._cosines(v)
         p_a, p_o = (attribute * self.scale).softmax(-1), (objects * self.scale).softmax(-1)
-        return Factors(code, p_a, p_o, rule="product")
+        return Factors(code * self.scale, p_a, p_o, rule="product")
 
     def forward(self, lesson: Lesson) -> dict[str, Tensor]:
         """The weighted sum of three cross-entropies."""
