@@ -18,7 +18,7 @@ from wildsight.compression.prefixkv import head_attention, query_blocks
 from wildsight.compression.vtc_cls import cls_row, scored_layers
 
 CLS_NAMES = ("class_embedding", "cls_token")
-DEPTH = 8
+DEPTH = 5
 """Layers that are scored where a method does not say how many."""
 
 
