@@ -15,6 +15,7 @@ from wildsight.discovery.cms import CMSConfig, cms, mean_shift
 from wildsight.discovery.estimate_k import EstimateConfig, estimate_k, simplified_silhouette
 from wildsight.discovery.grouping import by_size, fit_temperature, judged, without_itself
 from wildsight.discovery.kmeans import kmeans
+from wildsight.discovery.space import SpaceConfig, fit_space
 from wildsight.discovery.sskmeans import SSKMeansConfig, means, nearest, plus_plus, ss_kmeans
 from wildsight.errors import BudgetError, ConfigError, DataError
 
@@ -263,3 +264,22 @@ def test_the_temperature_fits_how_hard_the_classes_are() -> None:
 def test_new_groups_are_numbered_by_size() -> None:
     assert by_size(np.array([0, 3, 3, 2, 2, 2]), 2, 4).tolist() == [0, 1, 2, 3]
     assert by_size(np.array([0, 3, 3, 2]), 2, 4).tolist() == [0, 1, 3, 2]
+
+
+def test_the_space_evens_out_the_directions() -> None:
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(300, 10)) * np.array([9, 5, 3, 2, 1, 1, 1, 1, 1, 1.0])
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    same = fit_space(rows, SpaceConfig(components=0))
+    assert np.allclose(same(rows), rows, atol=1e-6)
+    whole = fit_space(rows, SpaceConfig(components=4, whiten=1.0), block=7)
+    cut = (rows - whole.mean) @ whole.basis
+    assert np.allclose(np.cov(cut.T, bias=True), np.eye(4), atol=1e-2)
+    turned = fit_space(rows, SpaceConfig(components=10, whiten=0.0))
+    centred = rows - rows.mean(0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    assert np.allclose(turned(rows) @ turned(rows).T, centred @ centred.T, atol=1e-4)
+    flat = np.repeat(rows[:2], 5, axis=0)
+    assert fit_space(flat.astype(np.float32), SpaceConfig()).basis.shape == (10, 1)
+    with pytest.raises(ConfigError):
+        SpaceConfig(whiten=2.0)

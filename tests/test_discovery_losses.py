@@ -186,14 +186,14 @@ def test_schedules() -> None:
 def head(config: NNGCDConfig | None = None, k: int = 5) -> GCDHead:
     torch.manual_seed(0)
     config = config or NNGCDConfig(hidden=8, out=6)
-    return GCDHead(ResidualTail(4), 4, k, config)
+    return GCDHead(ResidualTail(torch.zeros(4), torch.eye(4)), 4, k, config)
 
 
 def test_logits_do_not_see_scale_and_the_tail_starts_as_identity() -> None:
     one = head()
     tokens = torch.randn(3, 1, 4)
     out = one(tokens)
-    assert torch.allclose(out.z, tokens[:, 0]) and out.logits.abs().max() <= 1 + 1e-6
+    assert torch.allclose(out.z, normalize(tokens[:, 0], dim=1)) and out.logits.abs().max() <= 1 + 1e-6
     with torch.no_grad():
         one.prototypes.mul_(7.0)
     assert torch.allclose(one(5.0 * tokens).logits, out.logits, atol=1e-5)

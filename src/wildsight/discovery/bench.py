@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ from wildsight.discovery.methods import METHODS
 from wildsight.discovery.simgcd import ABLATION
 from wildsight.discovery.snmf import diagnostics
 from wildsight.discovery.source import read_source
+from wildsight.discovery.space import SpaceConfig
 from wildsight.errors import ConfigError
 from wildsight.files import digest_of, read_json, write_json
 
 METRICS = ("all", "old", "new", "fixed_all", "sure_fixed_all", "fit_seconds")
+RAW = "sskmeans-raw"
 SHORT: dict[str, Any] = {"hidden": 512, "out": 128}
 """The projector of short benches: a quarter of the recipe's width."""
 
@@ -32,7 +33,7 @@ def bench(
     *,
     out: Path,
     backbone: str = "nano-conv",
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = (*METHODS, RAW),
     seeds: int = 3,
     epochs: int = 30,
     image_size: int = 96,
@@ -52,7 +53,7 @@ def bench(
         source: ``world``, a folder or ``NAME:PATH``.
         out: the bench's folder.
         backbone: hub id, local folder or ``nano-*``.
-        methods: names from `METHODS`, or of rungs of the ablation.
+        methods: names from `METHODS`, ``sskmeans-raw`` (features as published), or rungs of the ablation.
         seeds: number of seeds, counted from 0.
         epochs: of the trained methods.
         image_size: side of the square that pictures are resized to, pixels.
@@ -99,10 +100,12 @@ def _runs(names: Sequence[str]) -> dict[str, tuple[str, Mapping[str, Any]]]:
     for name in names:
         if name in METHODS:
             found[name] = (name, {})
+        elif name == RAW:
+            found[name] = ("sskmeans", {})
         elif name in ABLATION:
             found[name] = ("nngcd", ABLATION[name])
         else:
-            known = ", ".join([*METHODS, *ABLATION])
+            known = ", ".join([*METHODS, RAW, *ABLATION])
             raise ConfigError(f"no method is called {name!r}", mend=f"use one of {known}")
     return found
 
@@ -119,26 +122,16 @@ def _cell(
 ) -> dict[str, Any]:
     """One method with one seed, from the folder of finished cells where it is there."""
     views: ViewConfig = options["views"]
-    key = digest_of(
-        [
-            name,
-            run[0],
-            dict(run[1]),
-            seed,
-            data.protocol["hash"],
-            network.sha,
-            vars(views),
-            options["epochs"],
-            options["k"],
-        ]
-    )
+    settings = [name, dict(run[1]), seed, vars(views), options["epochs"], options["k"]]
+    key = digest_of([settings, data.protocol["hash"], network.sha])
     file = out / "cells" / f"{key[:20]}.json"
     if file.is_file():
         return dict(read_json(file))
     trained = METHODS[run[0]].trained
     hyper = {**SHORT, "epochs": options["epochs"], **run[1]} if trained else dict(run[1])
     k = len(data.known) + len(data.new) if options["k"] == "true" else options["k"]
-    discoverer = CategoryDiscoverer(run[0], network, k=k, hyper=hyper, views=replace(views), seed=seed)
+    space = SpaceConfig(components=0) if name == RAW else SpaceConfig()
+    discoverer = CategoryDiscoverer(run[0], network, k=k, hyper=hyper, views=views, space=space, seed=seed)
     begin = time.perf_counter()
     discoverer.fit(data, progress=progress)
     row = {"method": name, "seed": seed, "group": data.name, "fit_seconds": time.perf_counter() - begin}

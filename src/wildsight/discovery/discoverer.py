@@ -32,7 +32,8 @@ from wildsight.discovery.nngcd import GCDHead
 from wildsight.discovery.result import DiscoveryResult, Evaluation, Fitted
 from wildsight.discovery.settings import DiscovererSettings, K, parse_k
 from wildsight.discovery.source import read_source
-from wildsight.discovery.sskmeans import Ids, check_rows, ss_kmeans
+from wildsight.discovery.space import Space, SpaceConfig, fit_space
+from wildsight.discovery.sskmeans import Ids, check_rows, means, ss_kmeans
 from wildsight.discovery.trunk import Trunk
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.images import from_array, load_image
@@ -84,6 +85,7 @@ class CategoryDiscoverer(Task):
         self.k = 0
         self.k_from = "given"
         self.temperature = 0.1
+        self.space = Space(np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
         self.centres: np.ndarray | None = None
         self.head: GCDHead | None = None
         self.groups: Ids = np.empty(0, np.int64)
@@ -122,13 +124,15 @@ class CategoryDiscoverer(Task):
         cached = feats.vectors_of_files(self.backbone, [s.image for s in data.samples], size, advance)
         data, rows = readable(data, cached.ok)
         frozen = feats.unit(cached.array[rows])
-        self.known = data.known
-        estimate = self._choose_k(frozen, data.labels())
-        check_rows(frozen, data.labels(), self.k)
+        check_rows(frozen, data.labels(), len(data.known))
+        self.known, self.space = data.known, fit_space(frozen, self.settings.space)
+        rows_there = self.space(frozen)
+        estimate = self._choose_k(rows_there, data.labels())
+        check_rows(rows_there, data.labels(), self.k)
         if self.method.trained:
             self._train(data, frozen, folder, progress, training)
         else:
-            self._cluster(data, frozen)
+            self._cluster(data, rows_there)
         embedding, found = self._seen(data, frozen)
         self.fitted = Fitted(data, embedding, frozen, found, cached.errors, estimate)
         self.groups = found.groups
@@ -173,10 +177,12 @@ class CategoryDiscoverer(Task):
         """Train a head on cached tokens, then number its new groups by size."""
         tokens = self.tokens(data)
         torch.manual_seed(self.settings.seed)
-        head = GCDHead(Trunk(self.backbone).tail(tokens.width), tokens.width, self.k, self.config)
+        head = self._new_head()
         if self.config.start == "centres":
-            start = ss_kmeans(frozen, tokens.labels, self.k, seed=self.settings.seed)
-            head.start_at(torch.from_numpy(start.centres))
+            rows = self.space(frozen)
+            start = ss_kmeans(rows, tokens.labels, self.k, seed=self.settings.seed)
+            own = frozen if Trunk(self.backbone).transformer else rows
+            head.start_at(torch.from_numpy(means(own, start.groups, self.k)[0]))
         self.history = fit_head(
             head, tokens, seed=self.settings.seed, folder=folder, progress=progress, **training
         )
@@ -186,6 +192,11 @@ class CategoryDiscoverer(Task):
         for weights in (head.prototypes.data, head.teacher):
             weights[place] = weights.clone()
         self.head, self.temperature = head, self.config.tau
+
+    def _new_head(self) -> GCDHead:
+        mean, basis = torch.from_numpy(self.space.mean), torch.from_numpy(self.space.basis)
+        tail = Trunk(self.backbone).tail(mean, basis)
+        return GCDHead(tail, tail.width, self.k, self.config)
 
     def tokens(self, data: CategoryData, whole: bool = False) -> Tokens:
         """Cached tokens; of the whole pictures alone where no training follows."""
@@ -201,11 +212,10 @@ class CategoryDiscoverer(Task):
         if self.head is not None:
             z, _, logits = embed(self.head, self.tokens(data, whole))
             return feats.unit(z), self._by_logits(logits)
-        if self.centres is None:
-            raise ConfigError("the discoverer is not fitted", mend="call fit or from_pretrained")
         sizes = np.bincount(self.groups, minlength=self.k)
         seen = (self.groups, sizes)
-        return frozen, judged(frozen, self.centres, self.temperature, len(self.known), seen)
+        rows = self.space(frozen)
+        return rows, judged(rows, self._need_centres(), self.temperature, len(self.known), seen)
 
     def _by_logits(self, logits: np.ndarray) -> Verdict:
         return verdict(softmax(logits.astype(np.float64) / self.temperature), None, len(self.known))
@@ -276,10 +286,9 @@ class CategoryDiscoverer(Task):
             tokens = feats.tokens_of_images(self.backbone, pictures, size).half().float().cpu()
             z = self.head.eval()(tokens).z
             return self._by_logits(self.head.teacher_logits(z).numpy())
-        if self.centres is None:
-            raise ConfigError("the discoverer is not fitted", mend="call fit or from_pretrained")
-        rows = feats.vectors_of_images(self.backbone, pictures, size)
-        return judged(rows, self.centres, self.temperature, len(self.known))
+        centres = self._need_centres()
+        rows = self.space(feats.vectors_of_images(self.backbone, pictures, size))
+        return judged(rows, centres, self.temperature, len(self.known))
 
     def evaluate(self, source: str | Path | CategoryData) -> Evaluation:
         """Score the groups of the unlabelled pictures whose class is known for scoring.
@@ -319,7 +328,7 @@ class CategoryDiscoverer(Task):
         errors = [str(e) for e in cached.errors]
         frozen = feats.unit(cached.array[rows])
         if self.head is None and not same:
-            found = judged(frozen, self._need_centres(), self.temperature, len(self.known))
+            found = judged(self.space(frozen), self._need_centres(), self.temperature, len(self.known))
         else:
             found = self._seen(data, frozen, whole=self.fitted is None)[1]
         return data, found.groups, found.confidence, errors
@@ -333,6 +342,7 @@ class CategoryDiscoverer(Task):
         if self.centres is None and self.head is None:
             raise ConfigError("the discoverer is not fitted", mend="call fit first")
         tensors = {"groups": torch.from_numpy(self.groups)}
+        tensors |= {f"space.{k}": torch.from_numpy(v) for k, v in vars(self.space).items()}
         if self.centres is not None:
             tensors["centres"] = torch.from_numpy(self.centres)
         if self.head is not None:
@@ -345,7 +355,6 @@ class CategoryDiscoverer(Task):
             "k_from": self.k_from,
             "temperature": self.temperature,
             "backbone_sha256": self.backbone.sha,
-            "width": self.head.prototypes.shape[1] if self.head is not None else 0,
             "fitted_on": self.fitted_on,
         }
         return tensors, settings
@@ -353,11 +362,13 @@ class CategoryDiscoverer(Task):
     @classmethod
     def _restore(cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any) -> Self:
         saved = dict(settings["settings"])
-        named, views = saved.pop("backbone"), feats.ViewConfig(**saved.pop("views"))
-        backbone = options.get("backbone") or named
-        found = cls(
-            saved.pop("method"), backbone, k=saved.pop("k"), hyper=settings["hyper"], views=views, **saved
-        )
+        backbone = saved.pop("backbone")
+        saved |= {
+            "views": feats.ViewConfig(**saved["views"]),
+            "space": SpaceConfig(**saved["space"]),
+            "hyper": settings["hyper"],
+        }
+        found = cls(saved.pop("method"), options.get("backbone") or backbone, **saved)
         if found.backbone.sha != settings["backbone_sha256"]:
             raise CheckpointError(
                 f"was made with other weights than {found.backbone.name!r} holds now",
@@ -366,12 +377,12 @@ class CategoryDiscoverer(Task):
         found.known, found.k, found.k_from = tuple(settings["known"]), settings["k"], settings["k_from"]
         found.temperature, found.fitted_on = settings["temperature"], settings["fitted_on"]
         found.groups = tensors["groups"].numpy()
+        found.space = Space(tensors["space.mean"].numpy(), tensors["space.basis"].numpy())
         if "centres" in tensors:
             found.centres = tensors["centres"].numpy()
         state = {k.removeprefix("head."): v for k, v in tensors.items() if k.startswith("head.")}
         if state:
-            width = settings["width"]
-            found.head = GCDHead(Trunk(found.backbone).tail(width), width, found.k, found.config)
+            found.head = found._new_head()
             found.head.load_state_dict(state)
             found.head.eval()
         return found

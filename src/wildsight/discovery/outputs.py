@@ -88,6 +88,7 @@ def _settings(settings: DiscovererSettings) -> dict[str, Any]:
         "method": settings.method,
         "backbone": settings.backbone,
         "image_size": settings.views.image_size,
+        "space": f"{settings.space.components} components, whitening {settings.space.whiten}",
         "doubt": settings.doubt,
         "seed": settings.seed,
     }
@@ -139,7 +140,7 @@ def how_k(discoverer: CategoryDiscoverer) -> str:
     if estimate is None:
         return f"{discoverer.k} groups ({discoverer.k_from})"
     span = f"{estimate.low} to {estimate.high} score alike"
-    return f"{discoverer.k} groups (estimated; {span}; estimates overshoot where classes look alike)"
+    return f"{discoverer.k} groups (estimated; {span}; an estimate can be off by a half)"
 
 
 def _report(

@@ -44,7 +44,8 @@ class _Dtype:
     def value(self) -> np.dtype[Any]:
         if self.code.lstrip("<>=|")[:1] in ("O", "V"):
             raise DataError(f"an array of {self.code} holds objects")
-        return np.dtype(self.code).newbyteorder(self.order if self.order in "<>" else "=")
+        found = np.dtype(self.code)
+        return found.newbyteorder(">") if self.order == ">" else found
 
 
 class _Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wildsight.discovery.features import ViewConfig
+from wildsight.discovery.space import SpaceConfig
 from wildsight.errors import ConfigError
 
 K = int | str | tuple[int, int]
@@ -19,6 +20,7 @@ class DiscovererSettings:
         backbone: hub id, local folder or ``nano-*``.
         k: number of groups, known classes included; ``auto`` estimates it, (low, high) within a range.
         views: how pictures are looked at.
+        space: in which frozen features are grouped.
         doubt: confidence below which a picture is doubtful, in [0, 1].
         seed: of centres, initialisation, order and views.
     """
@@ -27,6 +29,7 @@ class DiscovererSettings:
     backbone: str = "nano-conv"
     k: K = "auto"
     views: ViewConfig = field(default_factory=ViewConfig)
+    space: SpaceConfig = field(default_factory=SpaceConfig)
     doubt: float = 0.5
     seed: int = 0
 

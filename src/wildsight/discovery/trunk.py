@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 if TYPE_CHECKING:
     from wildsight.backbones import Backbone
@@ -37,10 +38,12 @@ class BlockTail(nn.Module):
         block: the layer.
         norm: the final norm.
         masked: whether the layer takes an attention mask.
+        width: D.
     """
 
-    def __init__(self, block: nn.Module, norm: nn.Module, masked: bool) -> None:
+    def __init__(self, block: nn.Module, norm: nn.Module, masked: bool, width: int) -> None:
         super().__init__()
+        self.width = width
         self.block = copy.deepcopy(block).requires_grad_(True)
         self.norm = copy.deepcopy(norm).requires_grad_(False)
         self.masked = masked
@@ -53,22 +56,28 @@ class BlockTail(nn.Module):
 
 
 class ResidualTail(nn.Module):
-    """z + W2 gelu(W1 z), W2 = 0 at the start: the frozen feature, until training says otherwise.
+    """z + W2 gelu(W1 z), W2 = 0 at the start: the frozen feature in its space, until training says otherwise.
 
     Args:
-        width: D.
+        mean, basis: of the space, [D] and [D, d]; frozen.
         inner: width inside the block.
     """
 
-    def __init__(self, width: int, inner: int = 256) -> None:
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, mean: Tensor, basis: Tensor, inner: int = 256) -> None:
         super().__init__()
-        self.down, self.up = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.register_buffer("mean", mean)
+        self.register_buffer("basis", basis)
+        self.width = int(basis.shape[1])
+        self.down, self.up = nn.Linear(self.width, inner), nn.Linear(inner, self.width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, 1, D] -> [B, D]."""
-        z = tokens[:, 0]
+        """[B, 1, D] -> [B, d]."""
+        z = normalize((normalize(tokens[:, 0], dim=1) - self.mean) @ self.basis, dim=1)
         return z + self.up(nn.functional.gelu(self.down(z)))
 
 
@@ -110,9 +119,13 @@ class Trunk:
         found = self.backbone.features(pixels).cls
         return found if found is not None else self.backbone.features(pixels).patches.mean(1)
 
-    def tail(self, width: int) -> nn.Module:
-        """A fresh, trainable copy of what lies above the tokens."""
+    def tail(self, mean: Tensor, basis: Tensor) -> BlockTail | ResidualTail:
+        """A fresh, trainable copy of what lies above the tokens.
+
+        Args:
+            mean, basis: the space, [D] and [D, d], for a network that is no transformer.
+        """
         if self.layers is None:
-            return ResidualTail(width)
+            return ResidualTail(mean, basis)
         masked = hasattr(self.tower, "post_layernorm")
-        return BlockTail(self.layers[-1], _norm(self.tower), masked)
+        return BlockTail(self.layers[-1], _norm(self.tower), masked, len(mean))
