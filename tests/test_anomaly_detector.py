@@ -154,7 +154,9 @@ def test_command(network: Path, folder: Path, tmp_path: Path, capsys: pytest.Cap
     fitted = tmp_path / "fit"
     common = ["--backbone", str(network), "--image-size", "128", "--method", "padim"]
     assert run("anomaly", "fit", str(folder), "--out", str(fitted), *common) == 0
-    assert json.loads((fitted / "scores.json").read_text())["thresholds"][0]["held_out"] > 0
+    left = json.loads((fitted / "scores.json").read_text())
+    assert left["thresholds"][0]["held_out"] > 0 and "broken.png" in left["not_read"][0]
+    assert "not read:" in capsys.readouterr().out and "broken.png" in (fitted / "report.html").read_text()
     model, out = str(fitted / "checkpoint"), tmp_path / "out"
     pictures = str(folder / "one" / "test" / "spot")
     assert run("anomaly", "predict", model, pictures, "--out", str(out)) == 1

@@ -74,6 +74,7 @@ class AnomalyDetector(Task):
         self.thresholds: dict[str, Threshold] = {}
         self.fitted_on: dict[str, Any] = {}
         self.history: History | None = None
+        self.not_read: list[str] = []
 
     def fit(
         self,
@@ -101,7 +102,7 @@ class AnomalyDetector(Task):
         if select not in SELECTIONS:
             raise ConfigError(f"select={select!r} is unknown", mend=f"use one of {', '.join(SELECTIONS)}")
         data = source if isinstance(source, AnomalyData) else read_source(source)
-        features, samples = self._cached([s for s in data.train if s.label == 0], progress)
+        features, samples = self._cached(data.normal, data.root, progress)
         learn, held = self._split(len(samples))
         self.channels = int(features.shape[1])
         self.head, self._inference = self._new_head(self.channels), None
@@ -121,14 +122,17 @@ class AnomalyDetector(Task):
         return self
 
     def _cached(
-        self, samples: Sequence[AnomalySample], progress: bool = False
+        self, samples: Sequence[AnomalySample], where: Path, progress: bool
     ) -> tuple[np.ndarray, list[AnomalySample]]:
-        """Features of the readable samples."""
+        """Features of the readable samples; the others are listed in ``not_read``."""
         if not samples:
-            raise DataError("no good training picture", mend="see the layouts in the documentation")
+            raise DataError(
+                "no good training picture", where=where, mend="see the layouts in the documentation"
+            )
         with Meter("features", len(samples), enabled=progress) as meter:
             files = [s.image for s in samples]
             cached = features_of_files(self.backbone, files, self.settings.neck, meter.add)
+        self.not_read = [str(error) for error in cached.errors]
         readable = [s for s, ok in zip(samples, cached.ok, strict=True) if ok]
         if not readable:
             raise cached.errors[0]

@@ -64,8 +64,10 @@ def _fit_report(detector: AnomalyDetector, source: str, out: Path) -> Path:
         for name, t in detector.thresholds.items()
     ]
     write_csv(folder.results, limits)
-    folder.write_scores({"source": source, "thresholds": limits, "environment": environment()})
+    scores = {"source": source, "thresholds": limits, "not_read": detector.not_read}
+    folder.write_scores({**scores, "environment": environment()})
     report = Report("Anomaly detector", f"{detector.settings.method} on {source}")
+    _say_not_read(report, detector.not_read)
     _say_oracle(report, detector.fitted_on["selection"])
     report.facts({**vars(detector.settings), **detector.fitted_on})
     if detector.history is not None and detector.history.epochs:
@@ -85,6 +87,15 @@ def _say_oracle(report: Report, selection: str) -> None:
     if selection.startswith("ORACLE"):
         report.warning(selection)
         console.print(f"warning: {selection}", markup=False, soft_wrap=True)
+
+
+def _say_not_read(report: Report, errors: list[str]) -> None:
+    """List, on the terminal and in the report, the pictures and masks that were left out."""
+    from wildsight.cli.common import console
+
+    for error in errors:
+        report.warning(f"not read: {error}")
+        console.print(f"not read: {error}", markup=False, soft_wrap=True, highlight=False)
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
@@ -166,8 +177,7 @@ def evaluate(
     selection = evaluation.protocol["selection"]
     _say_oracle(report, selection)
     report.table(table, f"Per category and as a mean. Weights: {selection}")
-    for error in evaluation.errors:
-        report.warning(f"not read: {error}")
+    _say_not_read(report, evaluation.errors)
     report.gallery(worst_and_best(evaluation, detector), "Best and worst cases")
     report.facts({**vars(detector.settings), **evaluation.protocol, **environment()})
     report.save(folder.report)
