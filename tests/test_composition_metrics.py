@@ -11,6 +11,7 @@ from wildsight.composition.metrics import (
     exact_scores,
     field_scores,
     hits,
+    query_recall,
     top_of,
     turning_points,
 )
@@ -102,3 +103,11 @@ def test_the_calibrated_bias_reaches_the_best_harmonic_mean() -> None:
     is_seen = seen[truth]
     s, u = right[is_seen].mean(), right[~is_seen].mean()
     assert 2 * s * u / (s + u) == pytest.approx(exact_scores(top)["hm"])
+
+
+def test_recall_of_queries() -> None:
+    """Query 0 finds its picture first, query 2 second."""
+    scores = np.array([[0.9, 0.8], [0.1, 0.5], [0.3, 0.2]])
+    truth, queries = np.array([0, 2, 1]), np.array([0, 2])
+    assert query_recall(scores, queries, truth, 1) == 0.5
+    assert query_recall(scores, queries, truth, 2) == 1.0

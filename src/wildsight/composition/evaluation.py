@@ -17,11 +17,12 @@ from wildsight.composition.metrics import (
     field_scores,
     harmonic,
     hits,
+    query_recall,
     word_accuracy,
 )
 from wildsight.composition.openworld import feasibility
 from wildsight.composition.result import Evaluation
-from wildsight.composition.scoring import Candidates, top
+from wildsight.composition.scoring import Candidates, dense, top
 from wildsight.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def evaluate_on(
     closed = model.candidates(data.candidates("test"))
     found = _top(model, features, truth, closed, None)
     bias = model.calibration.bias
-    rows = [_row("closed", found, closed, model, truth, bias)]
+    rows = [
+        _row("closed", found, closed, model, truth, bias) | _recalls(model, features, closed, found.truth)
+    ]
     protocol = {**data.protocol, "bias from": model.calibration.source}
     if open_world:
         grid = model.candidates("all")
@@ -65,6 +68,15 @@ def _top(
     is_seen = np.array([p in trained for p in truth])
     head = model.fitted()
     return top(head, features, candidates, candidates.where(truth), is_seen, allowed=allowed, depth=DEPTH)
+
+
+def _recalls(
+    model: CompositionRecognizer, features: Tensor, candidates: Candidates, truth: np.ndarray
+) -> dict[str, float]:
+    """Text to picture: recall at 1, 5 and 10 of the test's pairs as queries."""
+    queries = np.unique(truth[truth >= 0])
+    scores = dense(model.fitted(), features, candidates.subset(queries)).numpy()
+    return {f"recall@{k}": query_recall(scores, queries, truth, k) for k in (1, 5, 10)}
 
 
 def _row(

@@ -182,3 +182,15 @@ def word_accuracy(top: Top, words: Ints, truth: Ints, bias: float) -> float:
     """
     best = predicted(top, bias)[:, 0]
     return float(((best >= 0) & (words[best] == truth)).mean())
+
+
+def query_recall(scores: Floats, queries: Ints, truth: Ints, depth: int) -> float:
+    """Share of the pairs asked for whose best ``depth`` pictures hold one that shows the pair.
+
+    Args:
+        scores: [N, Q], of every picture for every query.
+        queries: [Q] ids of the pairs asked for, each shown by at least one picture.
+        truth: [N] ids.
+    """
+    best = np.argsort(-scores, axis=0, kind="stable")[:depth]
+    return float((truth[best] == queries).any(0).mean())

@@ -42,6 +42,8 @@ class Product(Head):
         super().__init__(space)
         self.config = config
         d = space.dim if space.shared else (config.d or 256)
+        for unused in (self.attributes, self.objects):
+            unused.requires_grad_(False)
         counts = len(space.attributes), len(space.objects)
         self.attribute, self.object = (self._classifier(space, d, count) for count in counts)
 

@@ -60,6 +60,7 @@ class PromptTower:
 
     def __call__(self, attributes: Tensor, objects: Tensor) -> Tensor:
         """Unit text features [P, D] of word vectors [P, W] each; gradients reach the vectors."""
+        self.backbone.model.to(attributes.device)
         ids = self.ids.to(attributes.device).expand(len(attributes), -1)
         length = int(self.model.config.text_config.max_position_embeddings)
         with self._replaced(attributes, objects):

@@ -48,6 +48,13 @@ class Candidates:
         kept = [m for m in made if m is not None]
         return replace(self, prototypes=torch.cat(kept) if kept else None)
 
+    def subset(self, chosen: np.ndarray) -> Candidates:
+        """Some of the candidates, by id, in the order given."""
+        rows = torch.from_numpy(chosen)
+        pairs = tuple(self.pairs[i] for i in chosen.tolist())
+        base, made = (None if t is None else t[rows] for t in (self.base, self.prototypes))
+        return Candidates(pairs, self.ids[rows], self.seen[rows], base, made)
+
     def where(self, pairs: Sequence[Pair]) -> np.ndarray:
         """[N] candidate ids of pairs in words; -1 for a pair that is no candidate."""
         index = {pair: i for i, pair in enumerate(self.pairs)}
