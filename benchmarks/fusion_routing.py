@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wildsight.files import write_json
+from wildsight.fusion.concatenation import Concatenation, ConcatenationConfig
+from wildsight.fusion.cross_attention import CrossAttention, CrossAttentionConfig
+from wildsight.fusion.pwrf import PWRF, PWRFConfig
 from wildsight.fusion.routing import route
 from wildsight.results import environment, write_csv
 
@@ -120,6 +123,41 @@ def routing_rows(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def head_rows(repeats: int) -> list[dict[str, Any]]:
+    """Whole fusion modules, three modalities of 256 channels to 128, one picture."""
+    torch.manual_seed(0)
+    modules: dict[str, nn.Module] = {
+        "pwrf": PWRF(PWRFConfig(256, 3)),
+        "cross-attention": CrossAttention(CrossAttentionConfig(256, 3)),
+        "concatenation": Concatenation(ConcatenationConfig(256, 3)),
+        "released": PWRF(PWRFConfig.released()),
+    }
+    rows = []
+    for side in (12, 24, 48):
+        xs = [torch.randn(1, 256, side, side, requires_grad=True) for _ in range(3)]
+
+        def run(name: str, xs: list[Tensor] = xs) -> tuple[Tensor, ...]:
+            return modules[name].train()(xs).maps
+
+        def infer(name: str) -> None:
+            with torch.no_grad():
+                run(name)
+
+        def learn(name: str, xs: list[Tensor] = xs) -> None:
+            torch.autograd.grad(sum(m.sum() for m in run(name)), xs)
+
+        forward_ms = milliseconds([lambda n=n: infer(n) for n in modules], repeats)
+        both_ms = milliseconds([lambda n=n: learn(n) for n in modules], repeats)
+        row: dict[str, Any] = {"side": side}
+        for name, f, b in zip(modules, forward_ms, both_ms, strict=True):
+            row |= {f"{name}_fwd_ms": f, f"{name}_both_ms": b}
+        row["fwd_against_cross_attention"] = row["pwrf_fwd_ms"] / row["cross-attention_fwd_ms"]
+        row["both_against_cross_attention"] = row["pwrf_both_ms"] / row["cross-attention_both_ms"]
+        rows.append(row)
+        print({k: round(v, 3) for k, v in row.items()}, flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/fusion-routing"))
@@ -127,8 +165,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows = routing_rows(given.repeats)
+    heads = head_rows(max(3, given.repeats // 3))
     write_csv(given.out / "routing.csv", rows)
-    write_json(given.out / "scores.json", {"routing": rows, "environment": environment()})
+    write_csv(given.out / "heads.csv", heads)
+    write_json(given.out / "scores.json", {"routing": rows, "heads": heads, "environment": environment()})
 
 
 if __name__ == "__main__":

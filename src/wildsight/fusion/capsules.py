@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 POSE = 16
 A_MIN = 1e-6
+ALONE = 1e-4  # agreement of a whole whose parts come from one modality
 
 
 class Parts(NamedTuple):
@@ -50,18 +51,28 @@ def stretched(k: Tensor, length: int) -> Tensor:
     return longer.view(*k.shape[:-1], length) * (reference / length)
 
 
-def omega(routed: Routed, modalities: int, eps: float = 1e-8) -> Tensor:
+def omega(routed: Routed, modalities: int, eps: float = 1e-8, agreement: bool = False) -> Tensor:
     """How much each modality's parts make up the wholes.
 
     ``q[i, c] = Q[i, c] / sum_i Q``; ``u_c = a_out / sum_c a_out``; ``s = sum_c u_c q``; normalised over the
     modalities for every part type.
 
+    Args:
+        routed: what the routing gave.
+        modalities: M.
+        eps: keeps divisions finite.
+        agreement: weigh a whole also by how far its parts come from several modalities,
+            ``1 - sum_m (sum_t q)^2``: one that noise has to itself says nothing of the others.
+
     Returns:
         [n, M, T], >= 0, sums to 1 over M wherever any modality is present.
     """
-    q = routed.Q / (routed.Q.sum(1, keepdim=True) + eps)
-    u = routed.a_out / (routed.a_out.sum(1, keepdim=True) + eps)
-    s = torch.einsum("nc,nic->ni", u, q).unflatten(1, (modalities, -1))
+    q = (routed.Q / (routed.Q.sum(1, keepdim=True) + eps)).unflatten(1, (modalities, -1))
+    u = routed.a_out
+    if agreement:
+        u = u * ((1.0 - q.sum(2).square().sum(1)).clamp_min(0.0) + ALONE)
+    u = u / (u.sum(1, keepdim=True) + eps)
+    s = torch.einsum("nc,nmtc->nmt", u, q)
     return s / (s.sum(1, keepdim=True) + eps)
 
 
@@ -158,6 +169,7 @@ class AxisCapsules(nn.Module):
     def coefficients(self, whole: Whole) -> Tensor:
         """[B, L, M, T]: the weight of each part capsule, summing to 1 over M."""
         m, batch = self.config.modalities, len(whole.g)
-        if self.config.coefficient == "omega":
-            return omega(whole.routed, m, self.config.eps).unflatten(0, (batch, -1))
+        if self.config.coefficient != "constant":
+            agreement = self.config.coefficient == "agreement"
+            return omega(whole.routed, m, self.config.eps, agreement).unflatten(0, (batch, -1))
         return released_ratio(whole.routed, m).unflatten(0, (batch, -1))

@@ -9,7 +9,7 @@ Differences from the published code (switches of `PWRFConfig`; `PWRFConfig.relea
     1. ``mix``: part capsules keep their modality; published, a convolution over all of them comes first.
     2. ``weigh_parts``: a part's activation weighs its vote (see `routing`).
     3. ``coefficient``: the share of each modality in the wholes (`capsules.omega`); the published one is 1/M
-       whatever the input.
+       whatever the input. ``agreement`` turns a noisy modality down further.
     4. ``tile``: a coefficient weighs its own capsule; published, it lands on others.
     5. ``collapse``, ``ref_len``: maps of any size; the collapse vector is stretched, or replaced.
     6. ``width`` and ``kernel``: 128 channels and 1 x 1 joins in place of 256 and 3 x 3.
@@ -58,8 +58,9 @@ class PWRFConfig:
     convolution over all of them."""
     weigh_parts: bool = True
     """Whether activations weigh votes."""
-    coefficient: Literal["omega", "constant"] = "omega"
-    """What weighs the specific branch."""
+    coefficient: Literal["omega", "agreement", "constant"] = "omega"
+    """What weighs the specific branch: shares in the wholes, the same with wholes that several modalities
+    make counting more, or the published constant."""
     tile: bool = False
     """The published order of the coefficients over channels."""
     collapse: Literal["linear", "attn"] = "linear"
@@ -127,7 +128,7 @@ class PWRF(nn.Module):
         whole_h, whole_v = self.rows.wholes(parts_h, here), self.columns.wholes(parts_v, here)
         shared = self.shared([*(s * scale.view(-1, 1, 1, 1) for s in z), _outer(whole_h.g, whole_v.g)])
         coeff_h, coeff_v = self.rows.coefficients(whole_h), self.columns.coefficients(whole_v)
-        times = self.config.modalities if self.config.coefficient == "omega" else 1
+        times = 1 if self.config.coefficient == "constant" else self.config.modalities
         own = []
         for i in range(self.config.modalities):
             parts = _outer(
