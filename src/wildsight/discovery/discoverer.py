@@ -249,11 +249,7 @@ class CategoryDiscoverer(Task):
         return self._results([s.image for s in fitted.data.unlabelled], chosen)
 
     def need_fit(self) -> Fitted:
-        """What the fit saw.
-
-        Raises:
-            ConfigError: not fitted in this process.
-        """
+        """What the fit saw; ConfigError where it was not in this process."""
         if self.fitted is None:
             raise ConfigError("the fitted pictures are not here", mend="call fit")
         return self.fitted
@@ -398,4 +394,4 @@ def _path(item: Picture) -> Path | None:
     return Path(item) if isinstance(item, str | Path) else None
 
 
-__all__ = ["CategoryDiscoverer", "DiscovererSettings", "DiscoveryResult", "Evaluation", "parse_k"]
+__all__ = ["CategoryDiscoverer", "DiscoveryResult", "Evaluation"]

@@ -68,25 +68,30 @@ class Clustering:
     iterations: int
 
 
-def nearest(rows: Rows, centres: Rows, block: int = BLOCK) -> tuple[Ids, NDArray[np.float64]]:
+def nearest(
+    rows: Rows, centres: Rows, block: int = BLOCK, squares: Rows | None = None
+) -> tuple[Ids, NDArray[np.float64]]:
     """Nearest centre of each row and the squared distance to it, in blocks of rows.
 
     Args:
         rows: [N, d].
         centres: [K, d].
         block: rows per matrix product; changes nothing but memory.
+        squares: [N] squared lengths of the rows, where they are known already.
     """
+    if squares is None:
+        squares = np.einsum("nd,nd->n", rows, rows)
     half = 0.5 * np.einsum("kd,kd->k", centres, centres)
     found = np.empty(len(rows), np.int64)
     distance = np.empty(len(rows), np.float64)
     for start in range(0, len(rows), block):
-        part = np.asarray(rows[start : start + block], centres.dtype)
-        scores = part @ centres.T - half
+        part = slice(start, start + block)
+        scores = rows[part] @ centres.T
+        scores -= half
         best = scores.argmax(1)
-        found[start : start + block] = best
-        squares = np.einsum("nd,nd->n", part, part)
-        distance[start : start + block] = squares - 2.0 * scores[np.arange(len(part)), best]
-    return found, np.maximum(distance, 0.0)
+        found[part] = best
+        distance[part] = squares[part] - 2.0 * scores[np.arange(len(best)), best]
+    return found, np.maximum(distance, 0.0, out=distance)
 
 
 def means(rows: Rows, groups: Ids, count: int, block: int = 1 << 16) -> tuple[Rows, Ids]:
@@ -208,10 +213,11 @@ def _pool(rows: Rows, free: NDArray[np.bool_], limit: int, draw: np.random.Gener
 def _lloyd(rows: Rows, labels: Ids, centres: Rows, config: SSKMeansConfig) -> Clustering:
     """Assign and update until the centres rest."""
     held = labels >= 0
+    squares = np.einsum("nd,nd->n", rows, rows)
     iterations = 0
     while iterations < config.max_iter:
         iterations += 1
-        groups, distance = nearest(rows, centres)
+        groups, distance = nearest(rows, centres, squares=squares)
         groups[held] = labels[held]
         fresh, sizes = means(rows, groups, len(centres))
         _reseed(fresh, sizes, rows, np.where(held, -1.0, distance))
@@ -219,7 +225,7 @@ def _lloyd(rows: Rows, labels: Ids, centres: Rows, config: SSKMeansConfig) -> Cl
         centres = fresh
         if moved < config.tol:
             break
-    groups, distance = nearest(rows, centres)
+    groups, distance = nearest(rows, centres, squares=squares)
     groups[held] = labels[held]
     gap = rows[held] - centres[labels[held]]
     distance[held] = np.einsum("nd,nd->n", gap, gap)
