@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from wildsight.segmentation import AnomalySegmenter
 from wildsight.segmentation.bench import bench
 from wildsight.segmentation.datasets import read
 from wildsight.segmentation.inference import prompts_per_call
+from wildsight.segmentation.prompts import PromptMix
 
 FAST = {"points": 64, "augment": "flip"}
 BRIEF = {"epochs": 1, "batch_size": 4, "progress": False}
@@ -342,3 +345,25 @@ def test_export_is_proved_and_served_without_torch(kind: str, folder: Path, tmp_
         assert (mask != expected[i]).mean() < 0.02
     with pytest.raises(UnsupportedModelError, match="squash"):
         export_segmenter(AnomalySegmenter("spt", base_of(kind), geometry="letterbox"), tmp_path, samples)
+
+
+def test_a_killed_fit_ends_with_the_same_bits(network: Path, folder: Path, tmp_path: Path) -> None:
+    """SIGTERM in the first step of two epochs, then the same call again."""
+    settings = {"epochs": 2, "batch_size": 2, "progress": False}
+    whole = AnomalySegmenter("spt", network, **FAST).fit(folder, **settings)
+    stopped = AnomalySegmenter("spt", network, **FAST)
+    encoder = stopped.base.model.vision_encoder
+    handle = encoder.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        stopped.fit(folder, folder=tmp_path, **settings)
+    handle.remove()
+    again = AnomalySegmenter("spt", network, **FAST).fit(folder, folder=tmp_path, **settings)
+    assert again.history is not None and again.history.resumed_from == 1
+    for key, value in whole.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[key], value)
+
+
+def test_mixed_precision_and_every_prompt_kind(network: Path, folder: Path) -> None:
+    segmenter = AnomalySegmenter("spt", network, prompts=PromptMix(0.4, 0.3, 0.3, count=3), **FAST)
+    segmenter.fit(folder, precision="bf16", **BRIEF)
+    assert all(v.isfinite().all() for v in segmenter.network.state_dict().values())

@@ -40,8 +40,8 @@ def bench(
 ) -> dict[str, Any]:
     """Fit and evaluate every method with every seed.
 
-    Finished cells are kept under ``out/cells``, so that an interrupted bench goes on where it stopped.
-    Methods without training run once and stand for every seed.
+    Finished cells are kept under ``out/cells``, so that an interrupted bench goes on where it stopped,
+    and the adapters under ``out/adapters``. Methods without training run once and stand for every seed.
 
     Args:
         source: ``world``, a folder or ``NAME:PATH``.
@@ -122,6 +122,7 @@ class _Cell:
         if trained:
             state = self.out / "train" / file.stem
             segmenter.fit(self.data, masks=self.masks, folder=state, progress=self.progress, **self.training)
+            segmenter.save_pretrained(self.out / "adapters" / f"{name}-seed{seed}")
         fitted = time.perf_counter()
         found = segmenter.evaluate(self.data, prompt=self.prompt, keep=seed == 0, progress=self.progress)
         times = {"fit_seconds": fitted - begin, "evaluate_seconds": time.perf_counter() - fitted}

@@ -121,15 +121,22 @@ class LessonSet(torch.utils.data.Dataset[dict[str, Tensor]]):
 
 
 def frozen_embeddings(
-    base: SamBase, files: Sequence[Path], geometry: str, progress: Callable[[int], Any] | None = None
+    base: SamBase,
+    files: Sequence[Path],
+    geometry: str,
+    *,
+    mirrored: bool = True,
+    progress: Callable[[int], Any] | None = None,
 ) -> list[np.ndarray]:
-    """The stock encoder's embeddings of files, plain and mirrored, through the cache on disk: [N, D] each.
+    """The stock encoder's embeddings of files through the cache on disk, plain and mirrored: [N, D] each.
+
+    Without ``mirrored`` the second is the first.
 
     Raises:
         DataError, ImageError: a picture cannot be read, or the cache cannot be written.
     """
     found = []
-    for flip in (False, True):
+    for flip in (False, True) if mirrored else (False,):
         pictures = Pictures(base, geometry, flip=flip)
         cached = cached_embeddings(
             pictures,
@@ -143,7 +150,7 @@ def frozen_embeddings(
         if cached.errors:
             raise cached.errors[0]
         found.append(cached.array)
-    return found
+    return [found[0], found[-1]]
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,11 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
         if self.network.adapter.trains_encoder:
             return LessonSet(self.base, lessons)
         files = [lesson.sample.image for lesson in lessons]
-        return LessonSet(self.base, lessons, frozen_embeddings(self.base, files, settings.geometry))
+        return LessonSet(
+            self.base,
+            lessons,
+            frozen_embeddings(self.base, files, settings.geometry, mirrored=settings.augment != "none"),
+        )
 
     def _training(self, given: Mapping[str, Any]) -> TrainConfig:
         try:

@@ -25,7 +25,7 @@ from wildsight.files import atomic_path, write_json
 from wildsight.images import load_image
 from wildsight.report import Report
 from wildsight.results import Result
-from wildsight.segmentation.datasets import SegmentationData
+from wildsight.segmentation.datasets import MaskSample, SegmentationData
 from wildsight.segmentation.lessons import checked_mask
 from wildsight.segmentation.metrics import boundary_iou, iou, mean_rows
 from wildsight.segmentation.reports import beside
@@ -137,38 +137,66 @@ def _scores(truth: Bools, mask: Bools, name: str) -> dict[str, float]:
     return {f"{name}_{key}": value for key, value in zip(KEYS, values, strict=True)}
 
 
-def evaluate_refinement(
-    detector: AnomalyDetector, segmenter: AnomalySegmenter, data: SegmentationData, **options: Any
-) -> list[dict[str, Any]]:
-    """Raw-map masks against refined masks on the test half of ``data``; no true mask is used as a prompt.
+@dataclass(frozen=True)
+class Detected:
+    """A defect with its true mask, and what the detector says of the picture."""
 
-    Args:
-        detector: finds; each category's own threshold where it has one.
-        segmenter: draws.
-        data: defects with masks.
-        options: of `refine`.
+    sample: MaskSample
+    truth: Bools
+    result: AnomalyResult
 
-    Returns:
-        One row per category, then ``mean``: ``raw_*`` and ``refined_*`` of ``iou``, ``boundary_iou``,
-        ``overlap`` (per-region, at the mask) and ``recall`` (of regions), and ``found``: the share of the
-        pictures that the detector calls anomalous. A defect that it misses counts with empty masks.
+
+def detect(detector: AnomalyDetector, data: SegmentationData) -> list[Detected]:
+    """The detector's answers on the test half of ``data``, each category at its own threshold if any.
 
     Raises:
         DataError: no usable test picture.
     """
-    rows = []
+    found = []
     for sample in data.test:
         try:
             truth = checked_mask(sample)
         except WildSightError:
             continue
         category = sample.category if sample.category in detector.thresholds else None
-        refined = refine(detector.predict(sample.image, category=category)[0], segmenter, **options)
-        scores = {**_scores(truth, refined.raw, "raw"), **_scores(truth, refined.mask, "refined")}
-        rows.append({"category": sample.category, "found": float(refined.anomalous), **scores})
-    if not rows:
+        found.append(Detected(sample, truth, detector.predict(sample.image, category=category)[0]))
+    if not found:
         raise DataError("no usable test picture", where=data.root, mend="run `wildsight check segmentation`")
+    return found
+
+
+def score_refinement(
+    found: Sequence[Detected], segmenter: AnomalySegmenter, **options: Any
+) -> list[dict[str, Any]]:
+    """Raw-map masks against refined masks; no true mask is used as a prompt.
+
+    Args:
+        found: by `detect`.
+        segmenter: draws.
+        options: of `refine`.
+
+    Returns:
+        One row per category, then ``mean``: ``raw_*`` and ``refined_*`` of ``iou``, ``boundary_iou``,
+        ``overlap`` (per-region, at the mask) and ``recall`` (of regions), and ``found``: the share of the
+        pictures that the detector calls anomalous. A defect that it misses counts with empty masks.
+    """
+    rows = []
+    for one in found:
+        refined = refine(one.result, segmenter, **options)
+        scores = {**_scores(one.truth, refined.raw, "raw"), **_scores(one.truth, refined.mask, "refined")}
+        rows.append({"category": one.sample.category, "found": float(refined.anomalous), **scores})
     return mean_rows(rows, [k for k in rows[0] if k != "category"])
+
+
+def evaluate_refinement(
+    detector: AnomalyDetector, segmenter: AnomalySegmenter, data: SegmentationData, **options: Any
+) -> list[dict[str, Any]]:
+    """`detect`, then `score_refinement`.
+
+    Raises:
+        DataError: no usable test picture.
+    """
+    return score_refinement(detect(detector, data), segmenter, **options)
 
 
 def write_refined(
