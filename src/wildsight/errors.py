@@ -29,6 +29,10 @@ class WildSightError(Exception):
         head = f"{self.where}: {self.what}" if self.where else self.what
         return f"{head}; {self.mend}" if self.mend else head
 
+    def at(self, where: str | PathLike[str]) -> WildSightError:
+        """The same error with its place, if it has none yet."""
+        return self if self.where else type(self)(self.what, where=where, mend=self.mend)
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.where, self.mend)
 

@@ -179,7 +179,7 @@ def _try_load(file: Path, prepare: Callable[[Image], Image] | None = None) -> Im
         picture = load_image(file)
         return picture if prepare is None else prepare(picture)
     except WildSightError as error:
-        return error
+        return error.at(file)
 
 
 class _Store:

@@ -198,9 +198,9 @@ class Memory(nn.Module):
         One after the other: what an earlier feature changed, a later one sees.
         """
         for feature in features:
-            cosine = self.slots @ feature
-            nearest = int(cosine.argmax())
-            if cosine[nearest] >= theta:
+            best, place = (self.slots @ feature).max(0)
+            nearest = int(place)
+            if float(best) >= theta:
                 self.slots[nearest] = normalize((1 - eta) * self.slots[nearest] + eta * feature, dim=0)
             else:
                 nearest = int(self.age.argmax())

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from wildsight.backbones import Backbone, load_backbone
-from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError, WildSightError
 from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
 from wildsight.retrieval.codes import Codes, hamming, train_codes
@@ -258,7 +258,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
             raise ConfigError(f"k={k}", mend="give 1 to 1000")
         many = [sketches] if isinstance(sketches, str | Path | Image | np.ndarray) else list(sketches)
         pictures = [_picture(s) for s in many]
-        queries = self.embed(pictures, SKETCH)
+        queries = np.concatenate([self._query(p, s) for p, s in zip(pictures, many, strict=True)])
         with Database(uri, queries.shape[1], self.maker, create=False) as database:
             found = database.nearest(queries, k)
         odd = [("looks like a photo, not like a sketch",) if looks_like_photo(p) else () for p in pictures]
@@ -268,6 +268,13 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         ]
 
     predict = search
+
+    def _query(self, picture: Image, given: Picture) -> np.ndarray:
+        """The embedding [1, width] of one sketch; a fault names its file."""
+        try:
+            return self.embed([picture], SKETCH)
+        except ImageError as error:
+            raise (error.at(given) if isinstance(given, str | Path) else error) from error
 
     def evaluate(self, source: str | Path | RetrievalData, *, split: str = "test") -> Evaluation:
         """Rank all photos of the unseen classes for every sketch of them.

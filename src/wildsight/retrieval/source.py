@@ -11,7 +11,7 @@ from wildsight.images import from_array
 from wildsight.retrieval.datasets import READERS, RetrievalData, check, read
 from wildsight.sources import Problem, parse_source
 
-WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 40, "unseen": 5}
+WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 24, "unseen": 5}
 WORLD_VERSION = 1
 
 
@@ -37,7 +37,7 @@ def world_folder() -> Path:
     from wildsight.world.sets import sketches
 
     name = "-".join(f"{key}{value}" for key, value in WORLD_SETTINGS.items())
-    folder = cache_folder("world", f"sketches-v{WORLD_VERSION}-{name}")
+    folder = cache_folder("world") / f"sketches-v{WORLD_VERSION}-{name}"
     if folder.is_dir():
         return folder
     sets = sketches(**WORLD_SETTINGS)

@@ -107,7 +107,7 @@ def _as_folder(pictures: list[Path], key: str) -> Path:
 
     from wildsight.files import atomic_folder, cache_folder
 
-    target = cache_folder("app", f"good-{key[:16]}")
+    target = cache_folder("app") / f"good-{key[:16]}"
     if not target.is_dir():
         with atomic_folder(target) as temporary:
             (temporary / "normal").mkdir(parents=True)
