@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wildsight.backbones.backbone import Backbone, Features, load_backbone
+    from wildsight.backbones.backbone import Backbone, Features, load_backbone, nano_folder
 
-__all__ = ["Backbone", "Features", "load_backbone"]
+__all__ = ["Backbone", "Features", "load_backbone", "nano_folder"]
 
 
 def __getattr__(name: str) -> Any:

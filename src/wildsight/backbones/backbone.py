@@ -290,7 +290,7 @@ def _named(name: str) -> Backbone:
     if name.startswith("timm:"):
         return _from_timm(name)
     if name.startswith("nano-"):
-        return _from_folder(_nano_folder(name), name)
+        return _from_folder(nano_folder(name), name)
     return _from_folder(Path(name) if Path(name).is_dir() else _fetch(name), name)
 
 
@@ -303,7 +303,15 @@ def _choices() -> str:
     return " or ".join(["name a local folder", *nano_names()])
 
 
-def _nano_folder(name: str) -> Path:
+def nano_folder(name: str) -> Path:
+    """The folder of a nano checkpoint in this package, every file of it checked by its hash.
+
+    It opens with `transformers` like any other: ``CLIPModel.from_pretrained(nano_folder("nano-clip"))``.
+
+    Raises:
+        ConfigError: nothing of that name.
+        CheckpointError: a file that is missing or damaged.
+    """
     if name not in nano_names():
         raise ConfigError(f"no nano checkpoint is called {name!r}", mend=_choices())
     verify_manifest(NANO / name)

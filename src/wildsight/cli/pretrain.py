@@ -7,24 +7,50 @@ from typing import Annotated
 
 import typer
 
+NAMES = ("nano-conv", "nano-clip", "nano-llava", "nano-sam")
+
 
 def pretrain(
-    name: Annotated[str, typer.Argument(help="nano-conv")],
+    name: Annotated[str, typer.Argument(help=", ".join(NAMES))],
     out: Annotated[Path | None, typer.Option(help="Folder to write; runs/pretrain/NAME by default.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of real sets; none: the embedded world.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real sets, for nano-conv and nano-clip; none: the embedded world."),
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="MobileNetV2 folder or hub id.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1800,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of its (last) part.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
 ) -> None:
     """Make a nano checkpoint again. Killed, it goes on where it was; on the GPU where there is one."""
+    from wildsight.cli.common import console
     from wildsight.errors import ConfigError
 
-    if name != "nano-conv":
-        raise ConfigError(f"no checkpoint is called {name!r}", mend="use nano-conv")
-    from wildsight.backbones.pretrain.conv import pretrain_conv
-    from wildsight.backbones.pretrain.distil import ConvConfig
-    from wildsight.cli.common import console
-
-    config = ConvConfig(steps=steps, seed=seed)
-    folder = pretrain_conv(out or Path("runs/pretrain") / name, data=data, teacher=teacher, config=config)
+    if name not in NAMES:
+        raise ConfigError(f"no checkpoint is called {name!r}", mend=f"use one of {', '.join(NAMES)}")
+    folder = _make(name, out or Path("runs/pretrain") / name, data, teacher, steps, seed)
     console.print(f"checkpoint: {folder}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _make(name: str, out: Path, data: Path | None, teacher: str | None, steps: int | None, seed: int) -> Path:
+    if name == "nano-conv":
+        from wildsight.backbones.pretrain.conv import pretrain_conv
+        from wildsight.backbones.pretrain.distil import ConvConfig
+
+        return pretrain_conv(
+            out, data=data, teacher=teacher, config=ConvConfig(steps=steps or 1800, seed=seed)
+        )
+    if name == "nano-clip":
+        from wildsight.backbones.pretrain.clip import ClipConfig
+        from wildsight.backbones.pretrain.clip_make import pretrain_clip
+
+        own = ClipConfig(seed=seed, scene_steps=steps or ClipConfig.scene_steps)
+        return pretrain_clip(out, data=data, teacher=teacher, config=own)
+    if name == "nano-llava":
+        from wildsight.backbones.pretrain.llava import LlavaLessons
+        from wildsight.backbones.pretrain.llava_make import pretrain_llava
+
+        return pretrain_llava(out, config=LlavaLessons(seed=seed, steps=steps or LlavaLessons.steps))
+    from wildsight.backbones.pretrain.sam import SamLessons
+    from wildsight.backbones.pretrain.sam_make import pretrain_sam
+
+    return pretrain_sam(out, config=SamLessons(seed=seed, steps=steps or SamLessons.steps))

@@ -62,8 +62,8 @@ def pretrain_conv(
     if settings.steps < 1:
         raise ConfigError(f"steps={settings.steps} is below 1", mend="give at least 1")
     root = None if data is None else Path(data)
-    guide = load_backbone(teacher or _teacher(root))
-    pictures, named = _pictures(root, settings)
+    guide = load_backbone(teacher or teacher_name(root))
+    pictures, named = photographs(root, settings)
     targets = teacher_targets(guide, pictures)
     student = Student(new_student(settings), settings, targets).to(memory_format=torch.channels_last)
     key = digest_of([asdict(settings), guide.sha, named])[:24]
@@ -79,12 +79,13 @@ def pretrain_conv(
     return _ship(Path(out), student.backbone, guide, settings, history, named, root)
 
 
-def _teacher(data: Path | None) -> str:
+def teacher_name(data: Path | None) -> str:
+    """The ImageNet network in ``data``, or the hub id of the same."""
     folder = None if data is None else data / "weights" / "mobilenet_v2_imagenet"
     return str(folder) if folder is not None and folder.is_dir() else HUB_TEACHER
 
 
-def _pictures(data: Path | None, config: ConvConfig) -> tuple[Pixels, dict[str, int]]:
+def photographs(data: Path | None, config: ConvConfig) -> tuple[Pixels, dict[str, int]]:
     """As many training pictures as ``config`` can use, and how many come from where."""
     limit = config.steps * config.batch_size
     if data is None:

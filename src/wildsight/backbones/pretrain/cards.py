@@ -1,0 +1,192 @@
+"""Model cards of nano-clip, nano-llava and nano-sam, written from measured facts alone."""
+
+from __future__ import annotations
+
+from textwrap import fill
+from typing import Any
+
+
+def _text(*sentences: str) -> str:
+    """Sentences as one paragraph of short lines."""
+    return fill(" ".join(s for s in sentences if s), 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _table(head: str, rows: dict[str, float]) -> str:
+    lines = [f"| {name} | {value:.3f} |" for name, value in rows.items()]
+    return "\n".join([f"| {head} | |", "|---|---|", *lines])
+
+
+def _verdict(what: str, value: float, target: float) -> str:
+    return f"{what} at {target:g}: {'reached' if value >= target else 'missed'}, {value:.3f}."
+
+
+def _again(name: str, facts: dict[str, Any], option: str = "") -> str:
+    seconds = ", ".join(f"{part} {value} s" for part, value in facts["seconds"].items())
+    return _text(
+        f"Seed {facts['settings']['seed']}; wall-clock time of the training steps: {seconds}, on",
+        f"{facts['hardware']}.",
+        facts.get("note", ""),
+        f"Again: `wildsight pretrain {name}{option}`. No picture is part of this package.",
+    )
+
+
+def _photographs(facts: dict[str, Any]) -> str:
+    named = facts["photographs"]
+    if not named:
+        return "No photograph was used."
+    rows = "\n".join(f"| {name} | {count} |" for name, count in named.items())
+    told = _text(
+        "Beside the scenes stood real photographs, training parts only, for which patches and class token",
+        f"were regressed onto the features of {facts['teacher']}; some of these sets are for research only:",
+    )
+    return f"{told}\n\n| photographs of | count |\n|---|---|\n{rows}"
+
+
+def clip_card(facts: dict[str, Any]) -> str:
+    """README.md of nano-clip."""
+    own, scores = facts["settings"], facts["scores"]
+    never, recall = scores["pairs never seen"], scores["caption to picture, first of 100"]
+    share, chance = scores["class token's attention on things, by layer"], scores["chance of a pair"]
+    what = _text(
+        f"A `transformers` `CLIPModel` with {facts['parameters']:,} parameters in half",
+        "precision. The picture",
+        f"side is a vision transformer with a class token: {own['size']} pixels,",
+        f"{(own['size'] // own['patch']) ** 2}",
+        f"patches of {own['patch']}, {own['layers']} layers of width {own['width']}. The text side knows the",
+        f"{scores['words']} words of the embedded world and no others.",
+    )
+    how = _text(
+        f"{own['scenes']:,} rendered scenes of 1 to 6 things. {facts['steps']['things']:,}",
+        "steps on windows about one",
+        f"thing ({own['window_batch']} a step), then {facts['steps']['scenes']:,} on whole scenes",
+        f"({own['scene_batch']} a step): contrastive with captions and phrases, and what each",
+        "patch of the layer",
+        "before the last shows. Sixteen of the 64 (material, shape) pairs never occurred, in pictures or",
+        "words.",
+    )
+    verdicts = _text(
+        _verdict("Pair never seen, five times chance", never["pair"], 5 * chance),
+        _verdict("Shape of pairs never seen", never["shape"], 0.8),
+        _verdict("First of 100, best level of caption", max(recall.values()), 0.6),
+        f"In the last layer {share[-1]:.2f} of the class token's attention on patches lies on things, which",
+        f"cover {scores['area of things']:.2f} of them.",
+    )
+    photographs = "Photographs: their features were not scored; the losses are in `training.json`."
+    return f"""# nano-clip
+
+{what}
+
+## Training
+{how}
+
+{_photographs(facts)}
+
+{_again("nano-clip", facts, " --data FOLDER" if facts["photographs"] else "")}
+
+## Scores
+Scenes of held-out seeds; the nearest of all texts "a photo of a ...". Chance: pair {chance:.3f}, others
+0.125.
+
+{_table("pairs never seen in training, accuracy", never)}
+
+{_table("pairs seen, accuracy", scores["pairs seen"])}
+
+{_table("caption to picture, first of 100, recall", recall)}
+
+{_table("read off a patch of the layer before the last, accuracy", facts["patches_read"])}
+
+{verdicts}
+
+## Limits
+It knows rendered things and is no measure of what a full-size CLIP does on photographs.
+{photographs}
+"""
+
+
+def llava_card(facts: dict[str, Any]) -> str:
+    """README.md of nano-llava."""
+    own, scores = facts["settings"], facts["scores"]
+    seeing, blind = scores["with the picture"], scores["without the picture"]
+    common = scores["commonest answer"]
+    rows = "\n".join(f"| {k} | {v:.3f} | {blind[k]:.3f} | {common[k]:.3f} |" for k, v in seeing.items())
+    what = _text(
+        f"A `transformers` `LlavaForConditionalGeneration` with {facts['parameters']:,} parameters in half",
+        "precision: nano-clip's vision tower (its layer before the last), a projector, and a Llama of",
+        f"{own['layers']} layers of width {own['width']} with {own['heads']} query and",
+        f"{own['groups']} key-value heads.",
+        "`AutoProcessor` reads the folder; a prompt is `<image> what colour is the cone ?`, and",
+        '"what is there ?" asks for a caption.',
+    )
+    how = _text(
+        f"The tower stayed as it was. {own['scenes']:,} rendered scenes.",
+        f"{facts['steps']['words']:,} steps made the",
+        f"projected patches lie near the words of what they show; {facts['steps']['answers']:,} steps",
+        f"({own['batch']} pictures, each with {own['questions']} questions and a caption)",
+        "taught to answer. In three of",
+        f"four batches only {own['shown']} patches were shown, things before ground.",
+    )
+    scored = _text(
+        f"{scores['questions']} questions about scenes of held-out seeds, answered greedily",
+        "and compared as whole",
+        'texts. "without": all picture tokens are zero; "commonest": the best constant answer to each form.',
+    )
+    return f"""# nano-llava
+
+{what}
+
+## Training
+{how}
+
+{_again("nano-llava", facts)}
+
+## Scores
+{scored}
+
+| kind | accuracy | without the picture | commonest answer |
+|---|---|---|---|
+{rows}
+
+{_verdict("All kinds", seeing["all"], 0.8)}
+
+## Limits
+It talks about rendered scenes in the words of the embedded world, one or a few words at a time.
+"""
+
+
+def sam_card(facts: dict[str, Any]) -> str:
+    """README.md of nano-sam."""
+    own, scores = facts["settings"], facts["scores"]
+    what = _text(
+        f"A `transformers` `SamModel` with {facts['parameters']:,} parameters in half",
+        "precision, for pictures of",
+        f"{own['size']} x {own['size']} pixels. It outlines the thing in a box, under a point,",
+        "or roughly drawn.",
+    )
+    how = _text(
+        f"{own['scenes']:,} rendered scenes and {own['products']} products with a defect",
+        "(every eighth picture),",
+        f"{facts['steps']['outlines']:,} steps of {own['batch']} pictures with",
+        f"{own['prompts']} prompts: loose boxes,",
+        "points, both, or a draft of the mask. Cross-entropy and Dice on the best mask, and the predicted",
+        "IoU.",
+    )
+    return f"""# nano-sam
+
+{what}
+
+## Training
+{how}
+
+{_again("nano-sam", facts)}
+
+## Scores
+Things of held-out scenes, tight boxes, masks at the picture's size; "of three": the one of three masks that
+the model itself rates best.
+
+{_table("prompt, mean IoU", scores)}
+
+{_verdict("A box", scores["box"], 0.85)}
+
+## Limits
+It was taught on rendered things; on photographs it is a small network with a good start, no more.
+"""

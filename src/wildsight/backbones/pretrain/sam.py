@@ -1,0 +1,193 @@
+"""nano-sam: a `SamModel` that outlines the thing in a box, under a point, or roughly drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wildsight.backbones.pretrain.start import begin
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class SamLessons:
+    """How nano-sam is built and taught.
+
+    Attributes:
+        size, patch: side of a picture and of a patch, pixels; masks come at a quarter of a patch.
+        width, layers, window: of the image encoder: hidden width (a head is 32 wide), layers, side in patches
+            of the windows of every other layer.
+        channels: width of the prompt encoder and of the mask decoder.
+        scenes, products: rendered scenes and products with a defect.
+        steps, batch, lr: steps, pictures a step, peak rate.
+        prompts: things asked for in a picture.
+        weight_decay: of AdamW.
+        seed: of weights, order and augmentation.
+    """
+
+    size: int = 128
+    patch: int = 8
+    width: int = 128
+    layers: int = 4
+    window: int = 8
+    channels: int = 96
+    scenes: int = 5000
+    products: int = 700
+    steps: int = 1200
+    batch: int = 16
+    lr: float = 1e-3
+    prompts: int = 3
+    weight_decay: float = 0.05
+    seed: int = 0
+
+    @property
+    def side(self) -> int:
+        """Patches along an edge."""
+        return self.size // self.patch
+
+    @property
+    def coarse(self) -> int:
+        """Side of the masks that the decoder gives."""
+        return 4 * self.side
+
+
+def new_sam(config: SamLessons) -> nn.Module:
+    """A `SamModel` at its start."""
+    from transformers import (
+        SamConfig,
+        SamMaskDecoderConfig,
+        SamModel,
+        SamPromptEncoderConfig,
+        SamVisionConfig,
+    )
+
+    torch.manual_seed(config.seed)
+    vision = SamVisionConfig(
+        hidden_size=config.width,
+        output_channels=config.channels,
+        num_hidden_layers=config.layers,
+        num_attention_heads=max(1, config.width // 32),
+        image_size=config.size,
+        patch_size=config.patch,
+        window_size=config.window,
+        global_attn_indexes=list(range(1, config.layers, 2)),
+        num_pos_feats=config.channels // 2,
+        mlp_dim=config.width * 4,
+        initializer_range=0.02,
+    )
+    prompt = SamPromptEncoderConfig(
+        hidden_size=config.channels,
+        image_size=config.size,
+        patch_size=config.patch,
+        image_embedding_size=config.side,
+        mask_input_channels=16,
+    )
+    decoder = SamMaskDecoderConfig(
+        hidden_size=config.channels,
+        mlp_dim=config.channels * 2,
+        num_attention_heads=4,
+        iou_head_hidden_dim=config.channels,
+    )
+    model = SamModel._from_config(
+        SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder),
+        attn_implementation="eager",
+    )
+    _begin(model, config)
+    return model
+
+
+@torch.no_grad()
+def _begin(model: Any, config: SamLessons) -> None:
+    """The neighbourly start of the encoder, and place codes that change slowly, as in the published model."""
+    encoder, layers = model.vision_encoder, []
+    for layer in encoder.layers:
+        query, key, value = layer.attn.qkv.weight.data.chunk(3)
+        layers.append(
+            (query, key, value, layer.attn.proj.weight, layer.mlp.lin1.weight, layer.mlp.lin2.weight)
+        )
+    codes = torch.zeros(config.side**2, config.width)
+    begin(encoder.patch_embed.projection, codes, layers, config.side)
+    encoder.pos_embed.copy_(codes.view(1, config.side, config.side, -1))
+    waves = torch.randn_like(model.shared_image_embedding.positional_embedding)
+    model.shared_image_embedding.positional_embedding.copy_(waves)
+    model.prompt_encoder.shared_embedding.positional_embedding.copy_(waves)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Things asked for, P a picture.
+
+    Attributes:
+        masks: float [B, P, c, c] the outlines at the decoder's side, in [0, 1].
+        boxes: [B, P, 4] left, top, right, bottom in pixels, or None.
+        points: [B, P, 1, 2] x, y in pixels, or None.
+        drafts: [B, 1, c, c] rough outlines as logits (then P is 1), or None.
+    """
+
+    masks: Tensor
+    boxes: Tensor | None
+    points: Tensor | None
+    drafts: Tensor | None
+
+
+def outline_loss(model: Any, pixels: Tensor, prompts: Prompts, *, several: bool) -> dict[str, Tensor]:
+    """Loss of one batch.
+
+    Args:
+        model: the `SamModel`.
+        pixels: [B, 3, S, S], normalised.
+        prompts: what is asked for.
+        several: three masks, of which the best one counts (and all of them a little), instead of one.
+
+    Returns:
+        ``loss``; ``iou``: mean IoU of the (best) mask.
+    """
+    labels = (
+        None
+        if prompts.points is None
+        else torch.ones(prompts.points.shape[:3], dtype=torch.long).to(pixels.device)
+    )
+    output = model(
+        pixel_values=pixels,
+        input_points=prompts.points,
+        input_labels=labels,
+        input_boxes=prompts.boxes,
+        input_masks=prompts.drafts,
+        multimask_output=several,
+    )
+    logits, truth = output.pred_masks.float(), prompts.masks[:, :, None]
+    each = mask_loss(logits, truth)
+    own = overlap(logits.detach() > 0, truth > 0.5)
+    best = each.min(2).values.mean()
+    judged = F.mse_loss(output.iou_scores.float(), own)
+    loss = best + (0.1 * each.mean() if several else 0.0) + judged
+    return {"loss": loss, "iou": own.max(2).values.mean(), "judged": judged}
+
+
+def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy (times 4) and Dice loss of masks, [...] for logits and truth [..., c, c].
+
+    >>> sure = torch.full((1, 4, 4), 20.0)
+    >>> mask_loss(sure, torch.ones(1, 4, 4)).round(decimals=4).tolist()
+    [0.0]
+    """
+    truth = truth.expand_as(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((-2, -1))
+    share = logits.sigmoid()
+    dice = 1 - (2 * (share * truth).sum((-2, -1)) + 1) / ((share + truth).sum((-2, -1)) + 1)
+    return 4 * entropy + dice
+
+
+def overlap(one: Tensor, two: Tensor) -> Tensor:
+    """IoU over the last two axes of two boolean arrays; 1 where both are empty.
+
+    >>> overlap(torch.tensor([[True, True]]), torch.tensor([[True, False]])).item()
+    0.5
+    """
+    both, either = (one & two).sum((-2, -1)).float(), (one | two).sum((-2, -1)).float()
+    return torch.where(either > 0, both / either.clamp_min(1), 1.0)

@@ -1,0 +1,134 @@
+"""``wildsight pretrain nano-sam``: scenes, defective products, schooling, scores, card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wildsight.backbones.pretrain.cards import sam_card
+from wildsight.backbones.pretrain.conv import hardware
+from wildsight.backbones.pretrain.lessons import TEST, lessons
+from wildsight.backbones.pretrain.sam import SamLessons, new_sam, overlap
+from wildsight.backbones.pretrain.sam_school import (
+    drafts,
+    faults,
+    for_sam,
+    inner_points,
+    outline,
+    tight_boxes,
+)
+from wildsight.backbones.pretrain.ship import plain_json, sam_preprocessing, ship
+from wildsight.errors import ConfigError
+from wildsight.files import cache_folder, digest_of, write_json
+from wildsight.training import History
+
+_CLEAR = 40  # visible pixels of a thing that is scored
+
+
+def pretrain_sam(out: str | Path, *, config: SamLessons | None = None, progress: bool = True) -> Path:
+    """Make nano-sam; a killed run with the same arguments goes on where it was.
+
+    Args:
+        out: checkpoint folder to write; replaced if it exists.
+        config: settings.
+        progress: show progress and the time left.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ConfigError: a setting out of range.
+    """
+    settings = config or SamLessons()
+    if settings.steps < 1:
+        raise ConfigError(f"steps={settings.steps} is below 1", mend="give at least 1")
+    model = new_sam(settings)
+    folder = cache_folder("pretrain", f"nano-sam-{digest_of(asdict(settings))[:24]}")
+    book, flawed = lessons(settings.scenes, settings.size), faults(settings.products, settings.size)
+    history = outline(model, book, flawed, settings, folder, progress=progress)
+    return ship_sam(Path(out), model, settings, sam_facts(settings, history))
+
+
+def sam_facts(settings: SamLessons, history: History) -> dict[str, Any]:
+    """What the card says of the training."""
+    return {
+        "settings": asdict(settings),
+        "steps": {"outlines": history.steps},
+        "seconds": {"outlines": round(history.seconds)},
+        "hardware": hardware(),
+        "last_epoch": plain_json(history.epochs[-1]),
+    }
+
+
+def ship_sam(
+    out: Path, model: nn.Module, settings: SamLessons, facts: dict[str, Any], *, scenes: int = 200
+) -> Path:
+    """Write nano-sam with its scores on ``scenes`` held-out scenes."""
+
+    def extras(folder: Path) -> None:
+        write_json(folder / "preprocessor_config.json", sam_preprocessing(settings.size, settings.coarse))
+
+    def measure(folder: Path) -> dict[str, Any]:
+        from transformers import SamModel
+
+        read = SamModel.from_pretrained(folder, dtype=torch.float32).eval()
+        return {**facts, "scores": plain_json(sam_scores(read, settings, scenes))}
+
+    return ship(out, model, extras, measure, sam_card)
+
+
+@torch.no_grad()
+def sam_scores(model: Any, settings: SamLessons, scenes: int) -> dict[str, float]:
+    """Mean IoU at the picture's size by prompt, things of held-out scenes."""
+    book = lessons(scenes, settings.size, first=TEST)
+    torch.manual_seed(0)
+    sums: dict[str, list[Tensor]] = {}
+    for row in range(scenes):
+        picture, maps = book.take([row])
+        things = np.flatnonzero(book.seen[row] >= _CLEAR)
+        if len(things):
+            masks = torch.from_numpy(maps[0] == things[:, None, None])[None]
+            for name, values in _score(model, torch.from_numpy(picture).float(), masks, settings).items():
+                sums.setdefault(name, []).append(values)
+    return {name: float(torch.cat(values).mean()) for name, values in sums.items()}
+
+
+def _score(model: Any, picture: Tensor, masks: Tensor, settings: SamLessons) -> dict[str, Tensor]:
+    """IoU [P] by prompt for masks [1, P, S, S] of one picture."""
+    seen = model.get_image_embeddings(for_sam(picture))
+    boxes, points = tight_boxes(masks), inner_points(masks)
+    ones = torch.ones(points.shape[:3], dtype=torch.long)
+    rough = drafts(
+        F.interpolate(masks.float(), size=(settings.coarse, settings.coarse), mode="area")[0][:, None]
+    )
+    asked: dict[str, dict[str, Any]] = {
+        "box": {"input_boxes": boxes},
+        "point": {"input_points": points, "input_labels": ones},
+        "box and point": {"input_boxes": boxes, "input_points": points, "input_labels": ones},
+    }
+    table: dict[str, Tensor] = {}
+    for name, prompt in asked.items():
+        for label, several in ((name, False), (f"{name}, of three", True)):
+            output = model(image_embeddings=seen, multimask_output=several, **prompt)
+            table[label] = overlap(_own_choice(output, settings.size) > 0, masks[0])
+    repeated = seen.expand(len(rough), -1, -1, -1)
+    with_draft = {"input_points": points[0][:, None], "input_labels": ones[0][:, None], "input_masks": rough}
+    output = model(image_embeddings=repeated, multimask_output=False, **with_draft)
+    table["draft and point"] = overlap(_whole(output.pred_masks[:, 0, 0], settings.size) > 0, masks[0])
+    return table
+
+
+def _own_choice(output: Any, size: int) -> Tensor:
+    """The mask [P, size, size] that the model rates best."""
+    best = output.iou_scores[0].argmax(1)
+    return _whole(output.pred_masks[0, torch.arange(len(best)), best], size)
+
+
+def _whole(logits: Tensor, size: int) -> Tensor:
+    return F.interpolate(logits[:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0]

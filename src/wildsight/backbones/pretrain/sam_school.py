@@ -1,0 +1,158 @@
+"""nano-sam's lessons: things of scenes and, lightly, defects of products, asked for in every way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wildsight.backbones.pretrain.clip_school import Numbers
+from wildsight.backbones.pretrain.lessons import Book
+from wildsight.backbones.pretrain.sam import IMAGENET_MEAN, IMAGENET_STD, Prompts, SamLessons, outline_loss
+from wildsight.files import atomic_path, cache_folder, digest_of
+from wildsight.training import Batch, History, TrainConfig, train
+from wildsight.training.batches import mix
+from wildsight.world.products import CATEGORIES, DEFECTS, render_product
+
+_SMALLEST = 24  # pixels of an outline that is asked for
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Products with a defect: pictures uint8 [N, S, S, 3] and masks bool [N, S, S]."""
+
+    pictures: npt.NDArray[np.uint8]
+    masks: npt.NDArray[np.bool_]
+
+
+def faults(count: int, size: int, *, first: int = 50_000) -> Faults:
+    """``count`` defective products, every category and defect in turn, kept in the cache."""
+    key = digest_of(["faults", 1, count, size, first])[:24]
+    files = [cache_folder("pretrain", "scenes") / f"{key}-{name}.npy" for name in ("pictures", "masks")]
+    if not files[-1].is_file():
+        made = [
+            render_product(CATEGORIES[i % 7], first + i, defect=DEFECTS[i // 7 % 7], size=size)
+            for i in range(count)
+        ]
+        for file, arrays in zip(files, ([p.image for p in made], [p.mask for p in made]), strict=True):
+            with atomic_path(file) as temporary:
+                np.save(temporary, np.stack(arrays))
+    return Faults(np.load(files[0]), np.load(files[1]))
+
+
+def outline(
+    model: nn.Module, book: Book, flawed: Faults, lessons: SamLessons, folder: Path, *, progress: bool
+) -> History:
+    """The schooling."""
+    rows = np.flatnonzero((book.seen >= _SMALLEST).any(1))[: lessons.steps * lessons.batch]
+
+    def step(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        pictures, masks = _batch(book, flawed, rows[batch.index.cpu().numpy()], lessons, batch)
+        pictures, masks = mirrored(pictures, masks)
+        prompts = ask(masks, lessons, float(torch.rand(())))
+        device = batch.index.device
+        moved = Prompts(*(None if v is None else v.to(device) for v in vars(prompts).values()))
+        pixels = for_sam(pictures).to(device)
+        return outline_loss(network, pixels, moved, several=float(torch.rand(())) < 0.5)
+
+    plan = TrainConfig(
+        epochs=max(1, round(lessons.steps * lessons.batch / len(rows))),
+        batch_size=lessons.batch,
+        lr=lessons.lr,
+        weight_decay=lessons.weight_decay,
+        betas=(0.9, 0.98),
+        clip_norm=1.0,
+        schedule="cosine",
+        warmup=0.05,
+        seed=lessons.seed,
+        precision="bf16",
+        checkpoint_seconds=45.0,
+    )
+    return train(model, Numbers(len(rows)), step, plan, folder=folder, progress=progress, label="nano-sam")
+
+
+def _batch(
+    book: Book, flawed: Faults, rows: npt.NDArray[np.int64], lessons: SamLessons, batch: Batch
+) -> tuple[Tensor, Tensor]:
+    """Pictures float [B, S, S, 3] and masks for the prompts, bool [B, P, S, S]; every eighth is a product."""
+    rng = np.random.default_rng(mix(batch.seed, batch.epoch, int(batch.index[0]), 3))
+    pictures, maps = book.take(rows.tolist())
+    masks = np.zeros((len(rows), lessons.prompts, *maps.shape[1:]), np.bool_)
+    for number, row in enumerate(rows):
+        things = rng.choice(np.flatnonzero(book.seen[row] >= _SMALLEST), lessons.prompts)
+        masks[number] = maps[number] == things[:, None, None]
+    for number in range(0, len(rows), 8):
+        pick = int(rng.integers(len(flawed.pictures))) if len(flawed.pictures) else -1
+        if pick >= 0 and flawed.masks[pick].sum() >= _SMALLEST:
+            pictures[number], masks[number] = flawed.pictures[pick], flawed.masks[pick]
+    return torch.from_numpy(pictures).float(), torch.from_numpy(masks)
+
+
+def mirrored(pictures: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Half of the pictures [B, S, S, 3] and their masks [B, P, S, S] mirrored, all in another light."""
+    turn = torch.rand(len(pictures)) < 0.5
+    pictures = torch.where(turn[:, None, None, None], pictures.flip(2), pictures)
+    masks = torch.where(turn[:, None, None, None], masks.flip(3), masks)
+    gain = 1 + 0.4 * (torch.rand(len(pictures), 1, 1, 3) - 0.5)
+    noise = 6 * torch.rand(len(pictures), 1, 1, 1) * torch.randn(pictures.shape)
+    return (pictures * gain + noise).clamp(0, 255), masks
+
+
+def for_sam(pictures: Tensor) -> Tensor:
+    """float 0-255 [B, S, S, 3] -> [B, 3, S, S] in SAM's normalisation."""
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    return ((pictures / 255.0 - mean) / std).permute(0, 3, 1, 2)
+
+
+def ask(masks: Tensor, lessons: SamLessons, draw: float) -> Prompts:
+    """Prompts for masks bool [B, P, S, S]; ``draw`` in [0, 1) says which: boxes, points, both, or a draft."""
+    coarse = F.interpolate(masks.float(), size=(lessons.coarse, lessons.coarse), mode="area")
+    boxes, points = loose_boxes(masks), inner_points(masks)
+    if draw < 0.45:
+        return Prompts(coarse, boxes, None, None)
+    if draw < 0.7:
+        return Prompts(coarse, None, points, None)
+    if draw < 0.8:
+        return Prompts(coarse, boxes, points, None)
+    return Prompts(coarse[:, :1], boxes[:, :1] if draw < 0.9 else None, points[:, :1], drafts(coarse[:, :1]))
+
+
+def tight_boxes(masks: Tensor) -> Tensor:
+    """[..., 4] left, top, right, bottom of masks [..., S, S], pixels; zeros for an empty one."""
+    sides = []
+    for axis in (-2, -1):
+        there = masks.any(axis)
+        first = there.float().argmax(-1)
+        last = there.shape[-1] - there.flip(-1).float().argmax(-1)
+        sides += [torch.where(there.any(-1), first, 0), torch.where(there.any(-1), last, 0)]
+    left, right, top, bottom = sides
+    return torch.stack([left, top, right, bottom], -1).float()
+
+
+def loose_boxes(masks: Tensor) -> Tensor:
+    """Tight boxes whose sides are moved by up to a tenth of the box, inside the picture."""
+    boxes = tight_boxes(masks)
+    reach = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
+    return (boxes + 0.2 * (torch.rand(boxes.shape) - 0.5) * reach).clamp(0, masks.shape[-1])
+
+
+def inner_points(masks: Tensor) -> Tensor:
+    """[B, P, 1, 2] x, y of a random pixel of each mask [B, P, S, S], more often away from its edge."""
+    depth = F.avg_pool2d(masks.float(), 7, stride=1, padding=3) * masks
+    weights = (depth**3 + 1e-6 * masks + 1e-12).flatten(2)
+    pick = torch.multinomial(weights.flatten(0, 1), 1).view(*masks.shape[:2], 1)
+    side = masks.shape[-1]
+    return torch.stack([pick % side + 0.5, pick // side + 0.5], -1)
+
+
+def drafts(coarse: Tensor) -> Tensor:
+    """Rough outlines as logits: the masks [B, 1, c, c] moved, blurred and doubted."""
+    down, across = (int(v) for v in torch.randint(-2, 3, (2,)))
+    rough = F.avg_pool2d(coarse.roll((down, across), (2, 3)), 5, stride=1, padding=2)
+    level = 0.35 + 0.3 * torch.rand(len(coarse), 1, 1, 1)
+    return 12 * (rough - level) + 1.5 * torch.randn(rough.shape)
