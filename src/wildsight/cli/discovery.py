@@ -141,8 +141,8 @@ def predict(
     for row in rows:
         doubt = " (doubtful)" if row["doubtful"] == "yes" else ""
         _print(f"{row['path']}: {row['name']} {row['confidence']:.2f}{doubt}")
-    for error in errors:
-        _print(f"not read: {error}")
+    for text in texts:
+        _print(f"not read: {text}")
     folder = RunFolder(out)
     write_csv(folder.results, rows)
     folder.write_scores({"pictures": len(rows), "not_read": errors, "environment": environment()})

@@ -1,0 +1,46 @@
+"""The bench on a tiny set: cells are kept, options are refused by name; real class folders where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from test_discovery_cli import PALETTE, picture
+from wildsight.discovery.bench import bench
+from wildsight.discovery.discoverer import CategoryDiscoverer
+from wildsight.discovery.features import ViewConfig
+from wildsight.discovery.source import read_source
+from wildsight.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("classes")
+    for number, colour in enumerate(PALETTE):
+        (root / colour).mkdir()
+        for i in range(6):
+            picture(colour, 100 * number + i).save(root / colour / f"{i}.png")
+    return f"classes:{root}"
+
+
+def test_a_bench_keeps_its_cells(classes: str, tmp_path: Path) -> None:
+    methods = ("sskmeans", "sskmeans-raw", "nngcd", "NN-GCD, act relu")
+    options = {"methods": methods, "seeds": 1, "epochs": 2, "image_size": 48, "views": 1, "progress": False}
+    first = bench(classes, out=tmp_path, **options)  # type: ignore[arg-type]
+    assert [r["method"] for r in first["rows"]] == list(methods)
+    assert all(0 <= r["all"] <= 1 and r["k"] == 4 and r["transductive"] for r in first["rows"])
+    assert first["rows"][3]["abar_negative"] == 0.0
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 4
+    assert bench(classes, out=tmp_path, **options)["rows"] == first["rows"]  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no method is called 'magic'"):
+        bench(classes, out=tmp_path, methods=["magic"])
+
+
+@pytest.mark.slow
+def test_half_of_the_groceries_are_new(shared: Path) -> None:
+    data = read_source(f"classes:{shared / 'data' / 'grocery81' / 'train'}").limited(8, 12)
+    network = str(shared / "data" / "weights" / "mobilenet_v2_imagenet")
+    found = CategoryDiscoverer(backbone=network, k=8, views=ViewConfig(96)).fit(data)
+    row = found.evaluate(data).rows[0]
+    assert row["all"] > 0.5 and row["fixed_old"] > 0.5
