@@ -141,7 +141,7 @@ def predict(
     for row in rows:
         doubt = " (doubtful)" if row["doubtful"] == "yes" else ""
         _print(f"{row['path']}: {row['name']} {row['confidence']:.2f}{doubt}")
-    for text in texts:
+    for text in errors:
         _print(f"not read: {text}")
     folder = RunFolder(out)
     write_csv(folder.results, rows)
