@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from segmentation_models import base_of
+from wildsight.anomaly import AnomalyDetector
+from wildsight.anomaly.features import NeckConfig
 from wildsight.anomaly.result import AnomalyResult
 from wildsight.errors import ConfigError
 from wildsight.segmentation import AnomalySegmenter
@@ -73,3 +75,35 @@ def test_written_for_the_command(picture: Path, tmp_path: Path) -> None:
     assert [r["anomalous"] for r in rows] == [True, False]
     assert rows[1]["refined_area"] == 0
     assert page.name == "outlines.html" and len(list((tmp_path / "out" / "outlines").iterdir())) == 2
+
+
+def test_the_command_refines_what_the_detector_finds(tmp_path: Path) -> None:
+    import torch
+    from transformers import ResNetConfig, ResNetModel
+
+    from segmentation_models import sam
+    from wildsight.cli import main
+
+    torch.manual_seed(0)
+    small = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12, 16], depths=[1, 1, 1], layer_type="basic")
+    ResNetModel(small).save_pretrained(tmp_path / "network")
+    sam().save_pretrained(tmp_path / "base")
+    adapter = AnomalySegmenter("spt", tmp_path / "base").save_pretrained(tmp_path / "adapter")
+    for i in range(13):
+        values = np.random.default_rng(i).normal(120, 4, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+        where = tmp_path / "parts" / ("normal" if i < 12 else "abnormal")
+        where.mkdir(parents=True, exist_ok=True)
+        if i == 12:
+            values[20:44, 16:40] = 255
+        Image.fromarray(values).save(where / f"{i}.png")
+    neck = NeckConfig(image_size=64, strides=(4, 8))
+    detector = AnomalyDetector("padim", str(tmp_path / "network"), neck=neck).fit(
+        tmp_path / "parts", progress=False
+    )
+    model = detector.save_pretrained(tmp_path / "detector")
+    words = ["anomaly", "predict", str(model), str(tmp_path / "parts" / "abnormal")]
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--refine", str(adapter), "--out", str(tmp_path / "out")])
+    assert end.value.code == 1
+    row = json.loads((tmp_path / "out" / "outlines.json").read_text())[0]
+    assert row["anomalous"] and row["boxes"] and (tmp_path / "out" / "outlines.html").is_file()

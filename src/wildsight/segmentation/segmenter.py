@@ -27,7 +27,7 @@ from wildsight.segmentation.methods import METHODS, train_settings
 from wildsight.segmentation.prompts import PromptMix
 from wildsight.segmentation.result import Evaluation, SegmentationResult
 from wildsight.segmentation.source import read_source
-from wildsight.segmentation.spt import SPT, MergedSPT
+from wildsight.segmentation.spt import SPT, MergedSPT, row_entropy
 from wildsight.task import Task
 from wildsight.training import History, TrainConfig, train
 
@@ -152,6 +152,8 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
             "source": data.name,
             "masks": len(lessons),
             "not_used": len(self.faults),
+            "parameters": sum(p.numel() for p in self.network.parameters() if p.requires_grad),
+            **self._relation_facts(lessons),
             "protocol": dict(data.protocol),
             "training": {
                 k: getattr(config, k) for k in ("epochs", "batch_size", "lr", "schedule", "precision")
@@ -174,6 +176,11 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
             lessons,
             frozen_embeddings(self.base, files, settings.geometry, mirrored=settings.augment != "none"),
         )
+
+    def _relation_facts(self, lessons: LessonSet) -> dict[str, float]:
+        """How flat the relation of the first picture is; near 1 it is a mean filter."""
+        relation = self.embed(lessons.lessons[0].sample.image)[0].relation
+        return {} if relation is None else {"relation_entropy": row_entropy(relation)}
 
     def _training(self, given: Mapping[str, Any]) -> TrainConfig:
         try:
@@ -357,8 +364,3 @@ def _per_picture(prompts: Sequence[Any] | None, images: Sequence[Any], single: b
 
 
 __all__ = ["AnomalySegmenter", "Evaluation", "SegmentationResult", "SegmenterSettings"]
-
-
-def trainable(segmenter: AnomalySegmenter) -> int:
-    """Number of parameters that learn."""
-    return sum(p.numel() for p in segmenter.network.parameters() if p.requires_grad)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from wildsight.files import cache_folder
 from wildsight.segmentation.datasets import READERS, TRAIN_FRACTION, SegmentationData, check, read
-from wildsight.sources import Problem, parse_source
+from wildsight.sources import WORLD, Problem, parse_source
 
 WORLD_SETTINGS = {"good": 1, "test_good": 0, "test_bad": 28, "size": 128, "seed": 5}
 WORLD_VERSION = 1
@@ -24,7 +25,7 @@ def read_source(text: str | Path, *, train_fraction: float = TRAIN_FRACTION) -> 
     """
     source = parse_source(text, READERS)
     if source.path is None:
-        return read("mvtec-ad", world_folder(), train_fraction=train_fraction)
+        return replace(read("mvtec-ad", world_folder(), train_fraction=train_fraction), name=WORLD)
     return read(source.reader, source.path, train_fraction=train_fraction)
 
 
