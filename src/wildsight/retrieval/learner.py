@@ -93,7 +93,7 @@ class RelationLearner(Learner):
         if self.config.margin != "fixed":
             self.margin_net = MarginNet(self.adapter.last.out_features, self.config)
             for weight in self.margin_net.parameters():
-                weight.lr_scale = self.config.meta_lr_scale  # type: ignore[attr-defined]
+                weight.lr_scale = self.config.meta_lr_scale
 
     def metric(self, z: Tensor, main: Episode, episode: dict[str, Episode]) -> dict[str, Tensor]:
         """The quadruplet loss, and after the warm-up the margin network's own loss on two other batches."""

@@ -18,13 +18,15 @@ out and counted.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from wildsight.errors import DataError
 
-Floats = npt.NDArray[np.floating]
+Floats: TypeAlias = npt.NDArray[Any]
+"""Floats, or packed codes where a distance for them is given."""
 Bools = npt.NDArray[np.bool_]
 BLOCK = 256
 NAMES = (
