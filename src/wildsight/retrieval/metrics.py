@@ -58,7 +58,10 @@ def scores_of_rankings(hits: Bools) -> dict[str, Floats]:
     [0.6845, 0.7024]
     """
     total, count = average_precision(hits)
-    out = {"map_all": total / count, "map_all_voc": average_precision(hits, voc=True)[0] / count}
+    out: dict[str, Floats] = {
+        "map_all": total / count,
+        "map_all_voc": average_precision(hits, voc=True)[0] / count,
+    }
     out |= cut_scores(hits, 200)
     out |= {f"p_{k}": hits[:, :k].sum(1) / k for k in (100, 200)}
     return out | {f"recall_{k}": hits[:, :k].any(1).astype(np.float64) for k in (1, 10)}
