@@ -180,3 +180,15 @@ def test_real_sets(shared: Path, source: str, seen: int, unseen: int) -> None:
     assert (data.protocol["seen pairs"], data.protocol["unseen pairs"]["test"]) == (seen, unseen)
     words = {p[0] for p in data.seen}, {p[1] for p in data.seen}
     assert words == (set(data.attributes), set(data.objects))
+
+
+def test_the_check_loads_no_torch(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    root = shapes_folder(tmp_path / "shapes", per_pair=3)
+    code = (
+        "import sys\nfrom wildsight.composition.source import check_source\n"
+        f"check_source({str(root)!r})\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

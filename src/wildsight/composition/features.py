@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,10 +19,22 @@ from wildsight.backbones.cache import CachedFeatures, cached_embeddings
 from wildsight.composition.layouts import Pair
 from wildsight.composition.prompts import as_words
 from wildsight.errors import UnsupportedModelError
+from wildsight.images import from_array, load_image
 
 WORD_WIDTH = 128
 """Width of word vectors that are learned from nothing, where the backbone has no text tower."""
 BATCH = 256
+
+
+Picture = str | Path | Image | np.ndarray
+"""A file, a PIL picture, or pixels [H, W] or [H, W, 3]."""
+
+
+def as_picture(item: Picture) -> Image:
+    """An RGB picture."""
+    if isinstance(item, Image):
+        return item.convert("RGB")
+    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ def own_size(backbone: Backbone) -> int:
 
 
 def embed(backbone: Backbone, shared: bool, pixels: Tensor) -> Tensor:
-    """[B, D]: the embedding shared with texts, or the global feature of a network without texts."""
+    """[B, D]: the embedding shared with texts (``shared``), or the global feature of the network."""
     if shared:
         return backbone.embed_images(pixels)
     feature = backbone.features(pixels).cls
@@ -66,17 +80,20 @@ def embed(backbone: Backbone, shared: bool, pixels: Tensor) -> Tensor:
 
 
 def features_of_files(
-    backbone: Backbone, files: Sequence[Path], size: int, progress: Callable[[int], Any] | None = None
+    backbone: Backbone,
+    shared: bool,
+    files: Sequence[Path],
+    size: int,
+    progress: Callable[[int], Any] | None = None,
 ) -> CachedFeatures:
-    """[N, D] float32 of files, each decoded once and cached."""
-    shared = has_text(backbone)
+    """[N, D] float32 of files, each decoded once and cached; ``shared`` as in `embed`."""
     kind = {"embed": "shared" if shared else "global"}
     return cached_embeddings(backbone, files, size, partial(embed, backbone, shared), kind, progress=progress)
 
 
-def features_of_images(backbone: Backbone, images: Sequence[Any], size: int) -> Tensor:
-    """[B, D] of PIL pictures, without a cache."""
-    return embed(backbone, has_text(backbone), backbone.preprocess(images, size)).cpu()
+def features_of_images(backbone: Backbone, shared: bool, images: Sequence[Any], size: int) -> Tensor:
+    """[B, D] of PIL pictures, without a cache; ``shared`` as in `embed`."""
+    return embed(backbone, shared, backbone.preprocess(images, size)).cpu()
 
 
 class TextSide:

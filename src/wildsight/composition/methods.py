@@ -70,6 +70,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "hdaoe-sdde": {"adds": False},
     "hdaoe-scd": {"sdde": "scd"},
     "hdaoe-contrast": {"adds": False, "omega": 1.0},
+    "hdaoe-class": {"adds": False, "omega": 1.0, "contrast": "class"},
     "hdaoe-composed": {"comp": "composed"},
     "hdaoe-composed-base": {"comp": "composed", "adds": False, "sdde": None},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,8 +18,10 @@ from wildsight.composition.calibration import Calibration
 from wildsight.composition.datasets import PairData, require_files
 from wildsight.composition.evaluation import evaluate_on
 from wildsight.composition.features import (
+    Picture,
     Templates,
     TextSide,
+    as_picture,
     features_of_files,
     features_of_images,
     has_text,
@@ -32,38 +34,21 @@ from wildsight.composition.methods import METHODS, named, train_settings
 from wildsight.composition.parts import Head, Space
 from wildsight.composition.result import Evaluation, PairResult, result_of
 from wildsight.composition.scoring import Candidates, dense
+from wildsight.composition.settings import RecognizerSettings
 from wildsight.composition.source import read_source
 from wildsight.composition.spaces import space_of
-from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError, WildSightError
-from wildsight.images import from_array, load_image
+from wildsight.errors import (
+    CheckpointError,
+    ConfigError,
+    ImageError,
+    UnsupportedModelError,
+    WildSightError,
+)
+from wildsight.images import load_image
 from wildsight.task import Task
 from wildsight.training import History, TrainConfig
 
-Picture = str | Path | Image | np.ndarray
 BATCH = 16
-
-
-@dataclass(frozen=True)
-class RecognizerSettings:
-    """Everything but the method's own hyper-parameters.
-
-    Attributes:
-        method: a name of `METHODS`.
-        backbone: hub id, local folder or ``nano-*``.
-        image_size: side of the square that pictures are stretched to, pixels; 0 takes the backbone's own.
-        templates: prompts, where the backbone has a text tower.
-        calibrate: set bias, temperature and limit on pictures held out of training.
-        abstain: share of correct answers that may be called "none of these", in [0, 1).
-        seed: of the initialisation, the order, the synthesis and the held-out pairs.
-    """
-
-    method: str = "hdaoe"
-    backbone: str = "nano-clip"
-    image_size: int = 0
-    templates: Templates = field(default_factory=Templates)
-    calibrate: bool = True
-    abstain: float = 0.05
-    seed: int = 0
 
 
 class CompositionRecognizer(Task):
@@ -209,7 +194,7 @@ class CompositionRecognizer(Task):
         """The readable ones of ``samples`` and their features [N, D]."""
         if not samples:
             return [], torch.zeros(0, 1)
-        cached = features_of_files(self.backbone, [s.image for s in samples], self.image_size)
+        cached = features_of_files(self.backbone, self.shared, [s.image for s in samples], self.image_size)
         kept = np.flatnonzero(cached.ok)
         features = torch.from_numpy(np.array(cached.array[kept], dtype=np.float32))
         return [samples[int(i)] for i in kept], features
@@ -301,7 +286,9 @@ class CompositionRecognizer(Task):
         results: list[PairResult] = []
         for start in range(0, len(many), BATCH):
             batch = many[start : start + BATCH]
-            features = features_of_images(self.backbone, [_picture(p) for p in batch], self.image_size)
+            features = features_of_images(
+                self.backbone, self.shared, [as_picture(p) for p in batch], self.image_size
+            )
             scores = dense(head, features, candidates)
             results += [
                 result_of(_path(p), row, candidates, self.calibration, self.knowledge, top)
@@ -321,13 +308,18 @@ class CompositionRecognizer(Task):
         errors: list[WildSightError] = []
         if not options.get("open_vocabulary"):
             self.candidates(options.get("pairs"))
-        for file in files:
-            try:
-                results += self.predict(file, **options)
-            except WildSightError as error:
-                errors.append(error)
+        for start in range(0, len(files), BATCH):
+            part = files[start : start + BATCH]
+            readable: list[tuple[Path, Image]] = []
+            for file in part:
+                try:
+                    readable.append((file, load_image(file)))
+                except ImageError as error:
+                    errors.append(error)
+            found = self.predict([picture for _, picture in readable], **options)
+            results += [replace(r, image=f) for (f, _), r in zip(readable, found, strict=True)]
             if progress:
-                progress(1)
+                progress(len(part))
         return results, errors
 
     def evaluate(
@@ -381,12 +373,6 @@ class CompositionRecognizer(Task):
         head.load_state_dict(tensors)
         made.head = head.eval()
         return made
-
-
-def _picture(item: Picture) -> Image:
-    if isinstance(item, Image):
-        return item.convert("RGB")
-    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
 
 
 def _path(item: Picture) -> Path | None:

@@ -58,7 +58,7 @@ def write_evaluation(model: CompositionRecognizer, evaluation: Evaluation, sourc
 def score_sheet(rows: Sequence[dict[str, Any]]) -> Table:
     """Metrics down, worlds across."""
     names = [n for n in rows[0] if n != "world"]
-    body = [[n, *(_short(r[n]) for r in rows)] for n in names]
+    body = [[n, *(_short(r.get(n, "-")) for r in rows)] for n in names]
     return Table(["", *(str(r["world"]) for r in rows)], body)
 
 

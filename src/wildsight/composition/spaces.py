@@ -44,7 +44,7 @@ def space_of(
     """
     ids, names = knowledge.ids(seen), (knowledge.attributes, knowledge.objects)
     blank = from_array(np.zeros((32, 32, 3), np.uint8))
-    dim = int(features_of_images(backbone, [blank], size).shape[1])
+    dim = int(features_of_images(backbone, texts is not None, [blank], size).shape[1])
     if texts is None:
         words = learned_words(names[0], 2 * seed), learned_words(names[1], 2 * seed + 1)
         return Space(dim, *words, ids, None, 1 / TAU, pictures, names)
