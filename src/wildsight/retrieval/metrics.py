@@ -61,10 +61,13 @@ def scores_of_rankings(hits: Bools) -> dict[str, Floats]:
     out: dict[str, Floats] = {
         "map_all": total / count,
         "map_all_voc": average_precision(hits, voc=True)[0] / count,
+        **cut_scores(hits, 200),
     }
-    out |= cut_scores(hits, 200)
-    out |= {f"p_{k}": hits[:, :k].sum(1) / k for k in (100, 200)}
-    return out | {f"recall_{k}": hits[:, :k].any(1).astype(np.float64) for k in (1, 10)}
+    for k in (100, 200):
+        out[f"p_{k}"] = hits[:, :k].sum(1) / k
+    for k in (1, 10):
+        out[f"recall_{k}"] = hits[:, :k].any(1).astype(np.float64)
+    return out
 
 
 def cut_scores(hits: Bools, k: int) -> dict[str, Floats]:
