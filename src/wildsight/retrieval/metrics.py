@@ -64,7 +64,7 @@ def scores_of_rankings(hits: Bools) -> dict[str, Floats]:
         **cut_scores(hits, 200),
     }
     for k in (100, 200):
-        out[f"p_{k}"] = hits[:, :k].sum(1) / k
+        out[f"p_{k}"] = np.asarray(hits[:, :k].sum(1) / k)
     for k in (1, 10):
         out[f"recall_{k}"] = hits[:, :k].any(1).astype(np.float64)
     return out
