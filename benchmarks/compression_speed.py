@@ -11,8 +11,11 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +191,8 @@ def decode(model: Any, runs: int, batch: int, steps: int = 8) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def scoring_memory(length: int = 4096) -> dict[str, Any]:
-    """Peak memory of reading a long prompt with and without attention scores."""
+def read_long(how: str, length: int) -> None:
+    """Print the peak bytes above the start of reading a long prompt; for a process of its own."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -199,22 +202,25 @@ def scoring_memory(length: int = 4096) -> dict[str, Any]:
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval()
     ids = torch.randint(5, 900, (1, length))
+    settings = KVSettings(keep=0.5, sizes="uniform")
+    with ExitStack() as stack:
+        model(ids[:, :64], use_cache=True)
+        cache = None
+        if how == "scored":
+            stack.enter_context(ragged_attention(model))
+            cache = build_cache(model, settings, length)
+        peak = stack.enter_context(peak_memory(torch.device("cpu")))
+        model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        print(peak())
 
-    def plain() -> None:
-        model(ids, use_cache=True, logits_to_keep=1)
 
-    def scored() -> None:
-        with ragged_attention(model):
-            cache = build_cache(model, KVSettings(keep=0.5, sizes="uniform"), length)
-            model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-
-    out: dict[str, Any] = {}
-    for name, action in (("warm-up", plain), ("plain", plain), ("scored", scored)):
-        with peak_memory(torch.device("cpu")) as peak:
-            action()
-            out[name] = peak()
-    out["ratio"] = out["scored"] / out["plain"]
-    return {"prompt": length, **out}
+def scoring_memory(length: int = 4096) -> dict[str, Any]:
+    """Peak memory of reading a long prompt with and without attention scores, each in a fresh process."""
+    out: dict[str, Any] = {"prompt": length}
+    for how in ("plain", "scored"):
+        words = [sys.executable, __file__, "--child", how, "--length", str(length)]
+        out[how] = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return {**out, "ratio": out["scored"] / out["plain"]}
 
 
 def main() -> None:
@@ -222,8 +228,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--out", type=Path, default=Path("runs/compression-speed"))
     parser.add_argument("--only", nargs="*", default=None)
+    parser.add_argument("--child", choices=("plain", "scored"))
+    parser.add_argument("--length", type=int, default=4096)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.child:
+        read_long(options.child, options.length)
+        return
     model = llava()
     size = sum(p.numel() for p in model.parameters())
     parts: dict[str, Callable[[], Any]] = {

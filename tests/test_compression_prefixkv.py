@@ -125,14 +125,14 @@ def test_streamed_scores_equal_the_whole_matrix() -> None:
         for part in ids.split(17, dim=1):
             model(part, past_key_values=cache)
     for layer, weights in zip(cache.ragged, maps, strict=True):
-        assert torch.allclose(layer.scores()[0], weights[0].mean(0).sum(0), atol=1e-5)
+        assert torch.allclose(layer.scores()[0, 0], weights[0].mean(0).sum(0), atol=1e-5)
 
 
 def test_kept_columns() -> None:
     scores = torch.tensor([[9.0, 0, 5, 3, 5, 1, 0, 0], [0, 0, 0, 7.0, 1, 9, 1, 0]])
     valid = torch.tensor([[True] * 8, [False] * 3 + [True] * 5])
-    kept = prefixkv.kept_columns(scores, valid, [4, 3], 1, 1)
-    assert kept.tolist() == [[0, 2, 4, 7], [3, 5, 7, -1]]
+    kept = prefixkv.kept_columns(scores[:, None], valid, [4, 3], 1, 1)
+    assert kept[:, 0].tolist() == [[0, 2, 4, 7], [3, 5, 7, -1]]
 
 
 def test_tail_and_eviction() -> None:
@@ -218,23 +218,25 @@ def seen(name: str, length: int = 12, **options: Any) -> tuple[Any, Stored, torc
 
 def test_window_scorer_against_its_equation() -> None:
     scorer, parts, query = seen("window")
-    votes = torch.zeros(12)
+    votes = torch.zeros(2, 12)
     for h in range(4):
         for i in range(8, 12):
             logits = parts.keys[0, h // 2, : i + 1] @ query[0, h, i] * 0.35
-            votes[: i + 1] += torch.softmax(logits, 0) / 16
-    pooled = torch.tensor([votes[max(0, n - 2) : n + 3].sum() / 5 for n in range(12)])
-    assert torch.allclose(scorer.mass(parts)[0], pooled, atol=1e-6)
-    assert scorer.scores(parts)[0].argsort(descending=True)[:4].tolist() == [11, 10, 9, 8]
+            votes[h // 2, : i + 1] += torch.softmax(logits, 0) / 8
+    columns = [votes[:, max(0, n - 2) : n + 3].sum(dim=1) / 5 for n in range(12)]
+    pooled = torch.stack(columns, dim=1)
+    assert torch.allclose(scorer.mass(parts)[0], pooled.mean(dim=0), atol=1e-6)
+    assert torch.allclose(scorer.scores(parts)[0, :, :8], pooled[:, :8], atol=1e-6)
+    assert scorer.scores(parts)[0, 1].argsort(descending=True)[:4].tolist() == [11, 10, 9, 8]
 
 
 def test_key_scorers_against_their_equations() -> None:
     parts, _ = stored()
     norm = SCORERS["key-norm"]().scores(parts)[0]
-    assert torch.allclose(norm, -(parts.keys[0].norm(dim=-1).mean(dim=0)), atol=1e-6)
+    assert torch.allclose(norm, -parts.keys[0].norm(dim=-1), atol=1e-6)
     unit = torch.nn.functional.normalize(parts.keys[0], dim=-1)
     cosine = torch.nn.functional.cosine_similarity(unit, unit.mean(dim=1, keepdim=True), dim=-1)
-    assert torch.allclose(SCORERS["key-diff"]().scores(parts)[0], -cosine.mean(dim=0), atol=1e-5)
+    assert torch.allclose(SCORERS["key-diff"]().scores(parts)[0], -cosine, atol=1e-5)
 
 
 def test_likeness_is_the_mean_cosine_of_pairs() -> None:

@@ -140,19 +140,21 @@ def test_ragged_equals_a_dense_cache_with_masks() -> None:
         got.append(model(ids, past_key_values=cache).logits[:, -1])
         for _ in range(steps):
             got.append(model(got[-1].argmax(-1, keepdim=True), past_key_values=cache).logits[:, -1])
-            held.append([sorted(x.slots[0, : x.counts[0]].tolist()) for x in cache.ragged])
+            held.append([sorted(x.slots[0, 0, : x.counts[0]].tolist()) for x in cache.ragged])
     assert held == sets
     assert (torch.stack(got, dim=1) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_row_in_a_batch_equals_the_row_alone(attention: str) -> None:
+@pytest.mark.parametrize("scorer", ["attention", "window"])
+def test_a_row_in_a_batch_equals_the_row_alone(attention: str, scorer: str) -> None:
     model, inputs = llama(attention=attention), batch((60, 33, 47))
+    own = settings(scorer=scorer, window=4)
     with ragged_attention(model):
-        together = greedy(model, inputs, build_cache(model, settings(), prompt_len=60), 30)
+        together = greedy(model, inputs, build_cache(model, own, prompt_len=60), 30)
         for row, length in enumerate((60, 33, 47)):
             alone = {k: v[row : row + 1, -length:] for k, v in inputs.items()}
-            single = greedy(model, alone, build_cache(model, settings(), prompt_len=length), 30)
+            single = greedy(model, alone, build_cache(model, own, prompt_len=length), 30)
             assert torch.equal(single.sequences[0, length:], together.sequences[row, 60:])
             difference = (logits_of(single)[0] - logits_of(together)[row]).abs().max()
             assert difference <= 1e-5 * logits_of(single).abs().max()
@@ -182,8 +184,8 @@ def test_every_scorer_with_every_size(name: str, sizes: str) -> None:
         greedy(model, inputs, build_cache(model, settings(**options), prompt_len=50), 6, num_beams=2)
     for layer in cache.ragged:
         for row, first in ((0, 0), (1, 12)):
-            columns = layer.slots[row, : layer.counts[row]].tolist()
-            assert first in columns and 49 in columns and min(columns) >= first
+            for group in layer.slots[row, :, : layer.counts[row]].tolist():
+                assert first in group and 49 in group and min(group) >= first
     assert torch.isfinite(logits_of(out)).all()
 
 
@@ -277,3 +279,54 @@ def test_short_prompts(length: int) -> None:
         out = greedy(model, batch((length,)), cache, 12)
     assert out.sequences.shape[1] == length + 12
     assert isinstance(cache, RaggedCache)
+
+
+def test_heads_choose_their_own_or_share() -> None:
+    model = llama()
+    with ragged_attention(model), torch.no_grad():
+        for heads, groups in (("own", 2), ("shared", 1)):
+            own = settings(scorer="key-diff", heads=heads)
+            cache = build_cache(model, own, prompt_len=60)
+            model(**batch((60, 41)), past_key_values=cache)
+            assert cache.ragged[2].slots.shape[1] == groups
+            assert cache.tokens[2] == [30, 20]
+
+
+def test_heads_of_their_own_equal_a_dense_cache() -> None:
+    """One decoding step of one layer, each head attending to the columns that it kept."""
+    model = llama(layers=1)
+    ids = batch((40,))["input_ids"]
+    states: list[Any] = []
+    handle = model.model.layers[0].self_attn.register_forward_hook(
+        lambda _m, _a, out: states.append(out[0].clone())
+    )
+    with ragged_attention(model), torch.no_grad():
+        own = settings(scorer="key-norm", profile=None, sizes="uniform", keep=0.3)
+        cache = build_cache(model, own, prompt_len=40)
+        model(ids, past_key_values=cache)
+        kept = cache.ragged[0].slots.clone()
+        full = build_cache(model, KVSettings(keep=1.0))
+        model(ids, past_key_values=full)
+        keys, values = full.layers[0].keys.clone(), full.layers[0].values.clone()
+        assert torch.equal(cache.ragged[0].keys, keys.gather(2, kept[..., None].expand(-1, -1, -1, 8)))
+        assert not torch.equal(kept[0, 0], kept[0, 1])
+        token = torch.tensor([[7]])
+        model(token, past_key_values=cache, position_ids=torch.tensor([[40]]))
+        got = states[-1]
+        hide = torch.full((1, 2, 1, 41), torch.finfo(torch.float32).min)
+        hide.scatter_(3, kept[:, :, None], 0.0)
+        hide[..., 40] = 0.0
+        mask = hide.repeat_interleave(2, dim=1)
+        full.layers[0].keys, full.layers[0].values = keys, values
+        model.set_attn_implementation("sdpa")
+        model(token, past_key_values=full, position_ids=torch.tensor([[40]]), attention_mask=mask)
+    handle.remove()
+    assert torch.allclose(got, states[-1], atol=1e-5)
+
+
+def test_only_the_prompt_is_compressed_on_demand() -> None:
+    model = llama()
+    with ragged_attention(model):
+        cache = build_cache(model, settings(decoding=False), prompt_len=60)
+        greedy(model, batch((60,)), cache, 30)
+    assert [n for (n,) in cache.tokens] == [54 + 29, 42 + 29, 30 + 29, 18 + 29]

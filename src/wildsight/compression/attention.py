@@ -64,31 +64,36 @@ def as_bool(mask: Tensor | None) -> Tensor | None:
     return mask > torch.finfo(mask.dtype).min / 2
 
 
-def stored_mask(layer: RaggedLayer, mask: Tensor | None, queries: int, dtype: torch.dtype) -> Tensor | None:
+def stored_mask(layer: RaggedLayer, mask: Tensor | None, query: Tensor) -> Tensor | None:
     """The mask over a layer's stored columns.
 
     Args:
         layer: a layer whose prompt has been compressed.
         mask: ``[B, 1, q, seen]`` over logical positions, boolean or additive; None if nothing is masked.
-        queries: q, the last logical positions.
-        dtype: of the keys, unused for boolean masks.
+        query: ``[B, H, q, d]``, the last logical positions.
 
     Returns:
-        ``[B, 1, q, stored]``, or None if nothing is masked.
+        ``[B, 1 or H, q, stored]``, or None if nothing is masked.
     """
-    slots = layer.slots[:, : max(layer.counts)]
+    slots = layer.slots[:, :, None, : max(layer.counts)]
+    queries = query.shape[2]
     if mask is None:
         if queries == 1 and layer.even:
             return None
         last = torch.arange(layer.seen - queries, layer.seen, device=slots.device)
-        return ((slots[:, None, :] <= last[:, None]) & (slots[:, None, :] >= 0))[:, None]
-    mask = mask.expand(slots.shape[0], -1, -1, -1)
-    index = slots.clamp_min(0)[:, None, None, :].expand(-1, mask.shape[1], mask.shape[2], -1)
-    gathered = mask.gather(-1, index)
-    if layer.even:
-        return gathered
-    closed = False if gathered.dtype == torch.bool else torch.finfo(dtype).min
-    return gathered.masked_fill((slots < 0)[:, None, None, :], closed)
+        return _per_head((slots <= last[:, None]) & (slots >= 0), query)
+    mask = mask.expand(slots.shape[0], slots.shape[1], -1, -1)
+    gathered = mask.gather(-1, slots.clamp_min(0).expand(-1, -1, queries, -1))
+    if not layer.even:
+        closed = False if gathered.dtype == torch.bool else torch.finfo(gathered.dtype).min
+        gathered = gathered.masked_fill(slots < 0, closed)
+    return _per_head(gathered, query)
+
+
+def _per_head(mask: Tensor, query: Tensor) -> Tensor:
+    """A mask per key-value head for all query heads of its group."""
+    groups = mask.shape[1]
+    return mask if groups == 1 else mask.repeat_interleave(query.shape[1] // groups, dim=1)
 
 
 def ragged_forward(
@@ -106,7 +111,7 @@ def ragged_forward(
     if layer is None:
         return stock(module, query, key, value, attention_mask, **kwargs)
     if layer.done:
-        mask = stored_mask(layer, attention_mask, query.shape[2], key.dtype)
+        mask = stored_mask(layer, attention_mask, query)
         return stock(module, query, key, value, mask, **kwargs)
     output = stock(module, query, key, value, attention_mask, **kwargs)
     layer.observe(query, key, as_bool(attention_mask), kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,12 +49,18 @@ class KVSettings:
     """Steepness of pyramid sizes."""
     rounding: str = "exact"
     """``exact`` meets the total; ``published`` rounds every layer on its own, as the PrefixKV code does."""
+    heads: str = "own"
+    """``own``: each head keeps its own columns where the scorer scores heads; ``shared``: one choice."""
+    decoding: bool = True
+    """Evict while decoding too; off, only the prompt is compressed."""
     seed: int = 0
     """For scorers that draw."""
 
     def __post_init__(self) -> None:
         if self.sizes not in ("uniform", "pyramid", "prefix"):
             raise ConfigError(f"sizes={self.sizes!r} is unknown", mend="use uniform, pyramid or prefix")
+        if self.heads not in ("own", "shared"):
+            raise ConfigError(f"heads={self.heads!r} is unknown", mend="use own or shared")
         if self.rounding not in ("exact", "published"):
             raise ConfigError(f"rounding={self.rounding!r} is unknown", mend="use exact or published")
         if isinstance(self.keep, int) and not isinstance(self.keep, bool):
@@ -200,6 +207,8 @@ class RaggedCache(Cache):
             layer.compress(own, counts, targets)
 
     def _target(self, share: float, count: int) -> Callable[[int], float]:
+        if not self.settings.decoding:
+            return Fixed(sys.maxsize)
         if isinstance(self.settings.keep, int):
             return Fixed(count)
         return Share(share)

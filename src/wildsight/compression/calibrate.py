@@ -30,7 +30,7 @@ def prompt_importance(model: Any, inputs: Mapping[str, Any]) -> list[Tensor]:
     cache = build_cache(model, KVSettings(keep=0.5, sizes="prefix", scorer="attention"))
     model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     valid = cache.ragged[0].valid
-    table = torch.stack([layer.scores().to(valid.device) for layer in cache.ragged], dim=1)
+    table = torch.stack([layer.mass().to(valid.device) for layer in cache.ragged], dim=1)
     return [rows[:, real] for rows, real in zip(table, valid, strict=True)]
 
 

@@ -4,9 +4,8 @@ Paper: "Expected Attention: KV Cache Compression by Estimating Attention from Fu
 (2025, arXiv 2510.00636). Implemented: mean and covariance of the queries before rotation, both rotated by the
 average of the next positions' rotations, ``softmax(k.mu * s + k' C k * s^2 / 2) * ||v||``.
 
-Differences from the published code:
-    1. Rotation is undone on the queries that attention sees, so no layer is read twice.
-    2. Heads share one choice of columns (the mean over heads).
+Difference from the published code: rotation is undone on the queries that attention sees, so that no layer is
+read twice.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class Expected(Scorer):
         self.state[name] = self.state[name] + value if name in self.state else value
 
     def scores(self, stored: Stored, /) -> Tensor:
-        """Expected attention times value norm, mean over heads."""
+        """Expected attention times value norm, the mean over each group of query heads."""
         count = self.state["count"].clamp_min(1.0)
         mean = self.state["sum"] / count
         cov = self.state["outer"] / count[..., None] - mean[..., :, None] * mean[..., None, :]
@@ -95,7 +94,7 @@ class Expected(Scorer):
         keys, values = (t.float().repeat_interleave(groups, dim=1) for t in (stored.keys, stored.values))
         keys = keys.masked_fill(~stored.valid[:, None, :, None], 0.0)
         mean, cov = (turn @ mean[..., None])[..., 0], turn @ cov @ turn.transpose(-1, -2)
-        return expected_scores(mean, cov, keys, values, self.scaling).mean(dim=1)
+        return expected_scores(mean, cov, keys, values, self.scaling).unflatten(1, (-1, groups)).mean(dim=2)
 
     def _turn(self) -> Tensor:
         """``[B, 1, d, d]`` mean rotation of the positions to come."""

@@ -26,6 +26,10 @@ class AttentionSum(Scorer):
         self.state["sum"] = grow(self.state.get("sum"), new)
 
     def scores(self, _stored: Stored, /) -> Tensor:
+        """The sums, one for all heads."""
+        return self.state["sum"][:, None]
+
+    def mass(self, _stored: Stored, /) -> Tensor:
         """The sums."""
         return self.state["sum"]
 
@@ -34,6 +38,6 @@ class AttentionMean(AttentionSum):
     """The sum over the number of queries at or behind the column."""
 
     def scores(self, stored: Stored, /) -> Tensor:
-        """The means."""
+        """The means, one for all heads."""
         behind = stored.valid.flip(1).long().cumsum(dim=1).flip(1).clamp_min(1)
-        return self.state["sum"] / behind
+        return (self.state["sum"] / behind)[:, None]

@@ -2,8 +2,6 @@
 
 Papers: "A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression" (EMNLP 2024, arXiv
 2406.11430), `KeyNorm`: ``-||k||``. "KeyDiff" (2025, arXiv 2504.15364), `KeyDiff`: ``-cos(k, mean k)``.
-
-Difference from both: heads share one choice of columns (the mean over heads).
 """
 
 from __future__ import annotations
@@ -26,13 +24,13 @@ class KeyNorm(Scorer):
     """Small keys are kept."""
 
     def scores(self, stored: Stored, /) -> Tensor:
-        """``-||k||``, mean over heads."""
-        return -torch.linalg.vector_norm(stored.keys.float(), dim=-1).mean(dim=1)
+        """``-||k||`` of each head."""
+        return -torch.linalg.vector_norm(stored.keys.float(), dim=-1)
 
 
 class KeyDiff(Scorer):
     """Keys unlike the mean key are kept."""
 
     def scores(self, stored: Stored, /) -> Tensor:
-        """``-cos(k, mean k)``, mean over heads."""
-        return key_novelty(stored.keys, stored.valid).mean(dim=1)
+        """``-cos(k, mean k)`` of each head."""
+        return key_novelty(stored.keys, stored.valid)

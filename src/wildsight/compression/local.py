@@ -17,7 +17,11 @@ class Recent(Scorer):
 
     def scores(self, stored: Stored, /) -> Tensor:
         """The column's index."""
-        return torch.arange(stored.valid.shape[1], device=stored.valid.device).float().expand_as(stored.valid)
+        return (
+            torch.arange(stored.valid.shape[1], device=stored.valid.device)
+            .float()
+            .expand_as(stored.valid)[:, None]
+        )
 
 
 class Random(Scorer):
@@ -26,4 +30,4 @@ class Random(Scorer):
     def scores(self, stored: Stored, /) -> Tensor:
         """Uniform in [0, 1)."""
         draw = torch.Generator().manual_seed(self.seed * 1009 + self.layer)
-        return torch.rand(stored.valid.shape, generator=draw).to(stored.valid.device)
+        return torch.rand(stored.valid.shape, generator=draw).to(stored.valid.device)[:, None]

@@ -6,7 +6,6 @@ Models" (ICLR 2026, arXiv 2510.20707). Implemented: ``(1 - r) * importance + r *
 
 Differences from the published code (read in a digest of the paper alone):
     1. Importance (window attention plus value norm) and diversity are each scaled to [0, 1] per head.
-    2. Heads share one choice of columns (the mean over heads).
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ class Mix(Window):
     def scores(self, stored: Stored, /) -> Tensor:
         """The mixture, with the window on top."""
         keys, values, valid = stored.keys, stored.values, stored.valid
-        votes = self.votes(stored).unflatten(1, (keys.shape[1], -1)).mean(dim=2)
+        votes = self.votes(stored)
         worth = torch.linalg.vector_norm(values.float(), dim=-1)
         importance = to_unit(to_unit(votes, valid) + to_unit(worth, valid), valid)
         share = likeness(keys, valid)
         mixed = (1 - share) * importance + share * to_unit(key_novelty(keys, valid), valid)
-        return keep_window(mixed.mean(dim=1), self.window)
+        return keep_window(mixed, self.window)

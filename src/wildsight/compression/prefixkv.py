@@ -171,24 +171,25 @@ def kept_columns(scores: Tensor, valid: Tensor, counts: Sequence[int], start: in
     """Columns that a layer keeps at the end of the prompt.
 
     Args:
-        scores: ``[B, n]``, higher is kept; ties go to the earlier column.
+        scores: ``[B, G, n]`` for G groups of heads that choose alike; higher is kept, ties go to the earlier.
         valid: ``[B, n]`` bool, False for padding; the real columns of a row stand together at its end.
         counts: how many columns each row keeps, at most its number of valid ones.
         start: first valid columns that are kept in any case.
         protect: last valid columns that are kept in any case.
 
     Returns:
-        ``[B, max(counts)]`` int64 ascending, -1 behind a row's own count.
+        ``[B, G, max(counts)]`` int64 ascending, -1 behind a row's own count.
     """
-    rank = valid.long().cumsum(dim=1) - 1
-    length = valid.sum(dim=1, keepdim=True)
+    valid = valid[:, None]
+    rank = valid.long().cumsum(dim=2) - 1
+    length = valid.sum(dim=2, keepdim=True)
     first, last = valid & (rank < start), valid & (rank >= length - protect)
     value = scores.float().masked_fill(first | last, math.inf).masked_fill(~valid, -math.inf)
-    wanted = torch.tensor(list(counts), device=scores.device)[:, None]
-    order = value.sort(dim=1, descending=True, stable=True).indices[:, : max(counts)]
-    beyond = torch.arange(order.shape[1], device=scores.device) >= wanted
-    columns = order.masked_fill(beyond, scores.shape[1]).sort(dim=1).values
-    return columns.masked_fill(columns == scores.shape[1], -1)
+    wanted = torch.tensor(list(counts), device=scores.device)[:, None, None]
+    order = value.sort(dim=2, descending=True, stable=True).indices[..., : max(counts)]
+    beyond = torch.arange(order.shape[2], device=scores.device) >= wanted
+    columns = order.masked_fill(beyond, scores.shape[2]).sort(dim=2).values
+    return columns.masked_fill(columns == scores.shape[2], -1)
 
 
 def tail_rank(size: int, tail: int) -> int:

@@ -28,7 +28,8 @@ class RaggedLayer(CacheLayerMixin):
 
     Attributes:
         keys, values: ``[B, H_kv, capacity, d]``; the stored columns of a row come first.
-        slots: ``[B, capacity]`` logical position of each column, -1 where it is free.
+        slots: ``[B, G, capacity]`` logical position of each column, -1 where it is free; G is 1 where all
+            heads keep the same columns, else their number.
         seen: logical length, padding included.
         counts, totals: per row, columns stored and own tokens seen.
         done: the prompt has been read and compressed.
@@ -97,11 +98,11 @@ class RaggedLayer(CacheLayerMixin):
 
     def _take_over(self, keys: Tensor, values: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Store a prompt that was shortened before this layer; nothing is evicted later."""
-        self.keys, self.values, self.slots, self.preset = keys, values, columns, None
+        self.keys, self.values, self.slots, self.preset = keys, values, columns[:, None], None
         self.seen = int(columns.max()) + 1
         self.counts = [columns.shape[1]] * columns.shape[0]
         self.totals, self.targets = list(self.counts), [float] * columns.shape[0]
-        self.frozen = columns.new_zeros(columns.shape[0])
+        self.frozen = columns.new_zeros(columns.shape[0], 1)
         self.gaps = bool((columns < 0).any())
         self.whole, self.done = False, True
         return keys, values
@@ -125,8 +126,9 @@ class RaggedLayer(CacheLayerMixin):
         self.owner.prompt_read(self)
 
     def scores(self) -> Tensor:
-        """``[B, n]`` score of every column of the prompt."""
-        return self.scorer.scores(Stored(self.keys, self.values, self.valid))
+        """``[B, G, n]`` score of every column of the prompt."""
+        scores = self.scorer.scores(Stored(self.keys, self.values, self.valid))
+        return scores.mean(dim=1, keepdim=True) if self.owner.settings.heads == "shared" else scores
 
     def mass(self) -> Tensor:
         """``[B, n]`` importance that layer sizes are found from."""
@@ -138,7 +140,7 @@ class RaggedLayer(CacheLayerMixin):
         """Keep the best ``counts[b]`` columns of each row, and free the rest.
 
         Args:
-            scores: ``[B, n]``.
+            scores: ``[B, G, n]``.
             counts: columns kept, per row.
             targets: per row, tokens that the layer may hold once it has seen so many.
         """
@@ -147,12 +149,11 @@ class RaggedLayer(CacheLayerMixin):
         self.totals = [int(n) for n in self.owner.lengths]
         self.counts, self.targets, self.slots = list(counts), list(targets), columns
         ranks = torch.tensor([tail_rank(n, plan.tail) for n in counts], device=columns.device)
-        self.frozen = columns.gather(1, ranks[:, None])[:, 0]
-        if columns.shape[1] < self.keys.shape[2]:
-            index = columns.clamp_min(0)[:, None, :, None]
-            self.keys = self.keys.gather(2, index.expand(-1, self.keys.shape[1], -1, self.keys.shape[3]))
-            self.values = self.values.gather(
-                2, index.expand(-1, self.values.shape[1], -1, self.values.shape[3])
+        self.frozen = columns.gather(2, ranks[:, None, None].expand(-1, columns.shape[1], -1))[..., 0]
+        if columns.shape[2] < self.keys.shape[2]:
+            index = columns.clamp_min(0)[..., None]
+            self.keys, self.values = (
+                t.gather(2, index.expand(-1, t.shape[1], -1, t.shape[3])) for t in (self.keys, self.values)
             )
         self.scorer.reset()
         self.valid = torch.empty(0)
@@ -190,28 +191,31 @@ class RaggedLayer(CacheLayerMixin):
         self.slots = torch.nn.functional.pad(self.slots, (0, extra), value=-1)
 
     def _columns(self, evict: list[bool], starts: list[int], new: int) -> Tensor:
-        """``[B, new]`` columns to write."""
-        offset = torch.arange(new, device=self.slots.device)
-        behind = torch.tensor(starts, device=self.slots.device)[:, None] + offset
+        """``[B, G, new]`` columns to write."""
+        groups = self.slots.shape[1]
+        if not all(evict):
+            offset = torch.arange(new, device=self.slots.device)
+            behind = torch.tensor(starts, device=self.slots.device)[:, None, None] + offset
+            behind = behind.expand(-1, groups, -1)
         if not any(evict):
             return behind
-        movable = self.slots.masked_fill(self.slots < self.frozen[:, None], torch.iinfo(torch.int64).max)
-        victim = movable.argmin(dim=1, keepdim=True)
+        movable = self.slots.masked_fill(self.slots < self.frozen[..., None], torch.iinfo(torch.int64).max)
+        victim = movable.argmin(dim=2, keepdim=True)
         if all(evict):
             return victim
-        return torch.where(torch.tensor(evict, device=self.slots.device)[:, None], victim, behind)
+        return torch.where(torch.tensor(evict, device=self.slots.device)[:, None, None], victim, behind)
 
     def _put(self, keys: Tensor, values: Tensor, columns: Tensor) -> None:
-        index = columns[:, None, :, None]
+        index = columns[..., None]
         self.keys.scatter_(2, index.expand_as(keys), keys)
         self.values.scatter_(2, index.expand_as(values), values)
         slots = torch.arange(self.seen, self.seen + keys.shape[2], device=columns.device)
-        self.slots.scatter_(1, columns, slots.expand_as(columns))
+        self.slots.scatter_(2, columns, slots.expand_as(columns))
 
     def _put_slice(self, keys: Tensor, values: Tensor, first: int) -> None:
         last = first + keys.shape[2]
         self.keys[:, :, first:last], self.values[:, :, first:last] = keys, values
-        self.slots[:, first:last] = torch.arange(self.seen, self.seen + keys.shape[2], device=keys.device)
+        self.slots[..., first:last] = torch.arange(self.seen, self.seen + keys.shape[2], device=keys.device)
 
     # -- what `transformers` asks ----------------------------------------------------------------------------
 

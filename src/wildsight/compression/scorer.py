@@ -71,11 +71,16 @@ class Scorer(ABC):
 
     @abstractmethod
     def scores(self, stored: Stored, /) -> Tensor:
-        """Score of every column, ``[B, n]`` float32; higher is kept."""
+        """Score of every column, higher is kept.
+
+        Returns:
+            ``[B, 1, n]`` float32 where all heads choose alike, ``[B, H_kv, n]`` where each has its own.
+        """
 
     def mass(self, stored: Stored, /) -> Tensor:
-        """``[B, n]`` importance that layer sizes are found from, not negative."""
-        return self.scores(stored).clamp_min(0.0)
+        """``[B, n]`` importance that layer sizes are found from: the scores' mean over heads, from 0."""
+        scores = self.scores(stored).mean(dim=1)
+        return (scores - scores.amin(dim=1, keepdim=True)) * stored.valid
 
     def rows(self, change: Callable[[Tensor], Tensor]) -> None:
         """Apply a change of the batch (selection, repetition) to what was kept."""

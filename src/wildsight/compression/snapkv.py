@@ -6,8 +6,7 @@ window itself is kept. With pyramid sizes (`wildsight.compression.sizes.pyramid_
 (arXiv 2406.02069).
 
 Differences from the published code:
-    1. Heads share one choice of columns (the mean over heads), so that a layer's cache stays one tensor.
-    2. The window is 16 queries, not 32 or 64, because the text of a picture question is short; ``window``
+    1. The window is 16 queries, not 32 or 64, because the text of a picture question is short; ``window``
        sets it.
 """
 
@@ -40,16 +39,16 @@ def window_attention(query: Tensor, keys: Tensor, valid: Tensor, scaling: float)
 
 
 def smooth(scores: Tensor, kernel: int = 5) -> Tensor:
-    """Average over each column's neighbourhood, ``[B, n]``."""
-    return avg_pool1d(scores[:, None], kernel, stride=1, padding=kernel // 2)[:, 0]
+    """Average over each column's neighbourhood, ``[B, H, n]``."""
+    return avg_pool1d(scores, kernel, stride=1, padding=kernel // 2)
 
 
 def keep_window(scores: Tensor, window: int) -> Tensor:
-    """Lift the last ``window`` columns above all others, the latest highest."""
-    width = min(window, scores.shape[1])
+    """Lift the last ``window`` columns of ``[B, H, n]`` above all others, the latest highest."""
+    width = min(window, scores.shape[2])
     lifted = scores.clone()
     ladder = torch.arange(1, width + 1, device=scores.device, dtype=scores.dtype)
-    lifted[:, scores.shape[1] - width :] = scores.abs().amax(dim=1, keepdim=True) + ladder
+    lifted[..., scores.shape[2] - width :] = scores.abs().amax(dim=2, keepdim=True) + ladder
     return lifted
 
 
@@ -64,13 +63,14 @@ class Window(Scorer):
         self.scaling = chunk.scaling
 
     def votes(self, stored: Stored) -> Tensor:
-        """``[B, H, n]`` mean attention of the window."""
-        return window_attention(self.state["query"], stored.keys, stored.valid, self.scaling)
+        """``[B, H_kv, n]`` mean attention of the window, the mean over each group of query heads."""
+        votes = window_attention(self.state["query"], stored.keys, stored.valid, self.scaling)
+        return votes.unflatten(1, (stored.keys.shape[1], -1)).mean(dim=2)
 
     def mass(self, stored: Stored, /) -> Tensor:
-        """Pooled votes."""
-        return smooth(self.votes(stored).mean(dim=1))
+        """Pooled votes, the mean over heads."""
+        return smooth(self.votes(stored)).mean(dim=1)
 
     def scores(self, stored: Stored, /) -> Tensor:
         """Pooled votes, with the window on top."""
-        return keep_window(self.mass(stored), self.window)
+        return keep_window(smooth(self.votes(stored)), self.window)
