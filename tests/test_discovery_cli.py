@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +245,15 @@ def test_check_and_estimate_k(folder: Path, tmp_path: Path, capsys: pytest.Captu
 def test_overlapping_folders_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("sort", str(folder / "labelled"), str(folder / "labelled" / "red")) == 2
     assert "overlaps" in capsys.readouterr().err
+
+
+def test_check_and_help_load_no_torch(folder: Path) -> None:
+    code = (
+        "import sys\nfrom wildsight.cli import main\n"
+        "for words in (['discovery', 'sort', '--help'], ['discovery', 'check', sys.argv[1]]):\n"
+        "    try:\n        main(words)\n    except SystemExit as end:\n        assert not end.code\n"
+        "print([m for m in ('torch', 'transformers', 'sklearn', 'matplotlib') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("[]")
