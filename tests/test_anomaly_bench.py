@@ -73,5 +73,9 @@ def test_a_cell_is_run_once_and_its_pictures_stay(root: Path, tmp_path: Path) ->
     assert again["rows"] == first["rows"] and len(again["pictures"]) == 9
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*")} == stamps
     assert [c for _, c in again["pictures"]] == [c for _, c in first["pictures"]]
+    partly = bench(
+        source, out=tmp_path, methods=names, categories=["one"], **settings | {"seeds": 2}, finished=True
+    )
+    assert partly["rows"] == first["rows"] and partly["facts"]["missing"].count("seed 1") == 3
     with pytest.raises(DataError, match="three"):
         bench(source, out=tmp_path, categories=["three"], **settings)

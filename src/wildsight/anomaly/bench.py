@@ -14,6 +14,7 @@ from wildsight.anomaly.datasets import AnomalyData, AnomalySample, read_mask
 from wildsight.anomaly.detector import AnomalyDetector, Evaluation
 from wildsight.anomaly.features import NeckConfig
 from wildsight.anomaly.methods import METHODS
+from wildsight.anomaly.select import SELECTIONS
 from wildsight.anomaly.source import read_source
 from wildsight.anomaly.variants import Variant, variant
 from wildsight.backbones import Backbone, load_backbone
@@ -37,6 +38,7 @@ def bench(
     epochs: int = EPOCHS,
     image_size: int = 224,
     precision: str = "bf16",
+    finished: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Fit and evaluate every method with every seed.
@@ -56,6 +58,7 @@ def bench(
         epochs: passes over the good training pictures for every trained method.
         image_size: side of the square that pictures are resized to, pixels.
         precision: ``fp32`` or ``bf16``, of the trained methods.
+        finished: run nothing; tell what the finished cells in ``out`` say, and which are missing.
         progress: show progress and the time left.
 
     Returns:
@@ -70,11 +73,17 @@ def bench(
     settings = {"neck": NeckConfig(image_size=image_size), "epochs": epochs, "precision": precision}
     rows: list[dict[str, Any]] = []
     pictures: list[tuple[Image, str]] = []
+    missing: list[str] = []
     for seed in range(seeds):
         for chosen in variants:
-            cell, shown = _cell(data, network, chosen, seed, settings, out, progress)
-            rows += cell
-            pictures += shown
+            file = _file_of(data, network, chosen, seed, settings, out)
+            if not file.is_file():
+                if finished:
+                    missing.append(f"{chosen.name} seed {seed}")
+                    continue
+                _run(data, network, chosen, seed, settings, file, progress)
+            rows += read_json(file)
+            pictures += _pictures_of(file.with_suffix(""))
     facts = {
         "source": source,
         "backbone": network.name,
@@ -84,45 +93,50 @@ def bench(
         "precision": precision,
         "seeds": seeds,
         "learning rates": ", ".join(f"{v.name} {v.lr:g}" for v in variants if v.lr),
-        "selection": "last epoch; nothing is selected on test data",
+        "selection": SELECTIONS["last"],
+        **({"missing": ", ".join(missing)} if missing else {}),
         **{f"protocol: {k}": v for k, v in data.protocol.items()},
     }
     return {"rows": rows, "metrics": METRICS, "facts": facts, "pictures": pictures, "cost": "fit_seconds"}
 
 
-def _cell(
+def _file_of(
+    data: AnomalyData, network: Backbone, chosen: Variant, seed: int, settings: dict[str, Any], out: Path
+) -> Path:
+    """Where a cell is kept; its settings are in its name."""
+    trained = METHODS[chosen.method].trained
+    training = {"epochs": settings["epochs"], "precision": settings["precision"]} if trained else {}
+    key = digest_of([network.sha, dict(data.protocol), vars(settings["neck"]), training | chosen.differs])
+    return out / "cells" / f"{chosen.stem}-seed{seed}-{key[:12]}.json"
+
+
+def _run(
     data: AnomalyData,
     network: Backbone,
     chosen: Variant,
     seed: int,
     settings: dict[str, Any],
-    out: Path,
+    file: Path,
     progress: bool,
-) -> tuple[list[dict[str, Any]], list[tuple[Image, str]]]:
-    """One method with one seed, from the folder of finished cells where it is there."""
-    neck: NeckConfig = settings["neck"]
-    trained = METHODS[chosen.method].trained
-    training = {"epochs": settings["epochs"], "precision": settings["precision"]} if trained else {}
-    key = digest_of([network.sha, dict(data.protocol), vars(neck), training | chosen.differs])
-    file = out / "cells" / f"{chosen.stem}-seed{seed}-{key[:12]}.json"
-    shown = file.with_suffix("")
-    if file.is_file():
-        return read_json(file), _pictures_of(shown)
-    training |= {} if chosen.lr is None else {"lr": chosen.lr}
+) -> None:
+    """One method with one seed; its rows go to ``file``, its pictures beside it."""
+    training: dict[str, Any] = {} if chosen.lr is None else {"lr": chosen.lr}
+    if METHODS[chosen.method].trained:
+        training |= {"epochs": settings["epochs"], "precision": settings["precision"]}
+    neck, folder = settings["neck"], file.parents[1] / "train" / file.stem
     detector = AnomalyDetector(chosen.method, network, hyper=chosen.hyper, neck=neck, seed=seed)
     begin = time.perf_counter()
-    detector.fit(data, folder=out / "train" / file.stem, progress=progress, **training)
+    detector.fit(data, folder=folder, progress=progress, **training)
     fitted = time.perf_counter()
     evaluation = detector.evaluate(data)
     times = {"fit_seconds": fitted - begin, "evaluate_seconds": time.perf_counter() - fitted}
-    rows = [
-        {"method": chosen.name, "seed": seed, "group": row.pop("category"), **row, **times}
-        for row in [dict(r) for r in evaluation.rows]
-    ]
     if seed == 0 and chosen.name == "ras":
-        _keep_pictures(worst_and_best(evaluation, detector), shown)
-    write_json(file, rows)
-    return rows, _pictures_of(shown)
+        _keep_pictures(worst_and_best(evaluation, detector), file.with_suffix(""))
+    rows = [dict(r) for r in evaluation.rows]
+    write_json(
+        file,
+        [{"method": chosen.name, "seed": seed, "group": r.pop("category"), **r, **times} for r in rows],
+    )
 
 
 def _keep_pictures(pictures: list[tuple[Image, str]], folder: Path) -> None:
