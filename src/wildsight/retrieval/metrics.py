@@ -66,7 +66,7 @@ def scores_of_rankings(hits: Bools) -> dict[str, Floats]:
     for k in (100, 200):
         out[f"p_{k}"] = np.asarray(hits[:, :k].sum(1) / k)
     for k in (1, 10):
-        out[f"recall_{k}"] = hits[:, :k].any(1).astype(np.float64)
+        out[f"recall_{k}"] = np.asarray(hits[:, :k].any(1), np.float64)
     return out
 
 
