@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -39,9 +40,12 @@ from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.images import from_array, load_image
 from wildsight.task import Task
 from wildsight.training import History
+from wildsight.training.progress import Meter
 
 Picture = str | Path | Image | np.ndarray
 BATCH = 16
+TRIED = 20
+"""About how many K an estimate tries."""
 
 
 class CategoryDiscoverer(Task):
@@ -127,12 +131,12 @@ class CategoryDiscoverer(Task):
         check_rows(frozen, data.labels(), len(data.known))
         self.known, self.space = data.known, fit_space(frozen, self.settings.space)
         rows_there = self.space(frozen)
-        estimate = self._choose_k(rows_there, data.labels())
+        estimate = self._choose_k(rows_there, data.labels(), progress)
         check_rows(rows_there, data.labels(), self.k)
         if self.method.trained:
             self._train(data, frozen, folder, progress, training)
         else:
-            self._cluster(data, rows_there)
+            self._cluster(data, rows_there, progress)
         embedding, found = self._seen(data, frozen)
         self.fitted = Fitted(data, embedding, frozen, found, cached.errors, estimate)
         self.groups = found.groups
@@ -145,23 +149,29 @@ class CategoryDiscoverer(Task):
         }
         return self
 
-    def _choose_k(self, rows: np.ndarray, labels: Ids) -> Estimate | None:
+    def _choose_k(self, rows: np.ndarray, labels: Ids, progress: bool) -> Estimate | None:
         """Set K; estimates it on the frozen features where it is not given."""
         k = self.settings.k
         if isinstance(k, int):
             self.k, self.k_from = k, "given"
             return None
         low, high = k if isinstance(k, tuple) else (None, None)
-        estimate = estimate_k(rows, labels, low=low, high=high, seed=self.settings.seed)
+        seed, done = self.settings.seed, itertools.count(1)
+        with Meter("how many classes", TRIED, enabled=progress) as meter:
+            say = lambda _: meter.update(next(done))  # noqa: E731
+            estimate = estimate_k(rows, labels, low=low, high=high, seed=seed, progress=say)
         self.k, self.k_from = estimate.k, "estimated"
         return estimate
 
-    def _cluster(self, data: CategoryData, rows: np.ndarray) -> None:
+    def _cluster(self, data: CategoryData, rows: np.ndarray, progress: bool) -> None:
         """Group frozen features."""
         labels, group = data.labels(), self.method.group
         if group is None:
             raise ConfigError(f"{self.method.title} is trained", mend="call fit")
-        found = group(rows, labels, self.k, self.config, seed=self.settings.seed)
+        seed, done = self.settings.seed, itertools.count(1)
+        with Meter("grouping", getattr(self.config, "n_init", 1), enabled=progress) as meter:
+            say = lambda _: meter.update(next(done))  # noqa: E731
+            found = group(rows, labels, self.k, self.config, seed=seed, progress=say)
         found = renumbered(found, labels, len(self.known))
         self.centres, self.groups = found.centres, found.groups
         self.temperature = fit_temperature(rows, labels, found)
@@ -238,11 +248,7 @@ class CategoryDiscoverer(Task):
         return results
 
     def results(self) -> list[DiscoveryResult]:
-        """One result per unlabelled picture of the fit, in its order.
-
-        Raises:
-            ConfigError: not fitted in this process.
-        """
+        """One result per unlabelled picture of the fit, in its order."""
         fitted = self.need_fit()
         free = np.flatnonzero(fitted.data.labels() < 0)
         chosen = Verdict(*(v[free] for v in vars(fitted.verdict).values()))
@@ -259,9 +265,6 @@ class CategoryDiscoverer(Task):
 
         Args:
             images: files, PIL pictures or arrays ([H, W] or [H, W, 3]); one or several.
-
-        Returns:
-            One result per picture, in order.
 
         Raises:
             ImageError: a picture cannot be read.

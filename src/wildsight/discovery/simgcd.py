@@ -45,6 +45,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "NN-GCD, beta 0": {"beta": 0.0},
     "NN-GCD, beta 1": {"beta": 1.0},
     "NN-GCD, sigma 0.25": {"sigma": 0.25},
+    "SimGCD, classifier from centres": {**SETTINGS, "start": "centres"},
     "NN-GCD, classifier from centres": {"start": "centres"},
 }
 """The rungs from SimGCD to NN-GCD and the switches beside them, as changes to `NNGCDConfig`."""

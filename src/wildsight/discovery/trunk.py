@@ -76,8 +76,8 @@ class ResidualTail(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, 1, D] -> [B, d]."""
-        z = normalize((normalize(tokens[:, 0], dim=1) - self.mean) @ self.basis, dim=1)
+        """[B, 1, D] -> [B, d], entries of about 1, as after a LayerNorm: the projector starts from that."""
+        z = normalize((normalize(tokens[:, 0], dim=1) - self.mean) @ self.basis, dim=1) * self.width**0.5
         return z + self.up(nn.functional.gelu(self.down(z)))
 
 
