@@ -3,7 +3,8 @@
     python benchmarks/composition_open.py --out benchmarks/results/composition-open
 
 The naive form keeps [pictures, pairs, dims], as a broadcast cosine does; memory is the peak that the calls
-allocate, seen by torch's own profiler; times are medians. Also: a training step with and without synthesis.
+allocate, seen by torch's own profiler; times are medians of CPU
+seconds, one thread. Also: a training step with and without data synthesis.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ def peak(call: Callable[[], Any]) -> int:
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Median wall time."""
+    """Median CPU time of this one thread: other work on the machine does not count."""
     times = []
     for _ in range(repeats):
-        begin = time.perf_counter()
+        begin = time.process_time()
         call()
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     return statistics.median(times)
 
 

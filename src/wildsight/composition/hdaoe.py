@@ -140,10 +140,12 @@ def modulated_cosine(z: Tensor, w: Tensor, gate: Tensor) -> Tensor:
 
 def mix_sources(values: Tensor, weights: Tensor) -> Tensor:
     """``sum_k weights_k values_k``; [B, K, d] and [B, K] to [B, d]."""
-    return torch.einsum("bkd,bk->bd", values, weights)
+    return torch.bmm(weights[:, None], values)[:, 0]
 
 
-def mixed_loss(z: Tensor, virtual: Tensor, pairs: Tensor, active: Tensor, tau: float, drop: Tensor) -> Tensor:
+def mixed_loss(
+    z: Tensor, virtual: Tensor, pairs: Tensor, active: Tensor, tau: float, drop: Tensor | None = None
+) -> Tensor:
     """InfoNCE of mixed codes against their virtual class and all seen pairs, over the active rows.
 
     Args:
@@ -152,11 +154,13 @@ def mixed_loss(z: Tensor, virtual: Tensor, pairs: Tensor, active: Tensor, tau: f
         pairs: [S, d] unit prototypes of the seen pairs.
         active: [B] bool.
         tau: temperature.
-        drop: [B, S] bool, negatives to leave out.
+        drop: [B, S] bool, negatives to leave out; None leaves none out.
     """
-    own = (z * virtual).sum(-1, keepdim=True)
-    logits = torch.cat([own, (z @ pairs.T).masked_fill(drop, -torch.inf)], dim=1) / tau
-    loss = torch.logsumexp(logits.float(), dim=1) - logits[:, 0].float()
+    own = (z * virtual).sum(-1).float() / tau
+    others = (z @ pairs.T).float() / tau
+    if drop is not None:
+        others = others.masked_fill(drop, -torch.inf)
+    loss = F.softplus(others.logsumexp(1) - own)
     return torch.where(active, loss, 0.0).sum() / active.sum().clamp_min(1)
 
 
@@ -303,15 +307,16 @@ class HDAOE(Head):
         config, weights = self.config, mixing.weights
         partners = self.prepare(mixing.features)
         if config.mix_level == "feature":
-            mixed = mix_sources(torch.cat([v[:, None], partners], 1), weights)
+            mixed = weights[:, :1] * v + mix_sources(partners, weights[:, 1:])
             z_a, _, z_c = codes if config.comp == "independent" else self.encode(mixed)
             if config.comp == "independent":
                 z_a, z_c = self.attribute(mixed) if config.w_soft else z_a, self.pair(mixed)
         else:
             z_a, z_c = self._mixed_codes(codes, partners, weights)
         virtual = self._virtual(self.seen[label, 1], mixing)
-        drop = torch.zeros(len(v), len(known), dtype=torch.bool, device=v.device)
+        drop = None
         if config.drop_sources:
+            drop = torch.zeros(len(v), len(known), dtype=torch.bool, device=v.device)
             drop = drop.scatter(1, mixing.pairs, True)
         z = F.normalize(z_c, dim=-1)
         loss = mixed_loss(z, virtual, known, mixing.active, config.tau_m, drop)
@@ -338,10 +343,10 @@ class HDAOE(Head):
             other_a = self.attribute(partners) if self.config.w_soft else None
         else:
             other_a, _, other_c = self.encode(partners)
-        mixed = mix_sources(torch.cat([z_c[:, None], other_c], 1), weights)
+        mixed = weights[:, :1] * z_c + mix_sources(other_c, weights[:, 1:])
         if other_a is None:
             return z_a, mixed
-        return mix_sources(torch.cat([z_a[:, None], other_a], 1), weights), mixed
+        return weights[:, :1] * z_a + mix_sources(other_a, weights[:, 1:]), mixed
 
     def _soft_loss(self, z_a: Tensor, mixing: Mixing) -> Tensor:
         """Cross-entropy of mixed attribute codes with their mixed labels."""
