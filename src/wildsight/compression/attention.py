@@ -75,11 +75,11 @@ def stored_mask(layer: RaggedLayer, mask: Tensor | None, query: Tensor) -> Tenso
     Returns:
         ``[B, 1 or H, q, stored]``, or None if nothing is masked.
     """
-    slots = layer.slots[:, :, None, : max(layer.counts)]
     queries = query.shape[2]
+    if mask is None and queries == 1 and layer.even:
+        return None
+    slots = layer.slots[:, :, None, : layer.width]
     if mask is None:
-        if queries == 1 and layer.even:
-            return None
         last = torch.arange(layer.seen - queries, layer.seen, device=slots.device)
         return _per_head((slots <= last[:, None]) & (slots >= 0), query)
     mask = mask.expand(slots.shape[0], slots.shape[1], -1, -1)

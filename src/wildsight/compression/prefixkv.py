@@ -199,4 +199,4 @@ def tail_rank(size: int, tail: int) -> int:
 
 def must_evict(stored: int, allowed: float) -> bool:
     """Whether a layer that stores ``stored`` tokens holds at least one more than ``allowed = R_l * seen``."""
-    return math.trunc(stored - allowed) > 0
+    return stored - allowed >= 1.0

@@ -7,6 +7,8 @@ logical positions; `wildsight.compression.attention` gathers the mask by it.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,42 @@ if TYPE_CHECKING:
     from wildsight.compression.cache import RaggedCache
 
 
+def _no_limit(_seen: int) -> float:
+    return math.inf
+
+
+class Row:
+    """What a layer stores of one row, as far as it is the same for every head.
+
+    Stored columns stand in the order of their positions when the prompt is compressed; those from ``first``
+    on leave in the order in which they came. The next to go is thus known without looking at the device.
+
+    Args:
+        stored: columns stored.
+        seen: own tokens seen.
+        target: how many may be stored once so many have been seen.
+        first: first column that may be evicted.
+    """
+
+    __slots__ = ("queue", "seen", "stored", "target")
+
+    def __init__(self, stored: int, seen: int, target: Callable[[int], float], first: int) -> None:
+        self.stored, self.seen, self.target = stored, seen, target
+        self.queue = deque(range(first, stored))
+
+    def place(self, new: int, *, evict: bool) -> int:
+        """First of the ``new`` columns to write: one that a victim leaves, or the next behind the last."""
+        evict = evict and new == 1 and must_evict(self.stored, self.target(self.seen)) and bool(self.queue)
+        self.seen += new
+        if evict:
+            self.queue.rotate(-1)
+            return self.queue[-1]
+        first = self.stored
+        self.queue.extend(range(first, first + new))
+        self.stored += new
+        return first
+
+
 class RaggedLayer(CacheLayerMixin):
     """One layer's cache.
 
@@ -31,7 +69,7 @@ class RaggedLayer(CacheLayerMixin):
         slots: ``[B, G, capacity]`` logical position of each column, -1 where it is free; G is 1 where all
             heads keep the same columns, else their number.
         seen: logical length, padding included.
-        counts, totals: per row, columns stored and own tokens seen.
+        rows: how much each row stores and has seen, and what goes next; rows that are alike share one object.
         done: the prompt has been read and compressed.
         preset: ``[B, n]`` logical columns of a prompt that reaches this layer shortened, -1 for padding.
         gaps: some stored columns are padding.
@@ -48,10 +86,8 @@ class RaggedLayer(CacheLayerMixin):
 
     def _clear(self) -> None:
         self.seen, self.done, self.fresh, self.is_initialized = 0, False, False, False
-        self.counts: list[int] = []
-        self.totals: list[int] = []
-        self.targets: list[Callable[[int], float]] = []
-        self.slots = self.frozen = self.valid = torch.empty(0)
+        self.rows: list[Row] = []
+        self.slots = self.valid = torch.empty(0)
         self.keys: Any = None
         self.values: Any = None
         self.preset: Tensor | None = None
@@ -86,23 +122,32 @@ class RaggedLayer(CacheLayerMixin):
 
     def stored(self) -> tuple[Tensor, Tensor]:
         """Keys and values without the spare columns."""
-        width = max(self.counts) if self.done else self.keys.shape[2]
+        width = self.width if self.done else self.keys.shape[2]
         if width == self.keys.shape[2]:
             return self.keys, self.values
         return self.keys[:, :, :width], self.values[:, :, :width]
 
     @property
+    def counts(self) -> list[int]:
+        """Columns stored of each row."""
+        return [row.stored for row in self.rows]
+
+    @property
+    def width(self) -> int:
+        """Columns stored of the row that stores most."""
+        first = self.rows[0]
+        return first.stored if self.alike else max(row.stored for row in self.rows)
+
+    @property
     def even(self) -> bool:
         """Whether every row stores as many columns, so that none is free."""
-        return not self.gaps and len(set(self.counts)) <= 1
+        return not self.gaps and (self.alike or len(set(self.counts)) == 1)
 
     def _take_over(self, keys: Tensor, values: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Store a prompt that was shortened before this layer; nothing is evicted later."""
         self.keys, self.values, self.slots, self.preset = keys, values, columns[:, None], None
         self.seen = int(columns.max()) + 1
-        self.counts = [columns.shape[1]] * columns.shape[0]
-        self.totals, self.targets = list(self.counts), [float] * columns.shape[0]
-        self.frozen = columns.new_zeros(columns.shape[0], 1)
+        self._set_rows([Row(columns.shape[1], self.seen, _no_limit, columns.shape[1])] * columns.shape[0])
         self.gaps = bool((columns < 0).any())
         self.whole, self.done = False, True
         return keys, values
@@ -146,10 +191,11 @@ class RaggedLayer(CacheLayerMixin):
         """
         plan = self.owner.settings
         columns = kept_columns(scores, self.valid, counts, plan.start, plan.protect)
-        self.totals = [int(n) for n in self.owner.lengths]
-        self.counts, self.targets, self.slots = list(counts), list(targets), columns
-        ranks = torch.tensor([tail_rank(n, plan.tail) for n in counts], device=columns.device)
-        self.frozen = columns.gather(2, ranks[:, None, None].expand(-1, columns.shape[1], -1))[..., 0]
+        self.slots = columns
+        made: dict[tuple[int, int], Row] = {}
+        for count, seen, target in zip(counts, self.owner.lengths, targets, strict=True):
+            made.setdefault((count, seen), Row(count, seen, target, tail_rank(count, plan.tail)))
+        self._set_rows([made[pair] for pair in zip(counts, self.owner.lengths, strict=True)])
         if columns.shape[2] < self.keys.shape[2]:
             index = columns.clamp_min(0)[..., None]
             self.keys, self.values = (
@@ -161,22 +207,24 @@ class RaggedLayer(CacheLayerMixin):
 
     # -- decoding --------------------------------------------------------------------------------------------
 
+    def _set_rows(self, rows: list[Row]) -> None:
+        self.rows = rows
+        self.alike = all(row is rows[0] for row in rows)
+
     def _write(self, keys: Tensor, values: Tensor) -> None:
-        """Put new tokens into columns: one that a victim leaves free, or a further one."""
-        new = keys.shape[2]
-        evict = [
-            new == 1 and not self.fresh and must_evict(stored, target(seen))
-            for stored, seen, target in zip(self.counts, self.totals, self.targets, strict=True)
-        ]
+        """Put new tokens into columns: one that a victim leaves free, or further ones."""
+        new, evict = keys.shape[2], not self.fresh
         self.fresh = False
-        starts = list(self.counts)
-        self.totals = [n + new for n in self.totals]
-        self.counts = [n if gone else n + new for n, gone in zip(self.counts, evict, strict=True)]
-        self._reserve(max(self.counts))
-        if self.even and not any(evict):
+        if self.alike:
+            starts = [self.rows[0].place(new, evict=evict)]
+        else:
+            once = {id(row): row.place(new, evict=evict) for row in dict.fromkeys(self.rows)}
+            starts = [once[id(row)] for row in self.rows]
+        self._reserve(self.width)
+        if min(starts) == max(starts):
             self._put_slice(keys, values, starts[0])
         else:
-            self._put(keys, values, self._columns(evict, starts, new))
+            self._put(keys, values, starts)
 
     def _reserve(self, width: int) -> None:
         """Capacity for ``width`` columns, an eighth more when it has to grow."""
@@ -190,32 +238,23 @@ class RaggedLayer(CacheLayerMixin):
         )
         self.slots = torch.nn.functional.pad(self.slots, (0, extra), value=-1)
 
-    def _columns(self, evict: list[bool], starts: list[int], new: int) -> Tensor:
-        """``[B, G, new]`` columns to write."""
-        groups = self.slots.shape[1]
-        if not all(evict):
-            offset = torch.arange(new, device=self.slots.device)
-            behind = torch.tensor(starts, device=self.slots.device)[:, None, None] + offset
-            behind = behind.expand(-1, groups, -1)
-        if not any(evict):
-            return behind
-        movable = self.slots.masked_fill(self.slots < self.frozen[..., None], torch.iinfo(torch.int64).max)
-        victim = movable.argmin(dim=2, keepdim=True)
-        if all(evict):
-            return victim
-        return torch.where(torch.tensor(evict, device=self.slots.device)[:, None, None], victim, behind)
-
-    def _put(self, keys: Tensor, values: Tensor, columns: Tensor) -> None:
+    def _put(self, keys: Tensor, values: Tensor, starts: list[int]) -> None:
+        offset = torch.arange(keys.shape[2], device=self.slots.device)
+        columns = torch.tensor(starts, device=self.slots.device)[:, None, None] + offset
         index = columns[..., None]
         self.keys.scatter_(2, index.expand_as(keys), keys)
         self.values.scatter_(2, index.expand_as(values), values)
-        slots = torch.arange(self.seen, self.seen + keys.shape[2], device=columns.device)
-        self.slots.scatter_(2, columns, slots.expand_as(columns))
+        columns = columns.expand(-1, self.slots.shape[1], -1)
+        self.slots.scatter_(2, columns, (offset + self.seen).expand_as(columns))
 
     def _put_slice(self, keys: Tensor, values: Tensor, first: int) -> None:
         last = first + keys.shape[2]
         self.keys[:, :, first:last], self.values[:, :, first:last] = keys, values
-        self.slots[..., first:last] = torch.arange(self.seen, self.seen + keys.shape[2], device=keys.device)
+        if last - first == 1:
+            self.slots[..., first] = self.seen
+        else:
+            places = torch.arange(self.seen, self.seen + last - first, device=keys.device)
+            self.slots[..., first:last] = places
 
     # -- what `transformers` asks ----------------------------------------------------------------------------
 
@@ -255,11 +294,12 @@ class RaggedLayer(CacheLayerMixin):
         if self.valid.numel():
             self.valid = change(self.valid)
         if self.done:
-            self.slots, self.frozen = change(self.slots), change(self.frozen)
-            rows = change(torch.arange(len(self.counts), device=self.device)).tolist()
-            self.counts = [self.counts[i] for i in rows]
-            self.totals = [self.totals[i] for i in rows]
-            self.targets = [self.targets[i] for i in rows]
+            self.slots = change(self.slots)
+            if self.alike:
+                self._set_rows(self.rows[:1] * self.slots.shape[0])
+            else:
+                rows = change(torch.arange(len(self.rows), device=self.device)).tolist()
+                self._set_rows([self.rows[i] for i in rows])
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow the beams."""
