@@ -123,12 +123,11 @@ def _cell(
     """One method with one seed, from the folder of finished cells where it is there."""
     views: ViewConfig = options["views"]
     settings = [name, dict(run[1]), seed, vars(views), options["epochs"], options["k"]]
-    key = digest_of([settings, data.protocol["hash"], network.sha])
+    key = digest_of([settings, vars(_config(run, options)), data.protocol["hash"], network.sha])
     file = out / "cells" / f"{key[:20]}.json"
     if file.is_file():
         return dict(read_json(file))
-    trained = METHODS[run[0]].trained
-    hyper = {**SHORT, "epochs": options["epochs"], **run[1]} if trained else dict(run[1])
+    hyper = _hyper(run, options)
     k = len(data.known) + len(data.new) if options["k"] == "true" else options["k"]
     space = SpaceConfig(components=0) if name == RAW else SpaceConfig()
     discoverer = CategoryDiscoverer(run[0], network, k=k, hyper=hyper, views=views, space=space, seed=seed)
@@ -139,6 +138,16 @@ def _cell(
     row |= {f"abar_{k}": v for k, v in projected(discoverer).items()}
     write_json(file, {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()})
     return dict(read_json(file))
+
+
+def _hyper(run: tuple[str, Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters of a run: a trained method's projector and epochs are the bench's."""
+    own = {**SHORT, "epochs": options["epochs"]} if METHODS[run[0]].trained else {}
+    return {**own, **run[1]}
+
+
+def _config(run: tuple[str, Mapping[str, Any]], options: Mapping[str, Any]) -> Any:
+    return METHODS[run[0]].settings(_hyper(run, options))
 
 
 def projected(discoverer: CategoryDiscoverer, sample: int = 1000) -> dict[str, float]:

@@ -45,7 +45,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "NN-GCD, beta 0": {"beta": 0.0},
     "NN-GCD, beta 1": {"beta": 1.0},
     "NN-GCD, sigma 0.25": {"sigma": 0.25},
-    "SimGCD, classifier from centres": {**SETTINGS, "start": "centres"},
-    "NN-GCD, classifier from centres": {"start": "centres"},
+    "SimGCD, random classifier": {**SETTINGS, "start": "random"},
+    "NN-GCD, random classifier": {"start": "random"},
 }
 """The rungs from SimGCD to NN-GCD and the switches beside them, as changes to `NNGCDConfig`."""
