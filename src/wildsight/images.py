@@ -241,6 +241,21 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def exif_of(path: str | Path) -> dict[int, object]:
+    """The EXIF tags of a picture by number, those of the camera (focal length and so on) among them.
+
+    Raises:
+        ImageError: as `load_image`, but a truncated body may go unnoticed.
+    """
+    file = Path(path)
+    with _open(file, None) as picture:
+        try:
+            tags = picture.getexif()
+            return {**tags, **tags.get_ifd(0x8769)}
+        except (OSError, ValueError, SyntaxError, TypeError) as error:
+            raise ImageError(f"damaged header ({error})", where=file, mend="restore or remove it") from error
+
+
 def _orientation(picture: Image.Image, path: Path) -> int:
     try:
         return int(picture.getexif().get(0x0112, 1))
