@@ -6,7 +6,7 @@ installed, `kvpress` where kvpress is.
     python benchmarks/compression_kvpress.py export --model nano-llava --data runs/kvpress
     python benchmarks/compression_kvpress.py ours --data runs/kvpress
     OTHER/bin/python benchmarks/compression_kvpress.py kvpress --data runs/kvpress
-    python benchmarks/compression_kvpress.py table --data runs/kvpress --out benchmarks/results/compression-kvpress
+    python benchmarks/compression_kvpress.py table --data runs/kvpress
 
 A prompt is a picture as the text model reads it (embeddings); what follows is a question and its answer,
 token by token through the compressed cache. Only the prompt is compressed: kvpress evicts nothing later.
@@ -65,7 +65,6 @@ def load(data: Path, attention: str = "sdpa") -> tuple[Any, torch.Tensor, list[d
     """What `export` wrote."""
     from safetensors.torch import load_file
     from transformers import LlamaForCausalLM
-
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -39,8 +39,8 @@ class Compressed:
         model: the model.
         visual_tokens, visual: how many tokens per image stay, and who chooses them.
         settings: what the cache keeps, or None.
-        pruned: the last batch that was shortened.
-        cache: the last cache that was made.
+        pruned: the last batch that was shortened; let go when the next one comes.
+        cache: the last cache that was made; let go when the next one is.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Compressed:
 
     def prune(self, inputs: Mapping[str, Any]) -> Pruned:
         """Shorten a processor's inputs; see `prune_visual_tokens`."""
+        self.pruned = None
         self.pruned = prune_visual_tokens(
             self.model,
             inputs,
@@ -139,6 +140,7 @@ class Compressed:
     def _with_cache(self, call: Call) -> Any:
         """Give a first turn its cache."""
         attention.forget()
+        self.cache = None
         if self.settings is not None and call.past is None:
             call.options["past_key_values"] = self.new_cache(call.columns)
         elif isinstance(call.past, RaggedCache):
