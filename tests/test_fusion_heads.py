@@ -51,6 +51,8 @@ def test_every_method_gives_logits_and_gradients(method: str, saliency: bool) ->
         outs.append(out.decoded.edge)
     torch.stack([x.square().mean() for x in outs]).sum().backward()
     silent = {n for n, p in model.named_parameters() if p.grad is None}
+    if method == "single":  # the other modalities' projections have no say
+        silent -= {n for n in silent if n.startswith("projections.") and n.split(".")[2] != "0"}
     assert not silent
 
 
@@ -75,7 +77,7 @@ def test_a_scene_does_not_depend_on_its_batch(method: str) -> None:
 
 def test_routed_sum_weighs_by_share() -> None:
     torch.manual_seed(0)
-    stage = RoutedSum(4, 2, 6).eval()
+    stage = RoutedSum(4).eval()
     xs = [torch.randn(1, 4, 4, 4) for _ in range(2)]
     one = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
     out = stage(xs, None, one)

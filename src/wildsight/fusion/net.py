@@ -1,4 +1,8 @@
-"""The network: an encoder per modality (or one for all), a fusion per scale, a head."""
+"""The network: an encoder per modality (or one for all), a fusion per scale, a head.
+
+As in the PWRF release, a CBR brings every modality of every scale to one width before it is fused; the finest
+scale is fused more simply than the others.
+"""
 
 from __future__ import annotations
 
@@ -53,20 +57,19 @@ class Output(NamedTuple):
 class RoutedSum(nn.Module):
     """The finest scale of a routed fusion: modalities summed with the shares of the next coarser scale."""
 
-    def __init__(self, channels: int, modalities: int, width: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.each = nn.ModuleList(ConvNormReLU(channels, width, 1) for _ in range(modalities))
         self.after = ConvNormReLU(width, width)
 
     def forward(self, feats: Sequence[Tensor], present: Tensor | None, share: Tensor | None) -> Fused:
-        """M maps [B, C, H, W] and shares [B, M, h, w] to [B, width, H, W]; equal shares where None."""
+        """M maps [B, D, H, W] and shares [B, M, h, w] to [B, D, H, W]; equal shares where None."""
         here = presence(feats, present)
         if share is None:
             share = (here / here.sum(1, keepdim=True))[..., None, None]
         else:
             share = resized(share, feats[0].shape[-2:])
-        maps = [f(x) * share[:, i : i + 1] for i, (f, x) in enumerate(zip(self.each, feats, strict=True))]
-        return Fused(self.after(torch.stack(maps).sum(0)), None, share)
+        weighted = [x * share[:, i : i + 1] for i, x in enumerate(feats)]
+        return Fused(self.after(torch.stack(weighted).sum(0)), None, share)
 
 
 class FusionNet(nn.Module):
@@ -87,16 +90,19 @@ class FusionNet(nn.Module):
         self._backbones = list(encoders)
         method, m = METHODS[config.method], len(config.modalities)
         stages: list[nn.Module] = []
+        projections: list[nn.Module] = []
         for index, stride in enumerate(self.strides):
             fine = method.fine if index == 0 and len(self.strides) > 1 else None
-            c = config.channels[stride]
+            width = config.width
             if fine == "routed":
-                stages.append(RoutedSum(c, m, config.width))
+                stages.append(RoutedSum(width))
             elif fine == "concatenation":
-                stages.append(Concatenation(ConcatenationConfig(c, m, config.width)))
+                stages.append(Concatenation(ConcatenationConfig(width, m, width)))
             else:
-                stages.append(method.build(c, m, config.width, config.hyper))
-        self.stages = nn.ModuleList(stages)
+                stages.append(method.build(width, m, width, config.hyper))
+            c = config.channels[stride]
+            projections.append(nn.ModuleList(ConvNormReLU(c, width) for _ in range(m)))
+        self.stages, self.projections = nn.ModuleList(stages), nn.ModuleList(projections)
         two = config.method == "pwrf"
         maps = [1 if isinstance(s, RoutedSum | Concatenation) or not two else 2 for s in stages]
         self.depth = config.modalities.index("depth") if "depth" in config.modalities else None
@@ -125,8 +131,9 @@ class FusionNet(nn.Module):
         maps = self.encode(features) if isinstance(features, Tensor) else features
         fused: list[Fused] = []
         share: Tensor | None = None
-        for stage, stride in zip(reversed(self.stages), reversed(self.strides), strict=True):
-            feats = list(maps[stride].unbind(1))
+        for index in reversed(range(len(self.strides))):
+            stage, each = self.stages[index], maps[self.strides[index]].unbind(1)
+            feats = [p(x) for p, x in zip(self.projections[index], each, strict=True)]
             out = stage(feats, present, share) if isinstance(stage, RoutedSum) else stage(feats, present)
             share = share if out.share is None or isinstance(stage, RoutedSum) else out.share
             fused.insert(0, out)
