@@ -1,0 +1,117 @@
+"""From tensors to the boxes and words of a result, and the tokens that a compressed model keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from wildsight.errors import ConfigError
+from wildsight.spatial.boxes import Box
+from wildsight.spatial.camera import Camera, fitted
+from wildsight.spatial.heads import Boxes3D
+from wildsight.spatial.inputs import Eyes
+from wildsight.spatial.mllm import Mllm
+from wildsight.spatial.result import GroundingResult
+
+
+def boxes_of(found: Boxes3D, threshold: float) -> list[list[Box]]:
+    """Boxes of each row whose score reaches ``threshold``, the surest first."""
+    rows: list[list[Box]] = []
+    values = [v.detach().cpu().double().numpy() for v in found]
+    for row in range(len(values[0])):
+        centre, size, rotation, spread, score = (v[row] for v in values)
+        order = [q for q in np.argsort(-score, kind="stable") if score[q] >= threshold]
+        boxes = [Box(centre[q], size[q], rotation[q], "", float(score[q]), float(spread[q])) for q in order]
+        rows.append([b for b in boxes if np.isfinite(b.centre).all() and np.isfinite(b.size).all()])
+    return rows
+
+
+def result_of(
+    expression: str, boxes: Sequence[Box], camera: Camera, told: str, image: Path | None, picture: Image
+) -> GroundingResult:
+    """The result of one question; boxes behind the camera are left out and flagged."""
+    flags = ["intrinsics estimated"] if camera.origin == "estimate" else []
+    named = [Box(b.centre, b.size, b.rotation, expression, b.score, b.spread) for b in boxes]
+    shown = [b for b in named if b.centre[2] > 0]
+    if len(shown) < len(named):
+        flags.append("behind camera")
+    if any(_out_of_sight(b, camera) for b in shown):
+        flags.append("out of sight")
+    if not shown:
+        flags.append("not there")
+    score = max((b.score for b in shown), default=0.0)
+    answer = told or by_rule(expression, shown)
+    by = "model" if told else "rule"
+    return GroundingResult(expression, tuple(shown), answer, by, camera, tuple(flags), score, image, picture)
+
+
+def _out_of_sight(box: Box, camera: Camera) -> bool:
+    left, top, right, bottom = box.bounds(camera.matrix, camera.width, camera.height)
+    return bool(right - left < 1 or bottom - top < 1)
+
+
+def by_rule(expression: str, boxes: Sequence[Box]) -> str:
+    """The answer in words that the boxes give.
+
+    >>> by_rule("the cube", [Box.upright((-1, 0, 5), (1, 1, 2), 0)])
+    'the cube is 5.0 m ahead and 1.0 m to the left, 1.0 m long, 1.0 m high and 2.0 m wide'
+    """
+    if not boxes:
+        return f"{expression}: there is none"
+    if len(boxes) > 1:
+        depths = ", ".join(f"{b.centre[2]:.1f}" for b in boxes)
+        return f"{expression}: {len(boxes)} found, {depths} m ahead"
+    x, _, z = (float(v) for v in boxes[0].centre)
+    length, height, width = (float(v) for v in boxes[0].size)
+    side = "right" if x > 0 else "left"
+    return (
+        f"{expression} is {z:.1f} m ahead and {abs(x):.1f} m to the {side}, "
+        f"{length:.1f} m long, {height:.1f} m high and {width:.1f} m wide"
+    )
+
+
+def compression_of(model: Any) -> Any:
+    """The handle that compresses ``model``'s visual tokens now, or None."""
+    handle = getattr(model.__dict__.get("generate"), "__self__", None)
+    return handle if getattr(handle, "visual_tokens", None) is not None else None
+
+
+def kept_tokens(
+    mllm: Mllm, eyes: Eyes, pictures: Sequence[Image], batch: Mapping[str, Tensor], pool: int
+) -> Tensor | None:
+    """Numbers [B, n] of the visual tokens that a compressed model keeps; None where it is not compressed.
+
+    `wildsight.compress` chooses them from the same picture and question; the enhancer has then still
+    seen all.
+
+    Raises:
+        ConfigError: tokens that are pooled, or kept in different numbers.
+    """
+    handle = compression_of(mllm.model)
+    if handle is None:
+        return None
+    if pool != 1:
+        raise ConfigError("pooled tokens cannot be pruned too", mend="use pool=1 with visual_tokens")
+    image_id = int(mllm.model.config.image_token_id)
+    places = torch.full((len(pictures), mllm.grid**2), image_id)
+    ids = torch.cat((batch["before"], places, batch["after"]), 1)
+    mask = torch.cat(
+        (torch.ones_like(batch["before"]), torch.ones_like(places), batch["after_mask"].long()), 1
+    )
+    squares = [fitted(p, _plain(p), mllm.side, eyes.fit)[0] for p in pictures]
+    pruned = handle.prune({"input_ids": ids, "attention_mask": mask, "pixel_values": mllm.pixels(squares)})
+    kept = [s.keep.sort().values for s in pruned.selections]
+    if len({len(k) for k in kept}) != 1:
+        raise ConfigError("pictures keep different numbers of tokens", mend="give visual_tokens as a count")
+    return torch.stack(kept)
+
+
+def _plain(picture: Image) -> Camera:
+    """A camera of the picture's size, for fitting alone."""
+    return Camera(1.0, 1.0, 0.0, 0.0, picture.width, picture.height)

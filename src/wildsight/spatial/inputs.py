@@ -1,0 +1,285 @@
+"""From samples to the rows that a network learns from; frozen features are made once per picture and kept.
+
+A row is a mapping of tensors (a batch adds B in front):
+
+    tokens [N, D] of the tower; fine [C, h, w]; inside bool [h, w], False in the padding; camera [4] of
+    the square
+    picture, pixels; before [T1], after [T2], after_mask [T2]: the question; answer [A], numbers [A2]:
+    -1 where nothing stands; centre, size [Q, 3], rotation [Q, 3, 3], box2d [Q, 4], valid [Q];
+    depth_map [g, g], metres in the virtual camera, 0 where unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from wildsight.backbones import Backbone
+from wildsight.spatial.boxes import Box
+from wildsight.spatial.camera import Camera, Fit, fitted, zoomed
+from wildsight.spatial.captions import in_words, mirrored_text
+from wildsight.spatial.geometry import F_VIRTUAL
+from wildsight.spatial.mllm import Mllm
+from wildsight.spatial.samples import SpatialSample
+from wildsight.spatial.text_numbers import written
+from wildsight.training.batches import mix
+
+MAP = 24  # cells of the depth map along a side
+ZOOM = (0.7, 1.4)
+SPARE = 4  # tokens by which an augmented answer may be longer than any other
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Frozen features of one fitted picture, and its camera."""
+
+    tokens: Tensor
+    fine: Tensor
+    inside: Tensor
+    camera: Camera
+
+
+@dataclass
+class Eyes:
+    """The frozen part: the tower, the CNN, and what they saw.
+
+    Attributes:
+        mllm: the model.
+        cnn: gives the fine map.
+        strides: of the CNN; coarser maps are stretched to the finest and stacked.
+        fine_side: side of the CNN's picture, pixels; None: the tower's.
+        fit: how a picture becomes square.
+        kept: features by picture.
+    """
+
+    mllm: Mllm
+    cnn: Backbone
+    strides: tuple[int, ...] = (4, 8)
+    fine_side: int | None = None
+    fit: Fit = "letterbox"
+    kept: dict[str, Seen] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the fine map."""
+        probe = self.cnn.pyramid(torch.zeros(1, 3, 64, 64, device=self.cnn.device), self.strides)
+        return sum(m.shape[1] for m in probe.values())
+
+    @torch.no_grad()
+    def look(self, pictures: Sequence[tuple[Image, Camera]]) -> list[Seen]:
+        """Features of pictures, each with its camera."""
+        side = self.mllm.side
+        squares = [fitted(image, camera, side, self.fit) for image, camera in pictures]
+        large = self.fine_side or side
+        fine_squares = [s for s, _ in squares] if large == side else [
+            fitted(image, camera, large, self.fit)[0] for image, camera in pictures
+        ]  # fmt: skip
+        tokens = self.mllm.see(self.mllm.pixels([s for s, _ in squares])).float()
+        fine = self._fine(self.cnn.preprocess(fine_squares, large))
+        inside = torch.stack([self._inside(i.size, fine.shape[-1]) for i, _ in pictures])
+        return [
+            Seen(t, f, m, camera) for t, f, m, (_, camera) in zip(tokens, fine, inside, squares, strict=True)
+        ]
+
+    def _fine(self, pixels: Tensor) -> Tensor:
+        maps = [m.float() for _, m in sorted(self.cnn.pyramid(pixels, self.strides).items())]
+        return torch.cat([maps[0], *(F.interpolate(m, size=maps[0].shape[-2:]) for m in maps[1:])], 1)
+
+    def _inside(self, size: tuple[int, int], cells: int) -> Tensor:
+        if self.fit == "stretch":
+            return torch.ones(cells, cells, dtype=torch.bool)
+        scale = cells / max(size)
+        at = torch.arange(cells)
+        return (at[:, None] < size[1] * scale) & (at[None] < size[0] * scale)
+
+    def prepare(self, samples: Sequence[SpatialSample], batch: int = 32, tick: Any = None) -> None:
+        """See every picture of ``samples`` that was not seen yet."""
+        fresh = list({s.key: s for s in samples if s.key not in self.kept}.values())
+        for start in range(0, len(fresh), batch):
+            part = fresh[start : start + batch]
+            seen = self.look([(s.picture(), s.camera) for s in part])
+            for sample, one in zip(part, seen, strict=True):
+                self.kept[sample.key] = replace(one, tokens=one.tokens.half(), fine=one.fine.half())
+            if tick is not None:
+                tick(len(part))
+
+    def of(self, sample: SpatialSample) -> Seen:
+        """The features of a sample's picture."""
+        if sample.key not in self.kept:
+            self.prepare([sample])
+        return self.kept[sample.key]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long texts are padded: of the question behind the picture, the answer, the written numbers."""
+
+    after: int
+    answer: int
+    numbers: int
+
+
+class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Samples as rows.
+
+    Args:
+        samples: questions.
+        eyes: frozen features.
+        queries: Q.
+        virtual: whether numbers are written with virtual depth.
+        numbers: whether the answer is written in numbers at all.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[SpatialSample],
+        eyes: Eyes,
+        queries: int,
+        *,
+        virtual: bool = True,
+        numbers: bool = False,
+    ) -> None:
+        self.samples, self.eyes, self.queries = list(samples), eyes, queries
+        self.virtual, self.numbers = virtual, numbers
+        self.lengths = self._lengths()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def _lengths(self) -> Lengths:
+        texts = [self._texts(s, self.eyes.of(s).camera) for s in self.samples]
+        longest = [max((len(t[i]) for t in texts), default=1) for i in (1, 2, 3)]
+        return Lengths(longest[0], longest[1] + SPARE, longest[2] + (SPARE if self.numbers else 0))
+
+    def _texts(
+        self, sample: SpatialSample, camera: Camera
+    ) -> tuple[list[int], list[int], list[int], list[int]]:
+        mllm = self.eyes.mllm
+        before, after = mllm.prompt(sample.expression)
+        end = [int(mllm.tokenizer.eos_token_id)]
+        answer = mllm.ids(sample.answer or in_words(sample.targets, camera)) + end
+        factor = F_VIRTUAL / camera.fy if self.virtual else 1.0
+        box = sample.targets[0] if sample.targets else None
+        numbers = mllm.ids(written(box, factor)) + end if self.numbers else end
+        return before, after, answer, numbers
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        sample = self.samples[index]
+        return self._row(sample, self.eyes.of(sample))
+
+    def varied(self, indices: Sequence[int], epoch: int, seed: int) -> dict[str, Tensor]:
+        """A batch of mirrored and zoomed samples, drawn from (seed, epoch, index); features are made anew."""
+        drawn = [varied(self.samples[i], mix(seed, epoch, i)) for i in indices]
+        seen = self.eyes.look([(picture, sample.camera) for sample, picture in drawn])
+        rows = [self._row(sample, one) for (sample, _), one in zip(drawn, seen, strict=True)]
+        batch: dict[str, Tensor] = torch.utils.data.default_collate(rows)
+        return batch
+
+    def _row(self, sample: SpatialSample, seen: Seen) -> dict[str, Tensor]:
+        lengths = self.lengths
+        before, after, answer, numbers = self._texts(sample, seen.camera)
+        return {
+            "tokens": seen.tokens.float(),
+            "fine": seen.fine.float(),
+            "inside": seen.inside,
+            "camera": torch.tensor(seen.camera.row),
+            "before": torch.tensor(before),
+            **_question(after, lengths.after),
+            "answer": _padded(answer, lengths.answer, -1),
+            "numbers": _padded(numbers, lengths.numbers, -1),
+            **box_rows(sample.targets, seen.camera, self.queries),
+            "depth_map": depth_map((*sample.targets, *sample.others), seen.camera),
+        }
+
+
+def asked(eyes: Eyes, seen: Sequence[Seen], expressions: Sequence[str]) -> dict[str, Tensor]:
+    """A batch of questions without answers."""
+    prompts = [eyes.mllm.prompt(e) for e in expressions]
+    longest = max(len(after) for _, after in prompts)
+    rows = [_question(after, longest) for _, after in prompts]
+    return {
+        "tokens": torch.stack([s.tokens.float() for s in seen]),
+        "fine": torch.stack([s.fine.float() for s in seen]),
+        "inside": torch.stack([s.inside for s in seen]),
+        "camera": torch.tensor([s.camera.row for s in seen]),
+        "before": torch.tensor([before for before, _ in prompts]),
+        "after": torch.stack([r["after"] for r in rows]),
+        "after_mask": torch.stack([r["after_mask"] for r in rows]),
+        "depth_map": torch.zeros(len(seen), MAP, MAP),
+        "box2d": torch.zeros(len(seen), 1, 4),
+    }
+
+
+def _question(after: list[int], length: int) -> dict[str, Tensor]:
+    mask = torch.zeros(length)
+    mask[: len(after)] = 1
+    return {"after": _padded(after, length, 0), "after_mask": mask}
+
+
+def _padded(ids: list[int], length: int, filler: int) -> Tensor:
+    return torch.tensor([*ids, *[filler] * (length - len(ids))])
+
+
+def box_rows(boxes: Sequence[Box], camera: Camera, queries: int) -> dict[str, Tensor]:
+    """The first ``queries`` boxes as tensors, filled up with a box that is not valid."""
+    some = list(boxes[:queries])
+    filler = Box.upright((0.0, 0.0, 1.0), (1.0, 1.0, 1.0), 0.0)
+    rows = [*some, *[filler] * (queries - len(some))]
+    flat = np.stack([b.bounds(camera.matrix, camera.width, camera.height) for b in rows])
+    flat = flat / (camera.width, camera.height, camera.width, camera.height)
+    square = np.concatenate(((flat[:, :2] + flat[:, 2:]) / 2, flat[:, 2:] - flat[:, :2]), 1)
+    valid = [1.0] * len(some) + [0.0] * (queries - len(some))
+    return {
+        "centre": torch.tensor(np.stack([b.centre for b in rows]), dtype=torch.float32),
+        "size": torch.tensor(np.stack([b.size for b in rows]), dtype=torch.float32),
+        "rotation": torch.tensor(np.stack([b.rotation for b in rows]), dtype=torch.float32),
+        "box2d": torch.tensor(square, dtype=torch.float32),
+        "valid": torch.tensor(valid),
+    }
+
+
+def depth_map(boxes: Sequence[Box], camera: Camera, cells: int = MAP) -> Tensor:
+    """Virtual depth of the nearest box's centre at each cell [cells, cells], 0 where there is no box."""
+    found = np.zeros((cells, cells), np.float32)
+    for box in sorted(boxes, key=lambda b: -b.centre[2]):
+        flat = box.bounds(camera.matrix, camera.width, camera.height)
+        left, top = np.floor(flat[:2] * cells / (camera.width, camera.height)).astype(int)
+        right, bottom = np.ceil(flat[2:] * cells / (camera.width, camera.height)).astype(int)
+        found[top:bottom, left:right] = box.centre[2] * F_VIRTUAL / camera.fy
+    return torch.from_numpy(found)
+
+
+def varied(sample: SpatialSample, seed: int) -> tuple[SpatialSample, Image]:
+    """The sample and its picture, zoomed by a factor in `ZOOM` and mirrored half of the time."""
+    rng = np.random.default_rng(seed)
+    picture, camera = zoomed(sample.picture(), sample.camera, float(np.exp(rng.uniform(*np.log(ZOOM)))))
+    sample = replace(sample, camera=camera)
+    return mirrored(sample, picture) if rng.random() < 0.5 else (sample, picture)
+
+
+def mirrored(sample: SpatialSample, picture: Image) -> tuple[SpatialSample, Image]:
+    """The sample and its picture flipped left to right: boxes, camera and words."""
+    from PIL.Image import Transpose
+
+    flipped = replace(
+        sample,
+        camera=sample.camera.flipped(),
+        expression=mirrored_text(sample.expression),
+        answer=mirrored_text(sample.answer),
+        targets=tuple(mirrored_box(b) for b in sample.targets),
+        others=tuple(mirrored_box(b) for b in sample.others),
+    )
+    return flipped, picture.transpose(Transpose.FLIP_LEFT_RIGHT)
+
+
+def mirrored_box(box: Box) -> Box:
+    """The box in the picture flipped left to right."""
+    flip, turn = np.array((-1.0, 1.0, 1.0)), np.array((1.0, 1.0, -1.0))
+    return replace(box, centre=box.centre * flip, rotation=flip[:, None] * box.rotation * turn)

@@ -1,0 +1,338 @@
+"""A LLaVA of `transformers` as the spatial methods use it: a frozen tower, a language model with LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from wildsight.backbones import nano_folder
+from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError
+from wildsight.files import digest_of, sha256
+
+DEFAULT = "nano-llava"
+TEMPLATE = "USER: <image>\n{question} ASSISTANT:"
+QUESTION = "where is {expression} ?"
+IMAGE = "<image>"
+
+
+@dataclass
+class Mllm:
+    """A model with its tokenizer and normalisation.
+
+    Attributes:
+        model: ``LlavaForConditionalGeneration``, frozen.
+        tokenizer: of the language model.
+        name: as it was asked for.
+        sha: SHA-256 over configuration and weights.
+        mean, std: of the tower's pixels, on the scale 0-1.
+        template: of a prompt, with ``<image>`` and ``{question}``.
+        words: words that the tokenizer lacks; their tokens follow the vocabulary.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    sha: str
+    mean: Sequence[float]
+    std: Sequence[float]
+    template: str = TEMPLATE
+    words: list[str] = field(default_factory=list)
+
+    @property
+    def side(self) -> int:
+        """Side of the tower's picture, pixels."""
+        return int(self.model.config.vision_config.image_size)
+
+    @property
+    def grid(self) -> int:
+        """Tokens along a side."""
+        return self.side // int(self.model.config.vision_config.patch_size)
+
+    @property
+    def tower_width(self) -> int:
+        """Width of a visual token before the projector."""
+        layers = self.model.config.vision_feature_layer
+        count = 1 if isinstance(layers, int) else len(layers)
+        return int(self.model.config.vision_config.hidden_size) * count
+
+    @property
+    def width(self) -> int:
+        """Width of the language model."""
+        return int(self.model.config.text_config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return next(self.model.parameters()).device
+
+    def pixels(self, images: Sequence[Image]) -> Tensor:
+        """Square pictures of the tower's side as [B, 3, S, S], normalised."""
+        stacked = torch.from_numpy(np.stack([np.asarray(i, np.float32) for i in images])).permute(0, 3, 1, 2)
+        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        dtype = next(self.model.model.vision_tower.parameters()).dtype
+        return ((stacked / 255.0 - mean) / std).to(self.device, dtype)
+
+    @torch.no_grad()
+    def see(self, pixels: Tensor) -> Tensor:
+        """The tower's tokens [B, N, D] before the projector, class token left out."""
+        config = self.model.config
+        states = self.model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
+        layers = config.vision_feature_layer
+        chosen = [states[i] for i in ([layers] if isinstance(layers, int) else layers)]
+        tokens = torch.cat(chosen, -1)
+        extra = tokens.shape[1] - self.grid**2
+        return tokens[:, extra:]
+
+    def prompt(self, expression: str) -> tuple[list[int], list[int]]:
+        """Tokens before and after the picture of the question where ``expression`` is."""
+        text = self.template.format(question=QUESTION.format(expression=expression))
+        before, _, after = text.partition(IMAGE)
+        return self.ids(before, begin=True), self.ids(after)
+
+    def ids(self, text: str, *, begin: bool = False) -> list[int]:
+        """Tokens of a text; new words have numbers behind the vocabulary."""
+        first = [self.tokenizer.bos_token_id] if begin and self.tokenizer.bos_token_id is not None else []
+        if not self.words:
+            return [*first, *self.tokenizer(text, add_special_tokens=False).input_ids]
+        out = list(first)
+        for piece in text.split():
+            word = piece.lower()
+            new = word in self.words
+            own = self.tokenizer(piece, add_special_tokens=False).input_ids
+            out += [self.vocabulary + self.words.index(word)] if new else own
+        return out
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding table."""
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    def learn_words(self, texts: Sequence[str]) -> None:
+        """Take in the words of ``texts`` that the tokenizer only knows as unknown."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None:
+            return
+        for word in sorted({w.lower() for t in texts for w in t.split()}):
+            pieces = self.tokenizer(word, add_special_tokens=False).input_ids
+            if pieces == [unknown] and word not in self.words:
+                self.words.append(word)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Words of tokens, up to the end of the text."""
+        end = self.tokenizer.eos_token_id
+        kept = list(ids)[: list(ids).index(end)] if end in list(ids) else list(ids)
+        known = [i for i in kept if i < self.vocabulary]
+        return str(self.tokenizer.decode(known, skip_special_tokens=True)).strip()
+
+
+def load_mllm(name: str | Path = DEFAULT) -> Mllm:
+    """A LLaVA with its tokenizer, frozen, on the CPU.
+
+    Args:
+        name: ``nano-llava``, a local folder, or a hub id.
+
+    Raises:
+        ConfigError: nothing of that name.
+        CheckpointError: weights or tokenizer missing or damaged.
+        UnsupportedModelError: a model of another family.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder = _folder(str(name))
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        short = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"cannot be loaded ({short})", where=folder, mend="name a LLaVA checkpoint"
+        ) from error
+    check_family(model)
+    pictures = processor.image_processor
+    files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
+    sha = digest_of({f.name: sha256(f) for f in files if f.is_file()})
+    return Mllm(
+        model.eval().requires_grad_(False), processor.tokenizer, str(name), sha,
+        list(pictures.image_mean), list(pictures.image_std), _template(processor),
+    )  # fmt: skip
+
+
+def check_family(model: Any) -> None:
+    """Refuse what is no LLaVA with a tower of fixed size.
+
+    Raises:
+        UnsupportedModelError: a model of another family.
+    """
+    kind = type(model).__name__
+    vision = getattr(getattr(model, "config", None), "vision_config", None)
+    if kind != "LlavaForConditionalGeneration" or not isinstance(getattr(vision, "image_size", None), int):
+        raise UnsupportedModelError(f"{kind} is not supported", mend="use a LlavaForConditionalGeneration")
+
+
+def _template(processor: Any) -> str:
+    """The processor's own form of a prompt about one picture, as a template."""
+    if not getattr(processor, "chat_template", None):
+        return TEMPLATE
+    content = [{"type": "image"}, {"type": "text", "text": "QUESTION"}]
+    told = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+    text = str(told).replace("{", "{{").replace("}", "}}").replace("QUESTION", "{question}")
+    return text if IMAGE in text and "{question}" in text else TEMPLATE
+
+
+def _folder(name: str) -> Path:
+    if name.startswith("nano-"):
+        return nano_folder(name)
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]))
+    except Exception as error:
+        what = f"no model is called {name!r} here, and it could not be fetched ({type(error).__name__})"
+        raise ConfigError(what, mend=f"name a local folder, or {DEFAULT}") from error
+
+
+def add_lora(mllm: Mllm, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> int:
+    """Put LoRA (through peft) beside the language model's projections ``targets``; returns its parameters.
+
+    Raises:
+        ConfigError: no layer of those names.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets))
+    try:
+        inject_adapter_in_model(settings, mllm.model.model.language_model)
+    except ValueError as error:
+        raise ConfigError(f"LoRA fits no layer ({error})", mend="name layers such as q_proj") from error
+    weights = [p for n, p in mllm.model.model.language_model.named_parameters() if "lora_" in n]
+    for weight in weights:
+        weight.requires_grad_(True)
+    return sum(w.numel() for w in weights)
+
+
+class Speaker(nn.Module):
+    """The language model over [before, picture, after, more embeddings].
+
+    Attributes:
+        llava: the model; its projector trains, its tower and its own weights do not.
+        new_words: embeddings [W, D] of words that the tokenizer lacks.
+    """
+
+    def __init__(self, mllm: Mllm) -> None:
+        super().__init__()
+        self.llava = mllm.model
+        self.llava.model.multi_modal_projector.requires_grad_(True)
+        rows = self.table.weight.detach()
+        drawn = torch.randn(len(mllm.words), mllm.width) * rows.float().std()
+        self.new_words = nn.Parameter(drawn.to(rows.dtype))
+
+    @property
+    def table(self) -> nn.Module:
+        """The embeddings of the vocabulary."""
+        return self.llava.get_input_embeddings()
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """[B, T, D] of tokens [B, T], new words among them."""
+        count = self.table.num_embeddings
+        known = self.table(ids.clamp_max(count - 1))
+        if not len(self.new_words):
+            return known
+        new = self.new_words[(ids - count).clamp_min(0)]
+        return torch.where((ids >= count)[..., None], new.to(known.dtype), known)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Visual tokens [B, N, D_v] as the language model reads them, [B, N, D]."""
+        return self.llava.model.multi_modal_projector(tokens)
+
+    def read(self, parts: Sequence[tuple[Tensor, Tensor]], *, cache: bool = False) -> Any:
+        """The language model's output over embedded parts in a row.
+
+        Args:
+            parts: pairs of embeddings [B, L, D] and masks [B, L], 0 where nothing stands.
+            cache: keep keys and values, to go on from there.
+
+        Returns:
+            The output of `transformers`; ``last_hidden_state`` is [B, sum of L, D].
+        """
+        mask = torch.cat([m for _, m in parts], 1)
+        places = (mask.long().cumsum(1) - 1).clamp_min(0)
+        return self.llava.model.language_model(
+            inputs_embeds=torch.cat([e for e, _ in parts], 1),
+            attention_mask=mask.long(),
+            position_ids=places,
+            use_cache=cache,
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., V] of hidden states [..., D]."""
+        return self.llava.lm_head(hidden)
+
+    @torch.no_grad()
+    def speak(self, output: Any, mask: Tensor, end: int, most: int) -> Tensor:
+        """Greedy tokens [B, <= most] that go on after ``output``, whose mask is [B, L]; filled up with
+        ``end``."""
+        told: list[Tensor] = []
+        done = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
+        hidden, past = output.last_hidden_state[:, -1], output.past_key_values
+        for _ in range(most):
+            token = self.logits(hidden).argmax(-1).masked_fill(done, end)
+            told.append(token)
+            done |= token == end
+            if bool(done.all()):
+                break
+            mask = torch.cat((mask, torch.ones_like(mask[:, :1])), 1)
+            output = self.llava.model.language_model(
+                inputs_embeds=self.embed(token[:, None]),
+                attention_mask=mask.long(),
+                position_ids=mask.long().sum(1, keepdim=True) - 1,
+                past_key_values=past,
+                use_cache=True,
+            )
+            hidden, past = output.last_hidden_state[:, -1], output.past_key_values
+        return torch.stack(told, 1)
+
+
+class Trained(nn.Module):
+    """A module whose state is what it learned: weights that train, and its own buffers.
+
+    The frozen weights of a base model are not in its state; they come from the base's checkpoint.
+    """
+
+    def _own(self) -> dict[str, Tensor]:
+        own = {n: p for n, p in self.named_parameters() if p.requires_grad}
+        buffers = {n: b for n, b in self.named_buffers() if ".llava." not in f".{n}"}
+        return own | buffers
+
+    def state_dict(self, *_args: Any, **_options: Any) -> dict[str, Tensor]:
+        """Name -> tensor, detached, sharing memory."""
+        return {n: t.detach() for n, t in self._own().items()}
+
+    def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:  # noqa: ARG002
+        """Copy a state in.
+
+        Raises:
+            RuntimeError: names or shapes that do not fit.
+        """
+        own = self._own()
+        if strict and set(own) != set(state):
+            lost = sorted(set(own) ^ set(state))
+            raise RuntimeError(f"{len(lost)} tensors do not fit, {lost[0]} among them")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                if tensor.shape != state[name].shape:
+                    raise RuntimeError(
+                        f"{name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+                    )
+                tensor.copy_(state[name])
+        return None

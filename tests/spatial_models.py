@@ -1,0 +1,52 @@
+"""Tiny real models for the spatial room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def tiny_mllm(seed: int = 0, side: int = 48, layers: int = 2) -> Any:
+    """A random LLaVA that speaks the world's words: 36 patches of 8 pixels."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    from wildsight.spatial.mllm import Mllm
+    from wildsight.world.tokens import tokenizer
+
+    words = tokenizer(closing=False)
+    text = {
+        "model_type": "llama", "vocab_size": len(words), "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 512, "pad_token_id": words.pad_token_id,
+        "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id,
+    }  # fmt: skip
+    vision = {
+        "model_type": "clip_vision_model", "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "image_size": side, "patch_size": 8,
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    image = words.convert_tokens_to_ids("<image>")
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(vision_config=vision, text_config=text, image_token_id=image)
+    )
+    model.generation_config.pad_token_id = words.pad_token_id
+    model.generation_config.eos_token_id = words.eos_token_id
+    frozen = model.eval().requires_grad_(False)
+    return Mllm(frozen, words, "tiny", "0" * 8, (0.5,) * 3, (0.25,) * 3, "<image> {question}")
+
+
+def tiny_folder(path: Any) -> Any:
+    """The same as a folder with its processor."""
+    from transformers import CLIPImageProcessor, LlavaProcessor
+
+    made = tiny_mllm()
+    side = {"height": 48, "width": 48}
+    pictures = CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False)
+    processor = LlavaProcessor(
+        pictures, made.tokenizer, patch_size=8, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, image_token="<image>",
+    )  # fmt: skip
+    made.model.save_pretrained(path)
+    processor.save_pretrained(path)
+    return path
