@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wildsight.fusion import FusionSegmenter
     from wildsight.retrieval import SketchRetriever
     from wildsight.segmentation import AnomalySegmenter
+    from wildsight.spatial import SpatialGrounder
 
 __version__ = "0.1.0"
 _PUBLIC = {
@@ -25,6 +26,7 @@ _PUBLIC = {
     "CompositionRecognizer": "wildsight.composition",
     "FusionSegmenter": "wildsight.fusion",
     "SketchRetriever": "wildsight.retrieval",
+    "SpatialGrounder": "wildsight.spatial",
     "compress": "wildsight.compression",
 }
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "CompositionRecognizer",
     "FusionSegmenter",
     "SketchRetriever",
+    "SpatialGrounder",
     "__version__",
     "compress",
 ]

@@ -72,6 +72,11 @@ ROOMS: dict[str, Room] = {
         check="wildsight.retrieval.source:check_source",
         bench="wildsight.retrieval.bench:bench",
     ),
+    "spatial": Room(
+        problem="where in metres is the black car, from one picture",
+        check="wildsight.spatial.source:check_source",
+        bench="wildsight.spatial.bench:bench",
+    ),
 }
 
 

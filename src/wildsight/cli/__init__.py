@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("wildsight.cli.report:app", "What changed between two runs."),
     "pretrain": ("wildsight.cli.pretrain:pretrain", "Make a nano checkpoint from nothing."),
     "world": ("wildsight.cli.world:app", "See the embedded world, or write it to folders."),
+    "inspect": ("wildsight.cli.inspect:app", "Find, outline, group and name defects, in one project."),
     "app": ("wildsight.cli.app:app", "The browser page: a tab per room."),
     "anomaly": ("wildsight.cli.anomaly:app", "Find what is wrong in pictures, from good ones alone."),
     "composition": ("wildsight.cli.composition:app", "Name pairs such as wet cat that were never trained."),
@@ -24,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "segmentation": ("wildsight.cli.segmentation:app", "Outline a defect exactly, from a box or points."),
     "fusion": ("wildsight.cli.fusion:app", "One mask from several sensors, also when one is missing."),
     "retrieval": ("wildsight.cli.retrieval:app", "Find photos by sketch, for classes never trained."),
+    "spatial": ("wildsight.cli.spatial:app", "Where things are in metres, from one picture and a question."),
 }
 
 

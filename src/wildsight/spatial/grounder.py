@@ -19,7 +19,7 @@ from wildsight.images import from_array, load_image
 from wildsight.spatial.answers import boxes_of, kept_tokens, result_of
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import FITS, Camera, Fit, camera_for
-from wildsight.spatial.inputs import Eyes, Rows, asked, box_rows
+from wildsight.spatial.inputs import Eyes, Rows, Seen, asked, box_rows
 from wildsight.spatial.methods import METHODS, build, config_of
 from wildsight.spatial.metrics import best_iou, grounding_scores
 from wildsight.spatial.mllm import Mllm, load_mllm
@@ -73,7 +73,8 @@ class SpatialGrounder(Task):
         method: ``llmi3d`` (the paper), an ablation or a peer from `METHODS`.
         backbone: a LLaVA by name, or one already loaded (it is changed: LoRA goes into it).
         hyper: the method's own hyper-parameters by name, e.g. ``{"Q": 4}``.
-        eyes: frozen features to share between grounders of one backbone.
+        cnn: a network for the fine map, by name or already loaded.
+        store: frozen features to share between grounders of one backbone, network and fit.
         settings: other fields of `SpatialSettings`.
 
     Raises:
@@ -89,6 +90,7 @@ class SpatialGrounder(Task):
         *,
         hyper: Mapping[str, Any] | None = None,
         cnn: str | Backbone = "nano-conv",
+        store: dict[str, Seen] | None = None,
         **settings: Any,
     ) -> None:
         self.hyper = dict(hyper or {})
@@ -100,7 +102,8 @@ class SpatialGrounder(Task):
         except TypeError as error:
             raise ConfigError(str(error), mend="see SpatialSettings") from error
         chosen = self.settings
-        self.eyes = Eyes(self.mllm, eyes, tuple(chosen.strides), chosen.fine_side, chosen.fit)
+        kept = {} if store is None else store
+        self.eyes = Eyes(self.mllm, eyes, tuple(chosen.strides), chosen.fine_side, chosen.fit, kept)
         self.net: Any = None
         self.fitted_on: dict[str, Any] = {}
         self.history: History | None = None

@@ -1,0 +1,132 @@
+"""LLMI3D, its ablations and its peers on one source: the same features, the same budget, several seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from wildsight.backbones import Backbone, load_backbone
+from wildsight.files import digest_of, read_json, write_json
+from wildsight.spatial.grounder import SpatialGrounder
+from wildsight.spatial.inputs import Seen
+from wildsight.spatial.methods import METHODS, config_of
+from wildsight.spatial.mllm import load_mllm
+from wildsight.spatial.reports import best_and_worst
+from wildsight.spatial.samples import SpatialData
+from wildsight.spatial.source import read_source, world
+
+METRICS = (
+    "acc@0.25", "acc@0.5", "iou", "depth_error", "centre_error", "size_error", "yaw_error", "refusal",
+    "ms_per_question", "fit_seconds",
+)  # fmt: skip
+WORLD = "world"
+
+
+def bench(
+    source: str,
+    *,
+    out: Path,
+    backbone: str = "nano-llava",
+    methods: Sequence[str] = tuple(METHODS),
+    seeds: int = 3,
+    epochs: int = 6,
+    batch_size: int = 16,
+    lr: float = 1e-3,
+    train: int = 800,
+    test: int = 60,
+    image_size: int = 96,
+    pool: int = 2,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Fit and evaluate every method with every seed.
+
+    All methods see the same frozen features, made once per picture, and the same number of steps. A group of
+    ``world`` is a factor of the training focal lengths. Finished cells are kept under ``out/cells``.
+
+    Args:
+        source: ``world``, a folder or ``NAME:PATH``.
+        out: the bench's folder.
+        backbone: a LLaVA: hub id, local folder or ``nano-llava``.
+        methods: names from `METHODS`.
+        seeds: number of seeds, counted from 0.
+        epochs: passes over the training questions.
+        batch_size: questions per step.
+        lr: peak learning rate.
+        train: training pictures of ``world``.
+        test: test pictures of ``world`` for each factor.
+        image_size: side of the world's pictures, pixels.
+        pool: visual tokens are averaged over pool x pool blocks, for all methods.
+        progress: show progress and the time left.
+
+    Returns:
+        Fields of the bench result: rows, metrics, facts, pictures, cost.
+
+    Raises:
+        ConfigError: unknown method or backbone.
+        DataError: the source does not fit its layout.
+    """
+    for name in methods:
+        config_of(name, {"pool": pool})
+    data = world(train, test, image_size) if source == WORLD else read_source(source)
+    cnn = load_backbone("nano-conv")
+    recipe = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    rows: list[dict[str, Any]] = []
+    pictures: list[tuple[Image, str]] = []
+    store: dict[str, Seen] = {}
+    sha = load_mllm(backbone).sha
+    for seed in range(seeds):
+        for method in methods:
+            key = digest_of([sha, cnn.sha, dict(data.protocol), recipe, pool, image_size])[:12]
+            file = out / "cells" / f"{method}-seed{seed}-{key}.json"
+            if not file.is_file():
+                cell, shown = _cell(data, backbone, cnn, method, seed, pool, recipe, store, progress)
+                write_json(file, cell)
+                pictures += shown
+            rows += read_json(file)
+    facts = {
+        "source": source,
+        "backbone": f"{backbone}, tower and own weights frozen",
+        "backbone SHA-256": sha,
+        "recipe": recipe,
+        "pool": pool,
+        "image size": image_size,
+        "seeds": seeds,
+        "cube-head": "ORACLE: it is told the true 2D box",
+        "selection": "last epoch; nothing is selected on test data",
+        **{f"protocol: {k}": v for k, v in data.protocol.items()},
+    }
+    return {"rows": rows, "metrics": METRICS, "facts": facts, "pictures": pictures, "cost": "ms_per_question"}
+
+
+def _cell(
+    data: SpatialData,
+    backbone: str,
+    cnn: Backbone,
+    method: str,
+    seed: int,
+    pool: int,
+    recipe: dict[str, Any],
+    store: dict[str, Seen],
+    progress: bool,
+) -> tuple[list[dict[str, Any]], list[tuple[Image, str]]]:
+    """One method and seed: a row per group, and pictures of the paper's method."""
+    grounder = SpatialGrounder(method, backbone, hyper={"pool": pool}, cnn=cnn, store=store, seed=seed)
+    grounder.eyes.prepare(data.samples)
+    begin = time.process_time()
+    grounder.fit(data, progress=progress, **recipe)
+    fitted = time.process_time() - begin
+    begin = time.process_time()
+    evaluation = grounder.evaluate(data)
+    spent = time.process_time() - begin
+    extra = {
+        "fit_seconds": fitted,
+        "ms_per_question": 1000 * spent / len(evaluation.names),
+        "parameters": sum(p.numel() for p in grounder.net.parameters() if p.requires_grad),
+    }
+    rows = [{"method": method, "seed": seed, **row, **extra} for row in evaluation.rows]
+    wanted = method == "llmi3d" and seed == 0
+    return rows, best_and_worst(evaluation, data) if wanted else []

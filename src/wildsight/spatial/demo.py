@@ -1,0 +1,33 @@
+"""The tour's stop: LLMI3D and its peers on the world, one seed, a short budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wildsight.report import Report
+from wildsight.results import score_table
+from wildsight.spatial.bench import bench
+
+
+def demo(report: Report, folder: Path, quick: bool) -> None:
+    """Write the room's part of the tour's report.
+
+    Args:
+        report: the page to write to.
+        folder: for what the demonstration leaves; finished parts in it are not run again.
+        quick: a shorter budget.
+    """
+    methods = ("llmi3d",) if quick else ("llmi3d", "text", "no-virtual-depth")
+    train, epochs = (32, 1) if quick else (160, 4)
+    result = bench(
+        "world", out=folder, methods=methods, seeds=1, epochs=epochs, train=train, test=8 if quick else 20
+    )
+    report.text(
+        "One picture, a question in words, and a box in metres. The test pictures come from lenses of 0.6 to 2.5 "
+        "times the focal length that the model learned from."
+    )
+    for metric in ("acc@0.25", "depth_error"):
+        table = score_table(result["rows"], metric)
+        report.table(table, f"{metric} by focal length, one seed, {epochs} epochs: a demonstration")
+    if result["pictures"]:
+        report.gallery(list(result["pictures"]), "Truth in green; the picture and from above (rings: metres)")
