@@ -1,0 +1,99 @@
+"""``wildsight inspect``: start, look, group, name, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Find, outline, group and name defects, in one project folder.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="The project's folder.")]
+
+
+@app.command()
+def start(
+    project: Folder,
+    good: Annotated[str, typer.Argument(help="Good pictures: `world`, a folder, or NAME:PATH.")],
+    method: Annotated[str, typer.Option(help="patchcore, padim, ras or uniad.")] = "patchcore",
+    backbone: Annotated[str, typer.Option(help="Hub id, local folder or nano-*.")] = "nano-conv",
+    adapter: Annotated[str | None, typer.Option(help="Folder of `wildsight segmentation fit`.")] = None,
+    false_alarm_rate: Annotated[float, typer.Option(help="Share of good pictures above the limit.")] = 0.02,
+) -> None:
+    """Learn what is normal, and make the project folder."""
+    from wildsight.cli.common import console
+    from wildsight.workflows.inspect import start as make
+
+    make(project, good, method=method, backbone=backbone, adapter=adapter, false_alarm_rate=false_alarm_rate)
+    console.print(f"{project}: ready; next: wildsight inspect look {project} PICTURES", markup=False)
+
+
+@app.command()
+def look(
+    project: Folder,
+    pictures: Annotated[list[str], typer.Argument(help="Files, globs or folders.")],
+    again: Annotated[bool, typer.Option("--again", help="Look at known pictures once more.")] = False,
+) -> None:
+    """Say of each picture whether it is good, and what is wrong where; exit code 1 if any is not."""
+    from wildsight.cli.common import console, finish, progress
+    from wildsight.images import expand
+    from wildsight.workflows.inspect import look as run
+    from wildsight.workflows.inspect import open_project, write_report
+
+    opened = open_project(project)
+    with progress("look", sum(len(expand(p)) for p in pictures)) as advance:
+        seen = run(opened, list(pictures), again=again, progress=advance)
+    for looked in seen:
+        kinds = ", ".join(opened.label(f.id) for f in looked.finds)
+        verdict = f"REJECTED ({kinds or 'whole picture'})" if looked.anomalous else "accepted"
+        console.print(f"{looked.file}: {verdict}", markup=False, soft_wrap=True, highlight=False)
+    for error in opened.errors:
+        console.print(f"not read: {error}", markup=False, soft_wrap=True)
+    finish(write_report(opened))
+    if any(looked.anomalous for looked in seen):
+        raise typer.Exit(1)
+
+
+@app.command()
+def group(
+    project: Folder,
+    k: Annotated[str, typer.Option("-k", help="Number of groups: auto, a number or a range.")] = "auto",
+    backbone: Annotated[str, typer.Option(help="Tower for the crops.")] = "nano-clip",
+) -> None:
+    """Sort the finds into known names and new groups."""
+    from wildsight.cli.common import console, finish
+    from wildsight.workflows.inspect import group as run
+    from wildsight.workflows.inspect import open_project, write_report
+
+    opened = open_project(project)
+    count = run(opened, k=int(k) if k.isdecimal() else k, backbone=backbone, progress=True)
+    console.print(
+        f"{count} groups; look at the report, then: wildsight inspect name {project} GROUP NAME", markup=False
+    )
+    finish(write_report(opened))
+
+
+@app.command()
+def name(
+    project: Folder,
+    what: Annotated[str, typer.Argument(help="A group such as new_000, or one find.")],
+    word: Annotated[str, typer.Argument(help="Its name; `good` for a false alarm.")],
+) -> None:
+    """Give a group or a find a name."""
+    from wildsight.cli.common import console, finish
+    from wildsight.workflows.inspect import name as run
+    from wildsight.workflows.inspect import open_project, write_report
+
+    opened = open_project(project)
+    console.print(f"{run(opened, what, word)} finds are called {word}", markup=False)
+    finish(write_report(opened))
+
+
+@app.command()
+def report(project: Folder) -> None:
+    """Write the inspection report again."""
+    from wildsight.cli.common import finish
+    from wildsight.workflows.inspect import open_project, write_report
+
+    finish(write_report(open_project(project)))

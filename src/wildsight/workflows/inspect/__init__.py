@@ -1,0 +1,18 @@
+"""Inspection, from good pictures to named defects: find, outline, group, name, learn, report.
+
+One project folder holds everything; the pictures stay where they are and are never changed.
+
+    project = start("line3", "good_parts")
+    look(project, ["today/*.png"])
+    group(project)
+    name(project, "new_000", "scratch")
+    write_report(project)
+"""
+
+from __future__ import annotations
+
+from wildsight.workflows.inspect.project import Project, open_project, start
+from wildsight.workflows.inspect.reporting import write_report
+from wildsight.workflows.inspect.steps import group, look, name
+
+__all__ = ["Project", "group", "look", "name", "open_project", "start", "write_report"]

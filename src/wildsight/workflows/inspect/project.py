@@ -1,0 +1,192 @@
+"""The project folder: what an inspection knows, as JSON files that are written whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.files import read_json, write_json
+from wildsight.results import environment
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Find:
+    """One suspicious region of one picture.
+
+    Attributes:
+        id: name of its crop, ``<picture hash>-<number>``.
+        box: (left, top, right, bottom), pixels of the picture.
+        area: pixels of its outline.
+        peak: highest value of the heat map in it, in thresholds.
+    """
+
+    id: str
+    box: tuple[float, float, float, float]
+    area: int
+    peak: float
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was seen in one picture.
+
+    Attributes:
+        sha: SHA-256 of the file, so that the same picture is looked at once.
+        file: where it lay.
+        score, threshold: of the detector.
+        finds: its suspicious regions; empty for a good picture.
+    """
+
+    sha: str
+    file: str
+    score: float
+    threshold: float
+    finds: tuple[Find, ...]
+
+    @property
+    def anomalous(self) -> bool:
+        """Whether the score is above the threshold."""
+        return self.score > self.threshold
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Self:
+        """From its JSON form."""
+        finds = tuple(Find(**{**f, "box": tuple(f["box"])}) for f in row["finds"])
+        return cls(**{**row, "finds": finds})
+
+
+@dataclass
+class Project:
+    """An open project.
+
+    Attributes:
+        folder: where it lives.
+        settings: how it was started.
+        looked: pictures seen, by hash.
+        groups: crop -> {``group``, ``confidence``, ``doubtful``}, of the last grouping.
+        names: crop -> name that a person gave.
+        answers: crop -> {``name``, ``confidence``}, what the learner says; empty before the first `learn`.
+        errors: one sentence per picture that could not be read.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    looked: dict[str, Looked] = field(default_factory=dict)
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def detector(self) -> Path:
+        """The detector's checkpoint."""
+        return self.folder / "detector"
+
+    @property
+    def learner(self) -> Path:
+        """The learner's folder."""
+        return self.folder / "learner"
+
+    def crop(self, name: str) -> Path:
+        """The picture of a find."""
+        return self.folder / "crops" / f"{name}.png"
+
+    def mask(self, name: str) -> Path:
+        """The outline of a find, at the size of its whole picture."""
+        return self.folder / "masks" / f"{name}.png"
+
+    def finds(self) -> dict[str, Looked]:
+        """Find -> the picture that it is in, in order of looking."""
+        return {find.id: looked for looked in self.looked.values() for find in looked.finds}
+
+    def label(self, find: str) -> str:
+        """The best word for a find: a person's name for it, else the learner's, else its group."""
+        if find in self.names:
+            return self.names[find]
+        if find in self.answers:
+            return str(self.answers[find]["name"])
+        return str(self.groups.get(find, {}).get("group", "not grouped"))
+
+    def save(self) -> None:
+        """Write the state.
+
+        Raises:
+            DataError: the folder cannot be written, or the disk is full.
+        """
+        write_json(self.folder / "project.json", {"format": FORMAT, **self.settings})
+        looked = [asdict(row) for row in self.looked.values()]
+        write_json(self.folder / "looked.json", {"pictures": looked, "not_read": self.errors})
+        write_json(self.folder / "groups.json", self.groups)
+        write_json(self.folder / "names.json", self.names)
+        write_json(self.folder / "answers.json", self.answers)
+
+
+def start(
+    folder: str | Path,
+    good: str,
+    *,
+    method: str = "patchcore",
+    backbone: str = "nano-conv",
+    adapter: str | None = None,
+    false_alarm_rate: float = 0.02,
+    progress: bool = True,
+    **training: Any,
+) -> Project:
+    """Learn what is normal, and make the project folder.
+
+    Args:
+        folder: new folder of the project.
+        good: source of good pictures, as the anomaly room reads it.
+        method: ``patchcore`` and ``padim`` in seconds, ``ras`` and ``uniad`` in minutes.
+        backbone: hub id, local folder or ``nano-*``.
+        adapter: folder written by ``wildsight segmentation fit``; None outlines by the heat map alone.
+        false_alarm_rate: share of good pictures that may be called anomalous.
+        progress: show progress and the time left.
+        training: fields of `TrainConfig`, for trained methods.
+
+    Raises:
+        ConfigError: the folder holds something already, or a setting out of range.
+        DataError: no readable good picture.
+    """
+    from wildsight.anomaly import AnomalyDetector
+
+    root = Path(folder)
+    if root.exists() and any(root.iterdir()):
+        raise ConfigError("is not empty", where=root, mend="name a new folder, or go on with this project")
+    detector = AnomalyDetector(method, backbone, false_alarm_rate=false_alarm_rate, calibration=0.2)
+    detector.fit(good, progress=progress, **training)
+    settings = {"good": good, "method": method, "backbone": backbone, "adapter": adapter}
+    project = Project(root, {**settings, "false_alarm_rate": false_alarm_rate, "environment": environment()})
+    detector.save_pretrained(project.detector)
+    project.save()
+    return project
+
+
+def open_project(folder: str | Path) -> Project:
+    """The project in a folder.
+
+    Raises:
+        DataError: no project there, or a damaged file.
+        CheckpointError: written by another version.
+    """
+    root = Path(folder)
+    if not (root / "project.json").is_file():
+        raise DataError("holds no project", where=root, mend="make one with `wildsight inspect start`")
+    settings = read_json(root / "project.json")
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+        found = settings.get("format") if isinstance(settings, dict) else None
+        raise CheckpointError(f"has format {found}", where=root, mend=f"this version reads {FORMAT}")
+    settings.pop("format")
+    try:
+        looked = read_json(root / "looked.json")
+        rows = [Looked.of(row) for row in looked["pictures"]]
+        parts = [read_json(root / f"{name}.json") for name in ("groups", "names", "answers")]
+        return Project(root, settings, {r.sha: r for r in rows}, *parts, looked["not_read"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"is damaged ({error})", where=root, mend="restore a copy of its .json files"
+        ) from error

@@ -1,0 +1,258 @@
+"""The steps of an inspection. Each can be done again; none touches the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL.Image import Image
+
+from wildsight.anomaly import AnomalyDetector, AnomalyResult
+from wildsight.anomaly.boxes import AnomalyBox, boxes_of
+from wildsight.backbones import load_backbone
+from wildsight.discovery import CategoryDiscoverer
+from wildsight.discovery.data import CategoryData, CategorySample, make_data
+from wildsight.discovery.estimate_k import simplified_silhouette
+from wildsight.errors import ConfigError, DataError, WildSightError
+from wildsight.files import atomic_path, sha256
+from wildsight.images import expand, load_image
+from wildsight.workflows.inspect.project import Find, Looked, Project
+
+GOOD = "good"
+CROP, MARGIN, MOST = 96, 0.35, 4
+GROUPED_FROM = 4
+"""Finds from which grouping means something."""
+
+
+def look(
+    project: Project,
+    pictures: Sequence[str | Path],
+    *,
+    again: bool = False,
+    progress: Callable[[int], Any] | None = None,
+) -> list[Looked]:
+    """Find and outline what is wrong in pictures; one that was seen before is not looked at again.
+
+    Args:
+        project: an open project; saved after every picture.
+        pictures: files, globs or folders.
+        again: look at known pictures once more.
+        progress: called with the number of pictures just done.
+
+    Returns:
+        What was seen, one per readable picture, known ones included.
+
+    Raises:
+        DataError: no picture found.
+    """
+    files = [file for item in pictures for file in expand(item)]
+    if not files:
+        raise DataError(
+            "no picture found", where=", ".join(map(str, pictures)), mend="name files or a folder"
+        )
+    detector = AnomalyDetector.from_pretrained(project.detector)
+    outline = _outliner(project)
+    seen = []
+    for file in files:
+        try:
+            name = sha256(file)
+            if again or name not in project.looked:
+                project.looked[name] = _look(project, file, name, detector, outline)
+                _answer(project, project.looked[name])
+                project.save()
+            seen.append(project.looked[name])
+        except WildSightError as error:
+            if str(error) not in project.errors:
+                project.errors.append(str(error))
+                project.save()
+        if progress:
+            progress(1)
+    return seen
+
+
+Outline = Callable[[Image, AnomalyResult, Sequence[AnomalyBox]], list[np.ndarray]]
+
+
+def _outliner(project: Project) -> Outline:
+    """How outlines are drawn: by the project's adapter, else by the heat map."""
+    if not project.settings.get("adapter"):
+        return _by_heat
+    from wildsight.segmentation import AnomalySegmenter
+
+    segmenter = AnomalySegmenter.from_pretrained(project.settings["adapter"])
+
+    def draw(picture: Image, _result: AnomalyResult, boxes: Sequence[AnomalyBox]) -> list[np.ndarray]:
+        found = segmenter.predict(picture, boxes=[b.xyxy for b in boxes])[0]
+        return [_inside(found.mask, box) for box in boxes]
+
+    return draw
+
+
+def _by_heat(picture: Image, result: AnomalyResult, boxes: Sequence[AnomalyBox]) -> list[np.ndarray]:
+    heat = np.asarray(PILImage.fromarray(result.map).resize(picture.size, PILImage.Resampling.BILINEAR))
+    return [_inside(heat > result.threshold, box) for box in boxes]
+
+
+def _inside(mask: np.ndarray, box: AnomalyBox) -> np.ndarray:
+    """The part of a mask [H, W] inside a box."""
+    left, top, right, bottom = (round(v) for v in box.xyxy)
+    kept = np.zeros_like(mask, dtype=bool)
+    kept[top:bottom, left:right] = mask[top:bottom, left:right]
+    return kept
+
+
+def _look(project: Project, file: Path, name: str, detector: AnomalyDetector, outline: Outline) -> Looked:
+    picture = load_image(file)
+    result = detector.predict(file)[0]
+    finds: list[Find] = []
+    if result.anomalous:
+        boxes = boxes_of(result.map, result.threshold, picture_size=picture.size, min_area=4, limit=MOST)
+        masks = outline(picture, result, boxes) if boxes else []
+        for number, (box, mask) in enumerate(zip(boxes, masks, strict=True)):
+            finds.append(
+                Find(f"{name[:16]}-{number}", box.xyxy, int(mask.sum()), box.score / result.threshold)
+            )
+            _write(project.crop(finds[-1].id), cropped(picture, box.xyxy))
+            _write(project.mask(finds[-1].id), PILImage.fromarray(mask.astype(np.uint8) * 255))
+    return Looked(name, str(file), result.score, result.threshold, tuple(finds))
+
+
+def _write(file: Path, picture: Image) -> None:
+    with atomic_path(file) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def cropped(picture: Image, box: tuple[float, float, float, float]) -> Image:
+    """A square around a box with some surroundings, inside the picture, `CROP` pixels a side."""
+    left, top, right, bottom = box
+    side = min(max(right - left, bottom - top) * (1 + 2 * MARGIN), *map(float, picture.size))
+    side = max(side, 8.0)
+    x = min(max((left + right - side) / 2, 0.0), picture.width - side)
+    y = min(max((top + bottom - side) / 2, 0.0), picture.height - side)
+    return picture.resize((CROP, CROP), box=(max(x, 0), max(y, 0), x + side, y + side))
+
+
+def group(project: Project, *, k: Any = "auto", backbone: str = "nano-clip", progress: bool = False) -> int:
+    """Sort the finds into the names that are known and into new groups.
+
+    Names given by a person are known classes and keep their finds; crops of good pictures are one more, so
+    that false alarms have a place to go.
+
+    Args:
+        project: an open project; saved.
+        k: number of groups, known ones included; ``auto``, a number or a range.
+        backbone: tower for the crops.
+        progress: show progress.
+
+    Returns:
+        The number of groups that hold a find.
+
+    Raises:
+        DataError: too few finds.
+    """
+    finds = list(project.finds())
+    if len(finds) < GROUPED_FROM:
+        text = f"{len(finds)} finds are too few to group"
+        raise DataError(text, where=project.folder, mend="look at more pictures first")
+    named = {f: n for f, n in project.names.items() if f in set(finds)}
+    samples = [CategorySample(project.crop(f), named.get(f)) for f in finds]
+    samples += [CategorySample(file, GOOD) for file in _good_crops(project)]
+    known = [GOOD, *sorted(set(named.values()) - {GOOD})]
+    if all(s.label for s in samples):
+        return _finish(project, {}, named)
+    data = make_data(
+        samples, known, (), name="inspect", root=project.folder, split="named finds are labelled"
+    )
+    discoverer = _sorted(data, k, backbone, len(known), len(finds) - len(named), progress)
+    results = discoverer.results()
+    found = {
+        r.image.stem: {"group": r.name, "confidence": r.confidence, "doubtful": r.doubtful}
+        for r in results
+        if r.image is not None
+    }
+    return _finish(project, found, named)
+
+
+def _sorted(
+    data: CategoryData, k: Any, backbone: str, known: int, free: int, progress: bool
+) -> CategoryDiscoverer:
+    """A fitted discoverer; where fewer than two classes are known, K has the best silhouette of a few."""
+    tower, most = load_backbone(backbone), known + max(1, min(12, free // 3))
+    if k != "auto" or known >= 2:
+        chosen = f"{known}-{most}" if k == "auto" else k
+        return CategoryDiscoverer("sskmeans", tower, k=chosen).fit(data, progress=progress)
+    tried = [CategoryDiscoverer("sskmeans", tower, k=n).fit(data) for n in range(known + 1, most + 1)]
+    return max(tried, key=_silhouette)
+
+
+def _silhouette(discoverer: CategoryDiscoverer) -> float:
+    centres = discoverer.centres
+    return -1.0 if centres is None else simplified_silhouette(discoverer.need_fit().embedding, centres)
+
+
+def _finish(project: Project, found: dict[str, dict[str, Any]], named: dict[str, str]) -> int:
+    sure = {f: {"group": n, "confidence": 1.0, "doubtful": False} for f, n in named.items()}
+    project.groups = {**found, **sure}
+    project.save()
+    return len({row["group"] for row in project.groups.values()})
+
+
+def _good_crops(project: Project) -> list[Path]:
+    """Crops of good pictures, as large as the finds, made once."""
+    from wildsight.anomaly.source import read_source
+
+    folder = project.folder / "crops-good"
+    kept = sorted(folder.glob("*.png")) if folder.is_dir() else []
+    if kept:
+        return kept
+    sides = [max(f.box[2] - f.box[0], f.box[3] - f.box[1]) for p in project.looked.values() for f in p.finds]
+    side, rng = float(np.median(sides)), np.random.default_rng(0)
+    good = [s for s in read_source(project.settings["good"]).train if s.label == 0]
+    for number, i in enumerate(rng.permutation(len(good))[:24].tolist()):
+        picture = load_image(good[i].image)
+        edge = min(side, *map(float, picture.size))
+        x, y = rng.uniform(0, picture.width - edge + 1e-9), rng.uniform(0, picture.height - edge + 1e-9)
+        _write(folder / f"good-{number:03d}.png", cropped(picture, (x, y, x + edge, y + edge)))
+    return sorted(folder.glob("*.png"))
+
+
+def name(project: Project, what: str, word: str) -> int:
+    """Give a group, or one find, a name; ``good`` says that it was a false alarm.
+
+    Args:
+        project: an open project; saved.
+        what: a group's name, or a find's.
+        word: the name.
+
+    Returns:
+        How many finds carry it now.
+
+    Raises:
+        ConfigError: no such group or find, or an empty name.
+    """
+    if not word.strip():
+        raise ConfigError("an empty name", mend="give a word")
+    members = [f for f, row in project.groups.items() if row["group"] == what]
+    chosen = [f for f in members if not project.groups[f]["doubtful"]] or members
+    if what in project.finds():
+        chosen = [what]
+    if not chosen:
+        known = ", ".join(sorted({str(row["group"]) for row in project.groups.values()})) or "none yet"
+        raise ConfigError(f"no group or find is called {what!r}", mend=f"the groups are: {known}")
+    for find in chosen:
+        project.names[find] = word.strip()
+        project.groups[find] = {"group": word.strip(), "confidence": 1.0, "doubtful": False}
+    project.save()
+    return sum(n == word.strip() for n in project.names.values())
+
+
+def _answer(project: Project, looked: Looked) -> None:
+    """The learner's word for each find, where something was learnt."""
+    if not project.learner.is_dir() or not looked.finds:
+        return
+    from wildsight.workflows.inspect.learning import answers
+
+    project.answers.update(answers(project, [f.id for f in looked.finds]))
