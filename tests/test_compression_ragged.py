@@ -87,8 +87,10 @@ class Oracle:
                 del columns[self.first[layer]]
 
 
-def dense_logits(model: Any, ids: torch.Tensor, steps: int, tail: int) -> tuple[torch.Tensor, list[Any]]:
-    """The same greedy steps with an eager model whose masks hide what the rule evicts."""
+def dense_logits(
+    model: Any, ids: torch.Tensor, steps: int, tail: int, turn: torch.Tensor | None = None
+) -> tuple[torch.Tensor, list[Any]]:
+    """The same steps with an eager model whose masks hide what the rule evicts; then a further turn."""
     from transformers import DynamicCache
 
     length = ids.shape[1]
@@ -123,10 +125,40 @@ def dense_logits(model: Any, ids: torch.Tensor, steps: int, tail: int) -> tuple[
             token = logits[-1].argmax(-1, keepdim=True)
             logits.append(model(token, past_key_values=cache).logits[:, -1])
             oracle.step(seen)
+        if turn is not None:
+            logits += _next_turn(model, cache, oracle, masks, turn)
     finally:
         for handle in handles:
             handle.remove()
     return torch.stack(logits, dim=1), sets
+
+
+def _next_turn(
+    model: Any, cache: Any, oracle: Oracle, masks: list[torch.Tensor], turn: torch.Tensor
+) -> list[torch.Tensor]:
+    """A chunk of new tokens: each sees what its layer still holds, and the chunk up to itself."""
+    before, new = cache.get_seq_length(), turn.shape[1]
+    masks[:] = []
+    for columns in oracle.kept:
+        table = torch.full((1, 1, new, before + new), torch.finfo(torch.float32).min)
+        table[..., columns] = 0.0
+        table[0, 0, :, before:] = torch.triu(table[0, 0, :, before:] * 0 + table.min(), diagonal=1)
+        masks.append(table)
+    return list(model(turn, past_key_values=cache).logits.unbind(dim=1))
+
+
+def test_a_further_turn_equals_a_dense_cache_with_masks() -> None:
+    ids, turn = batch((60,))["input_ids"], torch.tensor([[5, 6, 7, 8, 9]])
+    wanted, _ = dense_logits(llama(attention="eager"), ids, 12, tail=5, turn=turn)
+    model = llama()
+    cache = build_cache(model, settings(), prompt_len=60)
+    with ragged_attention(model), torch.no_grad():
+        logits = model(ids, past_key_values=cache).logits[:, -1]
+        for _ in range(12):
+            logits = model(logits.argmax(-1, keepdim=True), past_key_values=cache).logits[:, -1]
+        got = model(turn, past_key_values=cache).logits
+    assert cache.get_seq_length() == 60 + 12 + 5
+    assert (got - wanted[:, -5:]).abs().max() <= 1e-5 * wanted.abs().max()
 
 
 def test_ragged_equals_a_dense_cache_with_masks() -> None:

@@ -222,7 +222,7 @@ class _Run:
             if not file.is_file():
                 data = first_questions(self.spare, SAMPLES)
                 base = replace(self.base, scorer=scorer)
-                profile_from(self.loaded, data, how=how, base=base).save(file)
+                profile_from(self.loaded, data, how=how, base=base, progress=self.progress).save(file)
             self._profiles[name] = Profile.load(file)
         return self._profiles[name]
 

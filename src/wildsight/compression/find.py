@@ -16,6 +16,7 @@ from wildsight.compression.profile import Profile
 from wildsight.compression.questions import QuestionData
 from wildsight.compression.sensitivity import calibrate_sensitivity
 from wildsight.errors import ConfigError
+from wildsight.training.progress import Meter
 
 HOW = ("prefix", "sensitivity")
 
@@ -29,7 +30,12 @@ def first_questions(data: QuestionData, pictures: int) -> QuestionData:
 
 
 def profile_from(
-    loaded: LoadedModel, data: QuestionData, *, how: str = "prefix", base: KVSettings | None = None
+    loaded: LoadedModel,
+    data: QuestionData,
+    *,
+    how: str = "prefix",
+    base: KVSettings | None = None,
+    progress: bool = True,
 ) -> Profile:
     """Layer sizes from one question about each picture.
 
@@ -38,6 +44,7 @@ def profile_from(
         data: one question about each picture; more are ignored.
         how: ``prefix`` by attention mass, ``sensitivity`` by the change of the output.
         base: scorer and eviction rule that the sensitivity is measured with.
+        progress: show progress and the time left.
 
     Raises:
         ConfigError: another word.
@@ -58,7 +65,10 @@ def profile_from(
         prompt = {"input_ids": inputs["input_ids"][picture : picture + 1], "features": [own]}
         prompts.append((prompt, torch.cat([asked[row], answer])[None]))
     settings = base or KVSettings()
-    return calibrate_sensitivity(loaded.model, prompts, settings, name=loaded.name, source=source)
+    with Meter("sensitivity", len(prompts), enabled=progress) as meter:
+        return calibrate_sensitivity(
+            loaded.model, prompts, settings, name=loaded.name, source=source, advance=meter.add
+        )
 
 
 def find_profile(

@@ -50,7 +50,7 @@ class Row:
 
     def place(self, new: int, *, evict: bool) -> int:
         """First of the ``new`` columns to write: one that a victim leaves, or the next behind the last."""
-        evict = evict and new == 1 and must_evict(self.stored, self.target(self.seen)) and bool(self.queue)
+        evict = evict and must_evict(self.stored, self.target(self.seen)) and bool(self.queue)
         self.seen += new
         if evict:
             self.queue.rotate(-1)
@@ -212,9 +212,14 @@ class RaggedLayer(CacheLayerMixin):
         self.alike = all(row is rows[0] for row in rows)
 
     def _write(self, keys: Tensor, values: Tensor) -> None:
-        """Put new tokens into columns: one that a victim leaves free, or further ones."""
-        new, evict = keys.shape[2], not self.fresh
+        """Put new tokens into columns; the first of them may take the place of a victim."""
+        self._write_part(keys[:, :, :1], values[:, :, :1], self.seen, evict=not self.fresh)
+        if keys.shape[2] > 1:
+            self._write_part(keys[:, :, 1:], values[:, :, 1:], self.seen + 1, evict=False)
         self.fresh = False
+
+    def _write_part(self, keys: Tensor, values: Tensor, place: int, *, evict: bool) -> None:
+        new = keys.shape[2]
         if self.alike:
             starts = [self.rows[0].place(new, evict=evict)]
         else:
@@ -222,9 +227,9 @@ class RaggedLayer(CacheLayerMixin):
             starts = [once[id(row)] for row in self.rows]
         self._reserve(self.width)
         if min(starts) == max(starts):
-            self._put_slice(keys, values, starts[0])
+            self._put_slice(keys, values, starts[0], place)
         else:
-            self._put(keys, values, starts)
+            self._put(keys, values, starts, place)
 
     def _reserve(self, width: int) -> None:
         """Capacity for ``width`` columns, an eighth more when it has to grow."""
@@ -238,23 +243,22 @@ class RaggedLayer(CacheLayerMixin):
         )
         self.slots = torch.nn.functional.pad(self.slots, (0, extra), value=-1)
 
-    def _put(self, keys: Tensor, values: Tensor, starts: list[int]) -> None:
+    def _put(self, keys: Tensor, values: Tensor, starts: list[int], place: int) -> None:
         offset = torch.arange(keys.shape[2], device=self.slots.device)
         columns = torch.tensor(starts, device=self.slots.device)[:, None, None] + offset
         index = columns[..., None]
         self.keys.scatter_(2, index.expand_as(keys), keys)
         self.values.scatter_(2, index.expand_as(values), values)
         columns = columns.expand(-1, self.slots.shape[1], -1)
-        self.slots.scatter_(2, columns, (offset + self.seen).expand_as(columns))
+        self.slots.scatter_(2, columns, (offset + place).expand_as(columns))
 
-    def _put_slice(self, keys: Tensor, values: Tensor, first: int) -> None:
+    def _put_slice(self, keys: Tensor, values: Tensor, first: int, place: int) -> None:
         last = first + keys.shape[2]
         self.keys[:, :, first:last], self.values[:, :, first:last] = keys, values
         if last - first == 1:
-            self.slots[..., first] = self.seen
+            self.slots[..., first] = place
         else:
-            places = torch.arange(self.seen, self.seen + last - first, device=keys.device)
-            self.slots[..., first:last] = places
+            self.slots[..., first:last] = torch.arange(place, place + last - first, device=keys.device)
 
     # -- what `transformers` asks ----------------------------------------------------------------------------
 
