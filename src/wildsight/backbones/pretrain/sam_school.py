@@ -39,9 +39,10 @@ def faults(count: int, size: int, *, first: int = 50_000) -> Faults:
             render_product(CATEGORIES[i % 7], first + i, defect=DEFECTS[i // 7 % 7], size=size)
             for i in range(count)
         ]
-        for file, arrays in zip(files, ([p.image for p in made], [p.mask for p in made]), strict=True):
+        stacked = np.stack([p.image for p in made]), np.stack([p.mask for p in made])
+        for file, array in zip(files, stacked, strict=True):
             with atomic_path(file) as temporary:
-                np.save(temporary, np.stack(arrays))
+                np.save(temporary, array)
     return Faults(np.load(files[0]), np.load(files[1]))
 
 

@@ -76,6 +76,8 @@ def ship(
     """
     with atomic_folder(out) as folder:
         model.cpu().eval().half().save_pretrained(folder)
+        for file in folder.glob("*.safetensors"):
+            file.chmod(0o644)
         extras(folder)
         facts = {"parameters": sum(p.numel() for p in model.parameters()), **measure(folder)}
         write_json(folder / "training.json", facts)
