@@ -184,8 +184,9 @@ def open_project(folder: str | Path) -> Project:
     try:
         looked = read_json(root / "looked.json")
         rows = [Looked.of(row) for row in looked["pictures"]]
-        parts = [read_json(root / f"{name}.json") for name in ("groups", "names", "answers")]
-        return Project(root, settings, {r.sha: r for r in rows}, *parts, looked["not_read"])
+        groups, names, answers = (read_json(root / f"{n}.json") for n in ("groups", "names", "answers"))
+        seen = {row.sha: row for row in rows}
+        return Project(root, settings, seen, groups, names, answers, looked["not_read"])
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"is damaged ({error})", where=root, mend="restore a copy of its .json files"

@@ -1,0 +1,136 @@
+"""The inspection on the world's products: every step, done again, cut short, and told wrong things."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from wildsight.cli import main
+from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.images import from_array
+from wildsight.workflows.inspect import Project, group, look, name, open_project, start, write_report
+from wildsight.workflows.inspect.steps import GOOD
+from wildsight.world.products import render_product
+
+pytestmark = pytest.mark.slow
+SIZE = 64
+
+
+def draw(folder: Path, count: int, first: int, defect: str | None = None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(first, first + count):
+        image = render_product("washer", seed, defect=defect, size=SIZE).image
+        from_array(image).save(folder / f"{defect or 'good'}-{seed}.png")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("line")
+    draw(root / "good" / "normal", 24, 0)
+    draw(root / "new", 3, 500)
+    draw(root / "new", 5, 600, "stain")
+    draw(root / "new", 5, 700, "missing_part")
+    (root / "new" / "broken.png").write_bytes(b"no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def project(pictures: Path) -> Project:
+    opened = start(pictures / "project", str(pictures / "good"), false_alarm_rate=0.1, progress=False)
+    look(opened, [pictures / "new"])
+    return opened
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+def test_looking_finds_outlines_and_lists_what_it_cannot_read(project: Project) -> None:
+    rejected = [p for p in project.looked.values() if p.anomalous]
+    assert len(project.looked) == 13
+    assert sum("good-" not in p.file for p in rejected) >= 5
+    for find, looked in project.finds().items():
+        assert project.crop(find).is_file()
+        assert project.mask(find).is_file()
+        assert looked.anomalous
+    assert len(project.errors) == 1
+    assert "broken.png" in project.errors[0]
+
+
+def test_looking_again_changes_nothing_and_the_state_is_on_disk(project: Project, pictures: Path) -> None:
+    before = digest(pictures / "new")
+    look(project, [pictures / "new"])
+    again = open_project(project.folder)
+    assert again == project
+    assert digest(pictures / "new") == before
+    assert len(again.errors) == 1
+
+
+def test_groups_are_named_and_names_survive_a_regrouping(project: Project) -> None:
+    assert group(project, backbone="nano-conv", k=4) >= 2
+    assert set(project.groups) == set(project.finds())
+    kinds = {str(row["group"]) for row in project.groups.values()} - {GOOD}
+    first = max(kinds, key=lambda k: sum(row["group"] == k for row in project.groups.values()))
+    count = name(project, first, "blemish")
+    assert count >= 1
+    named = dict(project.names)
+    group(project, backbone="nano-conv", k=4)
+    assert project.names == named
+    assert all(project.groups[f]["group"] == "blemish" for f in named)
+    one = next(f for f in project.finds() if f not in named)
+    assert name(project, one, "dent") == 1
+    with pytest.raises(ConfigError, match="no group or find is called 'nothing'"):
+        name(project, "nothing", "dent")
+    with pytest.raises(ConfigError, match="empty name"):
+        name(project, one, " ")
+
+
+def test_the_report_says_what_was_found(project: Project) -> None:
+    page = write_report(project).read_text()
+    assert "Inspection report" in page
+    assert "broken.png" in page
+    scores = json.loads((project.folder / "scores.json").read_text())
+    assert scores["looked"] == 13
+    assert scores["anomalous"] == sum(p.anomalous for p in project.looked.values())
+
+
+def test_a_folder_that_is_no_project_or_another_version(tmp_path: Path, project: Project) -> None:
+    with pytest.raises(DataError, match="holds no project"):
+        open_project(tmp_path)
+    with pytest.raises(ConfigError, match="is not empty"):
+        start(project.folder, "world")
+    (tmp_path / "project.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(CheckpointError, match="format 99"):
+        open_project(tmp_path)
+    (tmp_path / "project.json").write_text(json.dumps({"format": 1}))
+    (tmp_path / "looked.json").write_text(json.dumps({"pictures": [{"sha": 1}], "not_read": []}))
+    with pytest.raises(DataError, match="is damaged"):
+        open_project(tmp_path)
+
+
+def test_too_few_finds_are_said(pictures: Path, tmp_path: Path) -> None:
+    opened = start(tmp_path / "p", str(pictures / "good"), progress=False)
+    with pytest.raises(DataError, match="0 finds are too few"):
+        group(opened)
+
+
+def test_the_command(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*words: str) -> int:
+        try:
+            main(["inspect", *words])
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    folder = str(tmp_path / "p")
+    assert run("start", folder, str(pictures / "good"), "--false-alarm-rate", "0.1") == 0
+    assert run("look", folder, str(pictures / "new")) == 1
+    assert "REJECTED" in capsys.readouterr().out
+    assert run("group", folder, "-k", "3", "--backbone", "nano-conv") == 0
+    assert run("name", folder, "nothing", "word") == 2
+    assert "the groups are" in capsys.readouterr().err
+    assert run("report", folder) == 0
+    assert (Path(folder) / "report.html").is_file()
