@@ -155,7 +155,8 @@ def residual_map(f_hat: Tensor, f: Tensor) -> Tensor:
 def image_score(heat: Tensor, pool: int = 16) -> Tensor:
     """Largest mean over any ``pool x pool`` window of ``[B, 1, H, W]`` in pixels, ``[B]``."""
     side = min(pool, heat.shape[-2], heat.shape[-1])
-    return F.avg_pool2d(heat, side, stride=1).flatten(1).amax(dim=1)
+    down = F.avg_pool2d(heat, (side, 1), stride=1)  # one axis after the other: 2 x 16 sums, not 256
+    return F.avg_pool2d(down, (1, side), stride=1).flatten(1).amax(dim=1)
 
 
 def warn_without_noise(noise_ratio: float) -> None:

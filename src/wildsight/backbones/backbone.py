@@ -76,10 +76,10 @@ class Backbone:
     def preprocess(self, images: Sequence[Image], size: int | tuple[int, int]) -> Tensor:
         """RGB pictures to [B, 3, H, W], normalised; stretched to ``size`` (side, or (H, W)), bilinear."""
         height, width = (size, size) if isinstance(size, int) else size
-        arrays = [np.asarray(im.resize((width, height), Resampling.BILINEAR), np.float32) for im in images]
-        pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 255.0
+        arrays = [np.asarray(im.resize((width, height), Resampling.BILINEAR)) for im in images]
+        pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div_(255.0)
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
-        return ((pixels - mean) / std).to(self.device)
+        return pixels.sub_(mean).div_(std).to(self.device)
 
     @property
     def strides(self) -> tuple[int, ...]:
