@@ -65,6 +65,17 @@ def test_without_a_text_tower_words_are_learned(blind: Path, shapes: Path) -> No
         model.predict(draw("red", "disc", 0), pairs=["shiny disc"], open_vocabulary=True)
 
 
+def test_words_that_the_tokenizer_does_not_know_are_learned(clip: Path, tmp_path: Path) -> None:
+    for i, pair in enumerate(("red_square", "odd_square", "red_blob", "queer_disc")):
+        (tmp_path / pair).mkdir()
+        for n in range(6):
+            draw("red", "square", 10 * i + n).save(tmp_path / pair / f"{n}.png")
+    model = CompositionRecognizer("hdaoe", str(clip)).fit(tmp_path, progress=False, epochs=1)
+    assert model.texts is None and model.shared
+    with pytest.raises(UnsupportedModelError, match="cannot tell the words"):
+        CompositionRecognizer("csp", str(clip)).fit(tmp_path, progress=False, epochs=1)
+
+
 def test_before_the_first_step_the_head_is_the_zero_shot_tower(clip: Path, shapes: Path) -> None:
     """Residuals, word changes and gates all start at nothing: the pair part is the tower's own cosine."""
     zero = CompositionRecognizer("zeroshot", str(clip)).fit(shapes, progress=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.composition.datasets import PairData
-from wildsight.composition.features import has_text
+from wildsight.composition.features import Templates, TextSide, has_text
 from wildsight.composition.methods import ABLATIONS, METHODS, named, train_settings
 from wildsight.composition.recognizer import CompositionRecognizer
 from wildsight.composition.reports import cases
@@ -76,7 +76,7 @@ def bench(
     for name in names:
         named(name)
     data, network = read_source(source), load_backbone(backbone)
-    text = has_text(network)
+    text = has_text(network) and TextSide(network, Templates()).tells_apart(data.attributes, data.objects)
     absent = [n for n in names if METHODS[named(n)[0]].needs_text and not text]
     usual = train_settings(text)
     recipe = replace(usual, precision=precision, epochs=epochs or usual.epochs)
@@ -94,8 +94,8 @@ def bench(
         "source": source,
         "backbone": network.name,
         "backbone SHA-256": network.sha,
-        "text tower": text,
-        "left out, for want of a text tower": ", ".join(absent) or "none",
+        "text tower that knows the words": text,
+        "left out, for want of a text tower that knows the words": ", ".join(absent) or "none",
         "recipe of trained methods": vars(recipe),
         "hyper-parameters of HDA-OE on top": hyper or "none",
         "seeds": seeds,

@@ -96,6 +96,12 @@ def features_of_images(backbone: Backbone, shared: bool, images: Sequence[Any], 
     return embed(backbone, shared, backbone.preprocess(images, size)).cpu()
 
 
+def feature_width(backbone: Backbone, shared: bool, size: int) -> int:
+    """D, seen on a blank picture."""
+    blank = from_array(np.zeros((size, size, 3), np.uint8))
+    return int(features_of_images(backbone, shared, [blank], size).shape[1])
+
+
 class TextSide:
     """Unit text features of words and pairs, computed once each.
 
@@ -119,6 +125,14 @@ class TextSide:
     def pairs(self, pairs: Sequence[Pair]) -> Tensor:
         """[P, D]."""
         return self._of([self.templates.pair.format(a=as_words(a), o=as_words(o)) for a, o in pairs])
+
+    def tells_apart(self, attributes: Sequence[str], objects: Sequence[str]) -> bool:
+        """No two words have one feature, as two words that are both unknown to the tokenizer have."""
+        for rows in (self.attributes(attributes), self.objects(objects)):
+            cosine = (rows @ rows.T).fill_diagonal_(0.0)
+            if float(cosine.max()) > 1 - 1e-5:
+                return False
+        return True
 
     def _of(self, texts: list[str]) -> Tensor:
         new = [t for t in dict.fromkeys(texts) if t not in self._known]

@@ -22,6 +22,7 @@ from wildsight.composition.features import (
     Templates,
     TextSide,
     as_picture,
+    feature_width,
     features_of_files,
     features_of_images,
     has_text,
@@ -124,6 +125,7 @@ class CompositionRecognizer(Task):
         """
         data = source if isinstance(source, PairData) else read_source(source)
         require_files(data)
+        self.texts = self._texts_for(data)
         config = self._training(training)
         self.knowledge, self._prepared = Knowledge.of(data), None
         lessons = self._lessons(data)
@@ -171,9 +173,23 @@ class CompositionRecognizer(Task):
             self.settings.seed,
         )
 
+    def _texts_for(self, data: PairData) -> TextSide | None:
+        """The text side, where there is one and it knows the words; else words are learned from nothing.
+
+        Raises:
+            UnsupportedModelError: the method needs the text tower.
+        """
+        texts = TextSide(self.backbone, self.settings.templates) if self.shared else None
+        if texts is None or texts.tells_apart(data.attributes, data.objects):
+            return texts
+        if METHODS[self.settings.method].needs_text:
+            what = f"its text tower cannot tell the words of {data.name} apart"
+            raise UnsupportedModelError(what, where=self.backbone.name, mend="use a larger CLIP")
+        return None
+
     def _training(self, given: Mapping[str, Any]) -> TrainConfig:
         try:
-            return replace(train_settings(self.shared), **{"seed": self.settings.seed, **given})
+            return replace(train_settings(self.texts is not None), **{"seed": self.settings.seed, **given})
         except TypeError as error:
             raise ConfigError(str(error), mend="see TrainConfig") from error
 
@@ -226,7 +242,7 @@ class CompositionRecognizer(Task):
             self.knowledge,
             seen,
             pictures=pictures,
-            size=self.image_size,
+            dim=feature_width(self.backbone, self.shared, self.image_size),
             seed=self.settings.seed,
             prompts=self.settings.method == "csp",
         )
@@ -351,6 +367,7 @@ class CompositionRecognizer(Task):
             "calibration": asdict(self.calibration),
             "backbone_sha256": self.backbone.sha,
             "fitted_on": self.fitted_on,
+            "texts": self.texts is not None,
         }
         return dict(self.fitted().state_dict()), settings
 
@@ -368,6 +385,7 @@ class CompositionRecognizer(Task):
         made.knowledge = Knowledge.from_dict(settings["knowledge"])
         made.calibration = Calibration(**settings["calibration"])
         made.fitted_on = settings["fitted_on"]
+        made.texts = made.texts if settings["texts"] else None
         space = made._space(made.knowledge.seen, int(made.fitted_on["pictures"]))
         head = METHODS[method].head(space, made.config)
         head.load_state_dict(tensors)

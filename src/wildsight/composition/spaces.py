@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor
 
 from wildsight.backbones import Backbone
-from wildsight.composition.features import TextSide, features_of_images, learned_words
+from wildsight.composition.features import TextSide, learned_words
 from wildsight.composition.knowledge import Knowledge
 from wildsight.composition.layouts import Pair
 from wildsight.composition.parts import Space
 from wildsight.composition.prompts import PromptTower
-from wildsight.images import from_array
 
 TAU = 0.05
 SHARPEST = 100.0
@@ -26,7 +24,7 @@ def space_of(
     seen: Sequence[Pair],
     *,
     pictures: int,
-    size: int,
+    dim: int,
     seed: int,
     prompts: bool,
 ) -> Space:
@@ -38,13 +36,11 @@ def space_of(
         knowledge: the words.
         seen: the trained pairs.
         pictures: how many training pictures there are.
-        size: side of the pictures, pixels.
+        dim: width of the picture features.
         seed: of the learned word vectors.
         prompts: the method learns prompts and needs the tower itself.
     """
     ids, names = knowledge.ids(seen), (knowledge.attributes, knowledge.objects)
-    blank = from_array(np.zeros((32, 32, 3), np.uint8))
-    dim = int(features_of_images(backbone, texts is not None, [blank], size).shape[1])
     if texts is None:
         words = learned_words(names[0], 2 * seed), learned_words(names[1], 2 * seed + 1)
         return Space(dim, *words, ids, None, 1 / TAU, pictures, names)
