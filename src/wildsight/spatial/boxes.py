@@ -27,7 +27,7 @@ def turned(yaw: float) -> Array:
     return np.array(((c, 0.0, s), (0.0, 1.0, 0.0), (-s, 0.0, c)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Box:
     """A box in camera coordinates (x right, y down, z forward), metres.
 

@@ -23,8 +23,8 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         "world", out=folder, methods=methods, seeds=1, epochs=epochs, train=train, test=8 if quick else 20
     )
     report.text(
-        "One picture, a question in words, and a box in metres. The test pictures come from lenses of 0.6 to 2.5 "
-        "times the focal length that the model learned from."
+        "One picture, a question in words, and a box in metres. The test pictures come from lenses of 0.6 "
+        "to 2.5 times the focal length that it learned from."
     )
     for metric in ("acc@0.25", "depth_error"):
         table = score_table(result["rows"], metric)

@@ -64,8 +64,9 @@ def yaw_of(rotation: Tensor) -> Tensor:
 
 
 def alpha_of(yaw: Tensor, u: Tensor, fx: Tensor, cx: Tensor) -> Tensor:
-    """KITTI's observation angle: the yaw less the angle of the ray through column ``u``."""
-    return yaw - torch.atan2(u - cx, fx)
+    """KITTI's observation angle within -pi to pi: the yaw less the angle of the ray through column ``u``."""
+    alpha = yaw - torch.atan2(u - cx, fx)
+    return torch.atan2(alpha.sin(), alpha.cos())
 
 
 def rotation_6d(rotation: Tensor) -> Tensor:
