@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ def bench(
     epochs: int = EPOCHS,
     image_size: int = 224,
     precision: str = "bf16",
+    hyper: Mapping[str, Any] | None = None,
     finished: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def bench(
         epochs: passes over the good training pictures for every trained method.
         image_size: side of the square that pictures are resized to, pixels.
         precision: ``fp32`` or ``bf16``, of the trained methods.
+        hyper: hyper-parameters of every trained method that differ from its own, such as ``{"d": 128}``.
         finished: run nothing; tell what the finished cells in ``out`` say, and which are missing.
         progress: show progress and the time left.
 
@@ -68,7 +70,7 @@ def bench(
         ConfigError: unknown method or backbone.
         DataError: the source does not fit its layout.
     """
-    variants = [variant(name) for name in methods]
+    variants = [variant(name).with_hyper(hyper or {}) for name in methods]
     data, network = read_source(source).select(categories), load_backbone(backbone)
     settings = {"neck": NeckConfig(image_size=image_size), "epochs": epochs, "precision": precision}
     rows: list[dict[str, Any]] = []
@@ -94,6 +96,7 @@ def bench(
         "seeds": seeds,
         "learning rates": ", ".join(f"{v.name} {v.lr:g}" for v in variants if v.lr),
         "selection": SELECTIONS["last"],
+        **({"hyper-parameters of trained methods": str(dict(hyper))} if hyper else {}),
         **({"missing": ", ".join(missing)} if missing else {}),
         **{f"protocol: {k}": v for k, v in data.protocol.items()},
     }

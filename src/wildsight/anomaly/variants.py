@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wildsight.anomaly.methods import METHODS, train_settings
@@ -38,6 +39,10 @@ class Variant:
     def differs(self) -> dict[str, Any]:
         """What is not the method's own, as training settings and hyper-parameters."""
         return {**self.hyper, **({"lr": self.lr} if "@" in self.name else {})}
+
+    def with_hyper(self, hyper: Mapping[str, Any]) -> Variant:
+        """The same with these hyper-parameters under its own, where it is trained by gradient."""
+        return replace(self, hyper={**hyper, **self.hyper}) if METHODS[self.method].trained else self
 
 
 def variant(name: str) -> Variant:
