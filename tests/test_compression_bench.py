@@ -112,6 +112,20 @@ def test_benchmark_readers(tmp_path: Path) -> None:
     assert sample.kind == "query" and sample.answers == ("dog",)
 
 
+def test_captions_are_of_the_pictures() -> None:
+    from wildsight.compression.exam import batched
+    from wildsight.world.portraits import number_of
+    from wildsight.world.render import render
+    from wildsight.world.scene import random_scene
+
+    data = questions.world(10, size=48, captions=True)
+    captions = [s for s in data.samples if s.kind == questions.CAPTION]
+    assert [s.picture for s in captions] == list(dict.fromkeys(s.picture for s in data.samples))
+    scene = random_scene(number_of(questions.HELD_OUT, questions.SCENES, 1), count=None)
+    assert np.array_equal(render(scene, 48).rgb, captions[1].image)
+    assert [len(b) for b in batched(data.samples, 7)] == [7, 3, len(captions)]
+
+
 def test_world_questions_repeat() -> None:
     first, again = questions.world(20, size=48), questions.world(20, size=48)
     assert first.protocol["hash"] == again.protocol["hash"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +37,8 @@ from wildsight.keep import n_keep
 from wildsight.training.progress import Meter
 
 METRICS = (
-    "accuracy", "perplexity", "agreement", "accuracy_low", "accuracy_high", "first_token_ms", "token_ms",
-    "speedup", "limit", "cache_kib", "peak_mib", "selection_ms",
+    "accuracy", "perplexity", "caption_perplexity", "agreement", "accuracy_low", "accuracy_high",
+    "first_token_ms", "token_ms", "speedup", "limit", "cache_kib", "peak_mib", "selection_ms",
 )  # fmt: skip
 VERSION = 1
 
@@ -229,21 +230,24 @@ class _Run:
     def scores(self, answers: Answers) -> dict[str, Any]:
         """Accuracy with its interval, by kind, likelihood, and agreement with the full model."""
         said = [self.loaded.text(ids) for ids in answers.said]
-        points = [answer_score(s, q.answers) for s, q in zip(said, self.data.samples, strict=True)]
-        pictures = [q.picture for q in self.data.samples]
-        low, high = bootstrap_interval(points, pictures)
+        samples = self.data.samples
+        asked = [i for i, q in enumerate(samples) if q.kind != questions.CAPTION]
+        told = [i for i, q in enumerate(samples) if q.kind == questions.CAPTION]
+        points = [answer_score(said[i], samples[i].answers) for i in asked]
+        low, high = bootstrap_interval(points, [samples[i].picture for i in asked])
         kinds: dict[str, list[float]] = {}
-        for sample, point in zip(self.data.samples, points, strict=True):
-            kinds.setdefault(sample.kind, []).append(point)
+        for i, point in zip(asked, points, strict=True):
+            kinds.setdefault(samples[i].kind, []).append(point)
         same = [rouge_l(a, b) for a, b in zip(answers.said, self.full().said, strict=True)]
-        f1 = f1_of_yes(said, [q.answers[0] for q in self.data.samples])
+        f1 = f1_of_yes([said[i] for i in asked], [samples[i].answers[0] for i in asked])
         return {
             "accuracy": sum(points) / len(points),
             "accuracy_low": low,
             "accuracy_high": high,
-            "perplexity": perplexity([x for row in answers.losses for x in row]),
+            "perplexity": perplexity([x for i in asked for x in answers.losses[i]]),
+            "caption_perplexity": perplexity([x for i in told for x in answers.losses[i]]) if told else None,
             "agreement": sum(same) / len(same),
-            "f1": f1 if f1 == f1 else None,
+            "f1": None if math.isnan(f1) else f1,
             **{f"accuracy: {kind}": sum(v) / len(v) for kind, v in sorted(kinds.items())},
         }
 

@@ -69,7 +69,7 @@ def split_calibration(source: str, count: int | None, size: int) -> tuple[Questi
     """
     if source == "world":
         spare = questions.world(SAMPLES * 5, size=size, seed=questions.HELD_OUT + 1)
-        return questions.read_source(source, count, size), spare
+        return questions.read_source(source, count, size, captions=True), spare
     data = questions.read_source(source, size=size)
     names = list(dict.fromkeys(s.picture for s in data.samples))
     if len(names) <= SAMPLES:

@@ -28,6 +28,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         shares=(0.3,) if quick else (0.5, 0.2),
         count=100 if quick else 250,
         repeats=1,
+        positions="original",
     )
     for metric in ("accuracy", "perplexity", "speedup", "limit", "cache_kib"):
         report.table(score_table(result["rows"], metric), f"{metric}: a demonstration, one run")

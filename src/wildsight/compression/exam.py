@@ -24,7 +24,7 @@ from wildsight.compression.fastv import FastV, fastv_hooks
 from wildsight.compression.loading import LoadedModel
 from wildsight.compression.methods import build_cache
 from wildsight.compression.prune import encoded, prune_visual_tokens
-from wildsight.compression.questions import QuestionSample
+from wildsight.compression.questions import CAPTION, QuestionSample
 from wildsight.compression.selectors import DEFAULT, FASTV
 from wildsight.errors import ConfigError
 
@@ -62,6 +62,17 @@ class Answers:
     losses: list[list[float]]
 
 
+def batched(samples: Sequence[QuestionSample], size: int) -> list[list[QuestionSample]]:
+    """Batches in order; captions, whose answers are long, have batches of their own."""
+    out: list[list[QuestionSample]] = []
+    for sample in samples:
+        if out and len(out[-1]) < size and (out[-1][0].kind == CAPTION) == (sample.kind == CAPTION):
+            out[-1].append(sample)
+        else:
+            out.append([sample])
+    return out
+
+
 @torch.no_grad()
 def prepare(
     loaded: LoadedModel,
@@ -73,8 +84,7 @@ def prepare(
     family = family_of(loaded.model)
     known: dict[str, Picture] = {}
     out = []
-    for first in range(0, len(samples), batch):
-        rows = list(samples[first : first + batch])
+    for rows in batched(samples, batch):
         new = list(dict.fromkeys(s.picture for s in rows if s.picture not in known))
         images = {s.picture: s.load() for s in rows}
         inputs = loaded.inputs([images[s.picture] for s in rows], [s.question for s in rows])

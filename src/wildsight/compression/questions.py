@@ -25,6 +25,11 @@ HELD_OUT = 900_001
 """Seed of the world's questions here; the nano models were taught with others."""
 COUNT = 1000
 SIZE = 96
+CAPTION = "caption"
+CAPTION_PROMPT = "what is there ?"
+"""How nano-llava was taught to be asked for a caption."""
+SCENES = 50
+"""The world's own number for the scenes of its questions."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +91,39 @@ def _data(name: str, root: Path | None, samples: Iterable[QuestionSample], **pro
     return QuestionData(name, root, found, facts | {"hash": digest_of(key)[:16]})
 
 
-def world(count: int = COUNT, *, size: int = SIZE, seed: int = HELD_OUT) -> QuestionData:
-    """Questions about the embedded world, balanced over kinds and answers."""
+def world(
+    count: int = COUNT, *, size: int = SIZE, seed: int = HELD_OUT, captions: bool = False
+) -> QuestionData:
+    """Questions about the embedded world, balanced over kinds and answers.
+
+    Args:
+        count: questions.
+        size: side of the pictures, pixels.
+        seed: of scenes and questions.
+        captions: ask for a caption of every picture too, behind the questions, as kind `CAPTION`.
+    """
     from wildsight.world.sets import questions
 
     found = questions(seed=seed, size=size, count=count)
-    samples = (
+    samples = [
         QuestionSample(f"{seed}-{p}", found.images[p], q, (a,), k)
         for p, q, a, k in zip(found.picture, found.questions, found.answers, found.kinds, strict=True)
-    )
+    ]
+    if captions:
+        samples += [
+            QuestionSample(f"{seed}-{p}", found.images[p], CAPTION_PROMPT, (text,), CAPTION)
+            for p, text in enumerate(world_captions(seed, len(found.images)))
+        ]
     return _data("world", None, samples, seed=seed, size=size)
+
+
+def world_captions(seed: int, count: int) -> list[str]:
+    """Captions of the first ``count`` scenes that the world's questions of ``seed`` are about."""
+    from wildsight.world.language import caption
+    from wildsight.world.portraits import number_of
+    from wildsight.world.scene import random_scene
+
+    return [caption(random_scene(number_of(seed, SCENES, i), count=None), 2) for i in range(count)]
 
 
 def _lines(file: Path) -> list[tuple[int, Any]]:
@@ -178,20 +206,23 @@ def gqa(root: Path) -> QuestionData:
 READERS: dict[str, Callable[[Path], QuestionData]] = {"folder": folder, "pope": pope, "gqa": gqa}
 
 
-def read_source(text: str | Path, count: int | None = None, size: int = SIZE) -> QuestionData:
+def read_source(
+    text: str | Path, count: int | None = None, size: int = SIZE, *, captions: bool = False
+) -> QuestionData:
     """The questions behind a source string.
 
     Args:
         text: ``world``, a folder, or ``NAME:PATH`` with a name from `READERS`.
         count: how many, from the first; None is all, and `COUNT` for the world.
         size: side of the world's pictures, pixels.
+        captions: with the world's captions.
 
     Raises:
         DataError: a missing folder, or one that does not fit its layout.
     """
     source = parse_source(text, READERS)
     if source.path is None:
-        return world(count or COUNT, size=size)
+        return world(count or COUNT, size=size, captions=captions)
     return READERS[source.reader](source.path).first(count)
 
 
