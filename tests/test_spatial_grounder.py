@@ -1,0 +1,243 @@
+"""The public object, from end to end: fit, predict, evaluate, save, load, the command, compression."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spatial_models import tiny_folder, tiny_mllm
+from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
+from wildsight.spatial import SpatialGrounder
+from wildsight.spatial.methods import METHODS, config_of
+from wildsight.spatial.mllm import check_family
+from wildsight.spatial.samples import SpatialData
+from wildsight.spatial.source import world
+
+FAST = {"epochs": 1, "batch_size": 8, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def data() -> SpatialData:
+    return world(12, 4, 48, 0, (1.0, 2.5))
+
+
+@pytest.fixture(scope="module")
+def fitted(data: SpatialData) -> SpatialGrounder:
+    return SpatialGrounder("llmi3d", tiny_mllm(), hyper={"threshold": 0.0}).fit(data, **FAST)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_fits_and_is_evaluated(method: str, data: SpatialData) -> None:
+    grounder = SpatialGrounder(method, tiny_mllm()).fit(data, **FAST)
+    evaluation = grounder.evaluate(data)
+    assert [r["group"] for r in evaluation.rows] == ["x1", "x2.5", "all"]
+    for row in evaluation.rows:
+        assert all(np.isfinite(v) for v in row.values() if isinstance(v, float))
+    assert ("2D box" in evaluation.protocol) == METHODS[method].oracle
+    assert len(evaluation.scores) == evaluation.rows[-1]["questions"]
+
+
+def test_a_fit_is_the_same_twice_and_learns(data: SpatialData) -> None:
+    one = SpatialGrounder("llmi3d", tiny_mllm()).fit(data, **{**FAST, "epochs": 3, "lr": 3e-3})
+    two = SpatialGrounder("llmi3d", tiny_mllm()).fit(data, **{**FAST, "epochs": 3, "lr": 3e-3})
+    for name, tensor in one.net.state_dict().items():
+        assert torch.equal(tensor, two.net.state_dict()[name]), name
+    losses = one.history.curve("loss")
+    assert losses[-1] < losses[0]
+    with pytest.raises(ConfigError, match="fitted already"):
+        one.fit(data)
+
+
+def test_augmented_pictures_train(data: SpatialData) -> None:
+    grounder = SpatialGrounder("llmi3d", tiny_mllm()).fit(data, augment=True, **FAST)
+    assert np.isfinite(grounder.history.curve("loss")[-1])
+
+
+def test_predict_says_where_its_intrinsics_come_from(fitted: SpatialGrounder, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 35
+    file = tmp_path / "a.jpg"
+    Image.fromarray(np.full((60, 80, 3), 120, np.uint8)).save(file, exif=exif)
+    told = fitted.predict(file, "the red cube", focal=70.0)[0]
+    assert told.intrinsics_from == "given"
+    assert told.flags == () or "out of sight" in told.flags
+    assert fitted.predict(file, "the red cube")[0].intrinsics_from == "exif"
+    guess = fitted.predict(np.zeros((60, 80, 3), np.uint8), ["the red cube", "a tree"])
+    assert [r.intrinsics_from for r in guess] == ["estimate"] * 2
+    assert "intrinsics estimated" in guess[0].flags
+    assert told.boxes[0].spread > 0
+    twice = fitted.predict(file, "the red cube", focal=140.0)[0]
+    assert twice.boxes[0].centre[2] == pytest.approx(2 * told.boxes[0].centre[2], rel=0.6)
+    with pytest.raises(DataError, match="no intrinsics"):
+        fitted.predict(np.zeros((60, 80, 3), np.uint8), "the cube", estimate=False)
+    for focal in (0.0, -5.0):
+        with pytest.raises(ConfigError, match="focal length"):
+            fitted.predict(file, "the cube", focal=focal)
+    for words in ("", "  ", []):
+        with pytest.raises(ConfigError, match="without words"):
+            fitted.predict(file, words)
+
+
+def test_results_are_drawn_written_and_exported(fitted: SpatialGrounder, tmp_path: Path) -> None:
+    picture = np.full((48, 48, 3), 120, np.uint8)
+    result = fitted.predict(picture, "the red cube", focal=50.0, words=True)[0]
+    assert result.answer_by in ("model", "rule")
+    assert json.dumps(result.to_dict())
+    assert result.figure() is not None
+    assert result.strip().size[1] == 240
+    document = json.loads(result.save_gltf(tmp_path / "a.gltf").read_text())
+    assert document["asset"]["version"] == "2.0"
+    node = document["nodes"][1]
+    assert np.allclose(node["translation"], result.boxes[0].centre)
+    assert np.allclose(node["scale"], result.boxes[0].size)
+
+
+def test_what_is_not_there_is_refused(data: SpatialData) -> None:
+    grounder = SpatialGrounder("llmi3d", tiny_mllm(), hyper={"threshold": 1.0}).fit(data, **FAST)
+    result = grounder.predict(np.zeros((48, 48, 3), np.uint8), "the red cube", focal=50.0)[0]
+    assert result.refused
+    assert "not there" in result.flags
+    assert result.answer == "the red cube: there is none"
+    result.strip()
+
+
+def test_several_boxes_in_one_answer(data: SpatialData) -> None:
+    grounder = SpatialGrounder("llmi3d", tiny_mllm(), hyper={"Q": 3, "threshold": 0.0}).fit(data, **FAST)
+    result = grounder.predict(np.zeros((48, 48, 3), np.uint8), "the cubes", focal=50.0)[0]
+    assert len(result.boxes) == 3
+    assert [b.score for b in result.boxes] == sorted((b.score for b in result.boxes), reverse=True)
+
+
+def test_a_picture_and_its_camera_enlarged_together_give_the_same_box(fitted: SpatialGrounder) -> None:
+    from wildsight.images import from_array
+
+    small = from_array(np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8))
+    large = small.resize((144, 144), 0)
+    one = fitted.predict(small, "the red cube", focal=50.0)[0].boxes[0]
+    two = fitted.predict(large.resize((48, 48), 0), "the red cube", focal=50.0)[0].boxes[0]
+    assert np.allclose(one.centre, two.centre, atol=1e-4)
+    camera = np.array(((150.0, 0, 72), (0, 150.0, 72), (0, 0, 1)))
+    three = fitted.predict(large, "the red cube", intrinsics=camera)[0].boxes[0]
+    assert three.centre[2] == pytest.approx(one.centre[2], rel=0.2)
+
+
+def test_cube_head_needs_its_box(data: SpatialData) -> None:
+    grounder = SpatialGrounder("cube-head", tiny_mllm()).fit(data, **FAST)
+    picture = np.zeros((60, 80, 3), np.uint8)
+    found = grounder.predict(picture, "it", focal=60.0, box=(10, 10, 40, 50))[0]
+    assert len(found.boxes) == 1
+    for box in (None, (10, 10, 5, 50)):
+        with pytest.raises(ConfigError, match="2D box"):
+            grounder.predict(picture, "it", focal=60.0, box=box)
+
+
+def test_new_words_get_embeddings_of_their_own(data: SpatialData) -> None:
+    from dataclasses import replace
+
+    strange = [replace(s, expression=f"the zebra {s.expression}") for s in data.samples]
+    grounder = SpatialGrounder("llmi3d", tiny_mllm()).fit(replace(data, samples=tuple(strange)), **FAST)
+    assert grounder.mllm.words == ["zebra"]
+    assert grounder.net.speaker.new_words.shape[0] == 1
+    zebra = grounder.mllm.ids("the zebra")
+    assert zebra[1] == grounder.mllm.vocabulary
+
+
+def test_saved_and_loaded_it_answers_the_same(data: SpatialData, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "llava")
+    grounder = SpatialGrounder("llmi3d", str(folder), hyper={"threshold": 0.0}).fit(data, **FAST)
+    grounder.save_pretrained(tmp_path / "saved")
+    again = SpatialGrounder.from_pretrained(tmp_path / "saved")
+    picture = np.random.default_rng(1).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    one, two = (g.predict(picture, "the red cube", focal=50.0)[0].boxes[0] for g in (grounder, again))
+    assert np.array_equal(one.centre, two.centre)
+    assert np.array_equal(one.rotation, two.rotation)
+    names = [n for n in grounder.net.state_dict() if "vision_tower" in n or "embed_tokens" in n]
+    assert not names
+    other = tiny_folder(tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "note": 1}))
+    with pytest.raises(CheckpointError, match="other weights"):
+        SpatialGrounder.from_pretrained(tmp_path / "saved", backbone=str(other))
+
+
+def test_it_works_inside_compress(fitted: SpatialGrounder) -> None:
+    from wildsight import compress
+
+    picture = np.random.default_rng(2).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    whole = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
+    with compress(fitted.mllm.model, visual_tokens=9):
+        few = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
+    with compress(fitted.mllm.model, visual_tokens=1.0):
+        all_of_them = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
+    again = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
+    assert not np.array_equal(few.centre, whole.centre)
+    assert np.allclose(all_of_them.centre, whole.centre, atol=1e-5)
+    assert np.array_equal(again.centre, whole.centre)
+
+
+def test_settings_are_checked() -> None:
+    for hyper, message in (({"nosuch": 1}, "nosuch"), ({"geometry": "x"}, "geometry"), ({"r": 0}, "counts")):
+        with pytest.raises(ConfigError, match=message):
+            config_of("llmi3d", hyper)
+    with pytest.raises(ConfigError, match="no method"):
+        SpatialGrounder("nosuch")
+    with pytest.raises(ConfigError, match="virtual"):
+        config_of("text", {"virtual": True})
+    with pytest.raises(ConfigError, match="fit"):
+        SpatialGrounder("llmi3d", tiny_mllm(), fit="crop")
+    with pytest.raises(ConfigError, match="not fitted"):
+        SpatialGrounder("llmi3d", tiny_mllm()).predict(np.zeros((8, 8, 3), np.uint8), "x", focal=3)
+    with pytest.raises(UnsupportedModelError):
+        check_family(torch.nn.Linear(1, 1))
+
+
+def test_the_command(tmp_path: Path, capsys: Any) -> None:
+    from wildsight.cli import main
+    from wildsight.world.export import export
+
+    export("grounding", tmp_path / "w", count=8, size=48)
+    folder = tiny_folder(tmp_path / "llava")
+
+    def run(*words: str) -> int:
+        try:
+            main(["spatial", *words])
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    out = str(tmp_path / "run")
+    fit = (
+        "fit",
+        str(tmp_path / "w"),
+        "--backbone",
+        str(folder),
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--out",
+        out,
+    )
+    assert run(*fit) == 0
+    for name in ("scores.json", "results.csv", "report.html", "checkpoint"):
+        assert (tmp_path / "run" / name).exists()
+    picture = str(tmp_path / "w" / "images" / "000000.png")
+    calib = str(tmp_path / "w" / "calib" / "000000.txt")
+    asked = ("predict", f"{out}/checkpoint", picture, "the cube", "--calibration", calib, "--out", f"{out}/p")
+    assert run(*asked) == 0
+    assert (tmp_path / "run" / "p" / "report.html").exists()
+    assert (
+        run("evaluate", f"{out}/checkpoint", str(tmp_path / "w"), "--split", "train", "--out", f"{out}/e")
+        == 0
+    )
+    capsys.readouterr()
+    assert run("predict", f"{out}/checkpoint", picture, "the cube", "--no-estimate", "--out", f"{out}/q") == 2
+    assert "no intrinsics" in capsys.readouterr().out
+    assert not (tmp_path / "run" / "q").exists()
+    assert run("predict", f"{out}/checkpoint", picture, "the cube", "--focal", "0") == 2
