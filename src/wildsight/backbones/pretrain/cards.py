@@ -61,7 +61,9 @@ def clip_card(facts: dict[str, Any]) -> str:
         f"thing ({own['window_batch']} a step), then {facts['steps']['scenes']:,} on whole scenes",
         f"({own['scene_batch']} a step): contrastive with captions and phrases, and what each",
         "patch of the layer",
-        "before the last shows. Sixteen of the 64 (material, shape) pairs never occurred, in pictures or",
+        f"before the last shows; last, {facts['steps']['painted']:,} on scenes of which a share of",
+        f"{own['painted']:g} had their things painted over with coloured noise, so that shape is",
+        "told apart from material. Sixteen of the 64 (material, shape) pairs never occurred, in pictures or",
         "words.",
     )
     verdicts = _text(
@@ -162,7 +164,9 @@ def sam_card(facts: dict[str, Any]) -> str:
         f"{own['size']} x {own['size']} pixels. It outlines the thing in a box, under a point,",
         "or roughly drawn.",
     )
+    start = f"The encoder started as the first {own['layers']} layers of {facts['tower']}'s tower."
     how = _text(
+        start if facts["tower"] else "",
         f"{own['scenes']:,} rendered scenes and {own['products']} products with a defect",
         "(every eighth picture),",
         f"{facts['steps']['outlines']:,} steps of {own['batch']} pictures with",

@@ -34,6 +34,8 @@ class ClipConfig:
         scenes: rendered scenes.
         window_steps, window_batch, window_lr: steps on windows about one thing, windows a step, peak rate.
         scene_steps, scene_batch, scene_lr: the same for whole scenes.
+        painted_steps, painted_lr: steps on scenes of which some have their things painted over, peak rate.
+        painted: share of such pictures among them.
         photos: real photographs added to a batch of scenes, where there are any, out of ``album`` of them.
         weight_decay: of AdamW.
         seed: of weights, order and augmentation.
@@ -54,6 +56,9 @@ class ClipConfig:
     scene_steps: int = 900
     scene_batch: int = 56
     scene_lr: float = 7e-4
+    painted_steps: int = 280
+    painted_lr: float = 4e-4
+    painted: float = 0.4
     photos: int = 8
     album: int = 6000
     weight_decay: float = 0.05
@@ -195,15 +200,16 @@ def shown(answers: list[Tensor], truth: Tensor, *, ground: float) -> Tensor:
 
     Args:
         answers: per attribute [B, N, 1 + names].
-        truth: [B, N, attributes], 0 where there is no thing; fewer attributes than answers may be given.
+        truth: [B, N, attributes], 0 where there is no thing, negative where nothing is told; fewer attributes
+            than answers may be given.
         ground: in [0, 1].
     """
     loss = torch.zeros((), device=truth.device)
     for index in range(truth.shape[-1]):
         own = truth[..., index].flatten()
-        weight = torch.where(own > 0, 1.0, ground)
-        each = F.cross_entropy(answers[index].flatten(0, -2), own, reduction="none")
-        loss = loss + (each * weight).sum() / weight.sum()
+        weight = torch.where(own > 0, 1.0, ground) * (own >= 0)
+        each = F.cross_entropy(answers[index].flatten(0, -2), own.clamp_min(0), reduction="none")
+        loss = loss + (each * weight).sum() / weight.sum().clamp_min(1)
     return loss
 
 

@@ -1,7 +1,8 @@
-"""``wildsight pretrain nano-clip``: scenes, photographs, both parts of the schooling, scores, card."""
+"""``wildsight pretrain nano-clip``: scenes, photographs, the schooling, scores, card."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from wildsight.backbones.backbone import Backbone, load_backbone
 from wildsight.backbones.pretrain.cards import clip_card
 from wildsight.backbones.pretrain.clip import ClipConfig, Pupil, new_clip
 from wildsight.backbones.pretrain.clip_probe import clip_scores, groups, pictures_in, readings
-from wildsight.backbones.pretrain.clip_school import Class, Photos, look_around, look_closely
+from wildsight.backbones.pretrain.clip_school import Class, Photos, look_around, look_closely, look_through
 from wildsight.backbones.pretrain.conv import hardware, photographs, teacher_name
 from wildsight.backbones.pretrain.distil import ConvConfig, teacher_targets
 from wildsight.backbones.pretrain.lessons import lessons
@@ -53,7 +54,7 @@ def pretrain_clip(
         DataError: ``data`` holds none of the known sets.
     """
     settings = config or ClipConfig()
-    if min(settings.window_steps, settings.scene_steps) < 1:
+    if min(settings.window_steps, settings.scene_steps, settings.painted_steps) < 1:
         raise ConfigError("a part of the schooling has no step", mend="give at least 1")
     pupil, facts = schooled(None if data is None else Path(data), teacher, settings, progress=progress)
     return ship_clip(Path(out), pupil, tokenizer(), facts)
@@ -62,7 +63,7 @@ def pretrain_clip(
 def schooled(
     data: Path | None, teacher: str | None, config: ClipConfig, *, progress: bool
 ) -> tuple[Pupil, dict[str, Any]]:
-    """The pupil after both parts, and what its card says of them."""
+    """The pupil after all parts, and what its card says of them."""
     words = tokenizer()
     guide = None if data is None else load_backbone(teacher or teacher_name(data))
     photos, named = _photos(data, guide, config)
@@ -76,21 +77,23 @@ def schooled(
     pupil = Pupil(new_clip(config, words), config, widths)
     first = look_closely(pupil, group, folder / "things", progress=progress)
     second = look_around(pupil, group, folder / "scenes", progress=progress)
-    return pupil, clip_facts(config, first, second, named, guide)
+    third = look_through(pupil, group, folder / "painted", progress=progress)
+    return pupil, clip_facts(config, (first, second, third), named, guide)
 
 
 def clip_facts(
-    config: ClipConfig, first: History, second: History, named: dict[str, int], guide: Backbone | None
+    config: ClipConfig, parts: Sequence[History], named: dict[str, int], guide: Backbone | None
 ) -> dict[str, Any]:
     """What the card says of the training."""
+    histories = dict(zip(("things", "scenes", "painted"), parts, strict=True))
     return {
         "settings": asdict(config),
-        "steps": {"things": first.steps, "scenes": second.steps},
-        "seconds": {"things": round(first.seconds), "scenes": round(second.seconds)},
+        "steps": {name: history.steps for name, history in histories.items()},
+        "seconds": {name: round(history.seconds) for name, history in histories.items()},
         "photographs": named,
         "teacher": None if guide is None else Path(guide.name).name,
         "hardware": hardware(),
-        "last_epoch": plain_json({"things": first.epochs[-1], "scenes": second.epochs[-1]}),
+        "last_epoch": plain_json({name: history.epochs[-1] for name, history in histories.items()}),
     }
 
 

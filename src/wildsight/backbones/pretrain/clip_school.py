@@ -112,7 +112,7 @@ def look_around(pupil: Pupil, group: Class, folder: Path, *, progress: bool) -> 
     rows = min(len(group.book), config.scene_steps * config.scene_batch)
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        scalars: dict[str, Tensor] = model(lambda student: _around(student, group, batch))
+        scalars: dict[str, Tensor] = model(lambda student: _around(student, group, batch, 0.0))
         return scalars
 
     plan = schedule(config.scene_steps, config.scene_batch, config.scene_lr, rows, config)
@@ -121,17 +121,37 @@ def look_around(pupil: Pupil, group: Class, folder: Path, *, progress: bool) -> 
     )
 
 
-def _around(pupil: Pupil, group: Class, batch: Batch) -> dict[str, Tensor]:
-    """One lesson on whole scenes."""
+def look_through(pupil: Pupil, group: Class, folder: Path, *, progress: bool) -> History:
+    """The third part: scenes again, the things of some painted over.
+
+    A shape is then not known by what it is made of, nor a pair that never occurred taken for one that did.
+    """
     config = pupil.config
-    view = moved(scenes(group.book, group.talk, batch.index.tolist(), config), batch.index.device)
+    rows = min(len(group.book), config.painted_steps * config.scene_batch)
+
+    def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        scalars: dict[str, Tensor] = model(lambda student: _around(student, group, batch, config.painted))
+        return scalars
+
+    plan = schedule(config.painted_steps, config.scene_batch, config.painted_lr, rows, config)
+    return train(
+        pupil, Numbers(rows), step, plan, folder=folder, progress=progress, label="nano-clip: painted"
+    )
+
+
+def _around(pupil: Pupil, group: Class, batch: Batch, share: float) -> dict[str, Tensor]:
+    """One lesson on whole scenes, a ``share`` of them painted."""
+    config = pupil.config
+    covered = torch.rand(len(batch.index)) < share
+    view = scenes(group.book, group.talk, batch.index.tolist(), config, covered=covered if share else None)
+    view = moved(view, batch.index.device)
     photos = _some_photos(group.photos, config.photos, batch)
     pixels = view.pixels if photos is None else torch.cat([view.pixels, normalised(photos[0].float())])
     patches, token = pupil.see(pixels)
     count = len(view.pixels)
     dense = shown(pupil.patch_heads(patches[:count]), view.truth, ground=0.15)
     place = _misplaced(pupil.place(patches[:count]).float(), view)
-    match = _spoken(pupil, token[:count], view, group, batch)
+    match = _spoken(pupil, token[:count], view, group, batch, covered)
     parts = {"dense": dense, "place": place, "match": match}
     loss = dense + 3 * place + match
     if photos is not None:
@@ -147,10 +167,11 @@ def _misplaced(told: Tensor, view: Scenes) -> Tensor:
     return error
 
 
-def _spoken(pupil: Pupil, token: Tensor, view: Scenes, group: Class, batch: Batch) -> Tensor:
-    """Captions and phrases about one thing each, against the pictures."""
+def _spoken(pupil: Pupil, token: Tensor, view: Scenes, group: Class, batch: Batch, covered: Tensor) -> Tensor:
+    """Captions and phrases about one thing, against the pictures; of painted ones shapes alone are said."""
     count = len(token)
     level = torch.multinomial(torch.tensor([0.15, 0.4, 0.45]), count, replacement=True)
+    level[covered] = 0
     ids = torch.from_numpy(group.talk.captions[batch.index.cpu().numpy(), level.numpy()].astype(np.int64))
     left, right = (group.words.convert_tokens_to_ids(word) for word in ("left", "right"))
     ids = mirrored_text(ids.to(token.device), view.mirrored, left, right)

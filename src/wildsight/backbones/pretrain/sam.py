@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wildsight.backbones.pretrain.start import begin
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from wildsight.backbones.pretrain.clip import normalised
+from wildsight.backbones.pretrain.start import PLACE, begin, places
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class SamLessons:
 
     size: int = 128
     patch: int = 8
-    width: int = 128
+    width: int = 192
     layers: int = 4
     window: int = 8
     channels: int = 96
@@ -57,7 +56,7 @@ class SamLessons:
 
 
 def new_sam(config: SamLessons) -> nn.Module:
-    """A `SamModel` at its start."""
+    """A `SamModel` at its start; `begin_as` gives it eyes that have seen."""
     from transformers import (
         SamConfig,
         SamMaskDecoderConfig,
@@ -78,6 +77,8 @@ def new_sam(config: SamLessons) -> nn.Module:
         global_attn_indexes=list(range(1, config.layers, 2)),
         num_pos_feats=config.channels // 2,
         mlp_dim=config.width * 4,
+        hidden_act="quick_gelu",  # as CLIP's
+        layer_norm_eps=1e-5,
         initializer_range=0.02,
     )
     prompt = SamPromptEncoderConfig(
@@ -116,6 +117,54 @@ def _begin(model: Any, config: SamLessons) -> None:
     waves = torch.randn_like(model.shared_image_embedding.positional_embedding)
     model.shared_image_embedding.positional_embedding.copy_(waves)
     model.prompt_encoder.shared_embedding.positional_embedding.copy_(waves)
+
+
+@torch.no_grad()
+def begin_as(model: Any, clip: Any, pictures: Tensor) -> None:
+    """Give the encoder the filters, places and first layers of a CLIP's tower of equal width and patch.
+
+    CLIP normalises what enters its first layer and SAM does not: the filters and places are scaled by what
+    that does to ``pictures`` on average. Places beyond CLIP's grid get the codes that its own began with.
+
+    Args:
+        model: the `SamModel`, changed in place.
+        clip: the `CLIPModel`.
+        pictures: float 0-255 [B, S, S, 3] that are like those to come.
+    """
+    tower, encoder = clip.vision_model, model.vision_encoder
+    filters, norm = tower.embeddings.patch_embedding, tower.pre_layrnorm
+    side = round((len(tower.embeddings.position_embedding.weight) - 1) ** 0.5)
+    codes = _stretched(tower.embeddings.position_embedding.weight[1:], side, encoder.pos_embed.shape[1])
+    seen = filters(normalised(pictures)).permute(0, 2, 3, 1) + codes
+    spread, centre = seen.std(3, unbiased=False).mean(), seen.mean()
+    encoder.patch_embed.projection.weight.copy_(filters.weight * (norm.weight / spread)[:, None, None, None])
+    encoder.patch_embed.projection.bias.copy_(norm.bias - centre * norm.weight / spread)
+    encoder.pos_embed.copy_(codes[None] * norm.weight / spread)
+    for own, old in zip(encoder.layers, tower.encoder.layers, strict=False):
+        own.layer_norm1.load_state_dict(old.layer_norm1.state_dict())
+        own.layer_norm2.load_state_dict(old.layer_norm2.state_dict())
+        eyes = (old.self_attn.q_proj, old.self_attn.k_proj, old.self_attn.v_proj)
+        own.attn.qkv.weight.copy_(torch.cat([part.weight for part in eyes]))
+        own.attn.qkv.bias.copy_(torch.cat([part.bias for part in eyes]))
+        own.attn.proj.load_state_dict(old.self_attn.out_proj.state_dict())
+        own.mlp.lin1.load_state_dict(old.mlp.fc1.state_dict())
+        own.mlp.lin2.load_state_dict(old.mlp.fc2.state_dict())
+
+
+def _stretched(codes: Tensor, side: int, wanted: int) -> Tensor:
+    """Place codes [side * side, D] for a larger grid, [wanted, wanted, D].
+
+    The sines and cosines go on; what was learned beside them is interpolated.
+    """
+    start = torch.zeros_like(codes)
+    start[:, :PLACE] = places(side, side)
+    learned = (codes - start).view(1, side, side, -1).permute(0, 3, 1, 2)
+    wider = F.interpolate(learned, size=(wanted, wanted), mode="bilinear", align_corners=False)[0].permute(
+        1, 2, 0
+    )
+    further = torch.zeros(wanted, wanted, codes.shape[1])
+    further[..., :PLACE] = places(wanted, wanted, side).view(wanted, wanted, PLACE)
+    return wider + further
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wildsight.backbones.backbone import load_backbone
 from wildsight.backbones.pretrain.cards import sam_card
+from wildsight.backbones.pretrain.clip import normalised
 from wildsight.backbones.pretrain.conv import hardware
 from wildsight.backbones.pretrain.lessons import TEST, lessons
-from wildsight.backbones.pretrain.sam import SamLessons, new_sam, overlap
+from wildsight.backbones.pretrain.sam import SamLessons, begin_as, new_sam, overlap
 from wildsight.backbones.pretrain.sam_school import (
     drafts,
     faults,
-    for_sam,
     inner_points,
     outline,
     tight_boxes,
@@ -31,11 +32,18 @@ from wildsight.training import History
 _CLEAR = 40  # visible pixels of a thing that is scored
 
 
-def pretrain_sam(out: str | Path, *, config: SamLessons | None = None, progress: bool = True) -> Path:
+def pretrain_sam(
+    out: str | Path,
+    *,
+    tower: str | None = "nano-clip",
+    config: SamLessons | None = None,
+    progress: bool = True,
+) -> Path:
     """Make nano-sam; a killed run with the same arguments goes on where it was.
 
     Args:
         out: checkpoint folder to write; replaced if it exists.
+        tower: nano-clip, by name or folder, whose first layers the encoder starts as; None: from nothing.
         config: settings.
         progress: show progress and the time left.
 
@@ -43,22 +51,26 @@ def pretrain_sam(out: str | Path, *, config: SamLessons | None = None, progress:
         ``out``.
 
     Raises:
-        ConfigError: a setting out of range.
+        ConfigError: a setting out of range, or no such tower.
     """
     settings = config or SamLessons()
     if settings.steps < 1:
         raise ConfigError(f"steps={settings.steps} is below 1", mend="give at least 1")
-    model = new_sam(settings)
-    folder = cache_folder("pretrain", f"nano-sam-{digest_of(asdict(settings))[:24]}")
+    model, clip = new_sam(settings), None if tower is None else load_backbone(tower)
     book, flawed = lessons(settings.scenes, settings.size), faults(settings.products, settings.size)
+    if clip is not None:
+        begin_as(model, clip.model, torch.from_numpy(book.take(range(min(16, len(book))))[0]).float())
+    key = digest_of([asdict(settings), None if clip is None else clip.sha])[:24]
+    folder = cache_folder("pretrain", f"nano-sam-{key}")
     history = outline(model, book, flawed, settings, folder, progress=progress)
-    return ship_sam(Path(out), model, settings, sam_facts(settings, history))
+    return ship_sam(Path(out), model, settings, sam_facts(settings, history, tower))
 
 
-def sam_facts(settings: SamLessons, history: History) -> dict[str, Any]:
+def sam_facts(settings: SamLessons, history: History, tower: str | None) -> dict[str, Any]:
     """What the card says of the training."""
     return {
         "settings": asdict(settings),
+        "tower": None if tower is None else Path(tower).name,
         "steps": {"outlines": history.steps},
         "seconds": {"outlines": round(history.seconds)},
         "hardware": hardware(),
@@ -101,7 +113,7 @@ def sam_scores(model: Any, settings: SamLessons, scenes: int) -> dict[str, float
 
 def _score(model: Any, picture: Tensor, masks: Tensor, settings: SamLessons) -> dict[str, Tensor]:
     """IoU [P] by prompt for masks [1, P, S, S] of one picture."""
-    seen = model.get_image_embeddings(for_sam(picture))
+    seen = model.get_image_embeddings(normalised(picture))
     boxes, points = tight_boxes(masks), inner_points(masks)
     ones = torch.ones(points.shape[:3], dtype=torch.long)
     rough = drafts(

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wildsight.backbones.pretrain.clip import normalised
 from wildsight.backbones.pretrain.clip_school import Numbers
 from wildsight.backbones.pretrain.lessons import Book
-from wildsight.backbones.pretrain.sam import IMAGENET_MEAN, IMAGENET_STD, Prompts, SamLessons, outline_loss
+from wildsight.backbones.pretrain.sam import Prompts, SamLessons, outline_loss
 from wildsight.files import atomic_path, cache_folder, digest_of
 from wildsight.training import Batch, History, TrainConfig, train
 from wildsight.training.batches import mix
@@ -58,7 +59,7 @@ def outline(
         prompts = ask(masks, lessons, float(torch.rand(())))
         device = batch.index.device
         moved = Prompts(*(None if v is None else v.to(device) for v in vars(prompts).values()))
-        pixels = for_sam(pictures).to(device)
+        pixels = normalised(pictures).to(device)
         return outline_loss(network, pixels, moved, several=float(torch.rand(())) < 0.5)
 
     plan = TrainConfig(
@@ -102,12 +103,6 @@ def mirrored(pictures: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     gain = 1 + 0.4 * (torch.rand(len(pictures), 1, 1, 3) - 0.5)
     noise = 6 * torch.rand(len(pictures), 1, 1, 1) * torch.randn(pictures.shape)
     return (pictures * gain + noise).clamp(0, 255), masks
-
-
-def for_sam(pictures: Tensor) -> Tensor:
-    """float 0-255 [B, S, S, 3] -> [B, 3, S, S] in SAM's normalisation."""
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    return ((pictures / 255.0 - mean) / std).permute(0, 3, 1, 2)
 
 
 def ask(masks: Tensor, lessons: SamLessons, draw: float) -> Prompts:

@@ -37,7 +37,7 @@ def clip_preprocessing(size: int) -> dict[str, Any]:
 
 def sam_preprocessing(size: int, coarse: int) -> dict[str, Any]:
     """``preprocessor_config.json`` of a `SamImageProcessor`: pictures of ``size``, masks of ``coarse``."""
-    from wildsight.backbones.pretrain.sam import IMAGENET_MEAN, IMAGENET_STD
+    from wildsight.backbones.pretrain.clip import MEAN, STD
 
     return {
         "image_processor_type": "SamImageProcessor",
@@ -50,8 +50,8 @@ def sam_preprocessing(size: int, coarse: int) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(IMAGENET_MEAN),
-        "image_std": list(IMAGENET_STD),
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
         "do_pad": True,
         "pad_size": {"height": size, "width": size},
         "mask_pad_size": {"height": coarse, "width": coarse},

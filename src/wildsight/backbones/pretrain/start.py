@@ -29,13 +29,15 @@ def frequencies(side: int) -> Tensor:
     return math.pi * (torch.arange(PLACE // 4) + 0.5) / side
 
 
-def places(rows: int, columns: int) -> Tensor:
+def places(rows: int, columns: int, side: int | None = None) -> Tensor:
     """Codes [rows * columns, PLACE], mean square 1; sines and cosines of the row, then of the column.
+
+    ``side`` is the grid that the frequencies belong to, by default the longer edge.
 
     >>> places(12, 12).square().mean(1).allclose(torch.ones(144))
     True
     """
-    waves = frequencies(max(rows, columns))
+    waves = frequencies(side or max(rows, columns))
     down, across = (_waves(torch.arange(n).float()[:, None] * waves) for n in (rows, columns))
     grid = torch.cat([down[:, None].expand(-1, columns, -1), across[None].expand(rows, -1, -1)], 2)
     return grid.reshape(rows * columns, PLACE)

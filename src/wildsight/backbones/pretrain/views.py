@@ -83,8 +83,8 @@ def phrase(code: Sequence[int], said: Sequence[bool], form: str) -> str:
 def drawn_phrases(codes: Tensor, *, sizes: bool) -> tuple[list[str], Tensor]:
     """A phrase about each thing [T, 4] with some attributes, and which [T, 4]; chance is torch's."""
     said = torch.rand(codes.shape) < torch.tensor([0.85, 0.5, 0.5, 0.3 if sizes else 0.0])
-    empty = ~said[:, :3].any(1)
-    said[empty, 0] = True
+    said &= codes.cpu() > 0
+    said[~said[:, :3].any(1), 0] = True
     forms = torch.randint(len(_FORMS), (len(codes),)).tolist()
     rows = zip(codes.tolist(), said.tolist(), forms, strict=True)
     return [phrase(code, which, _FORMS[form]) for code, which, form in rows], said
@@ -173,8 +173,20 @@ class Scenes:
     mirrored: Tensor
 
 
-def scenes(book: Book, talk: Speech, rows: Sequence[int], config: ClipConfig, *, vary: bool = True) -> Scenes:
-    """Whole pictures of some rows; with ``vary``, light and mirror by torch's generator."""
+def scenes(
+    book: Book,
+    talk: Speech,
+    rows: Sequence[int],
+    config: ClipConfig,
+    *,
+    vary: bool = True,
+    covered: Tensor | None = None,
+) -> Scenes:
+    """Whole pictures of some rows; with ``vary``, light and mirror by torch's generator.
+
+    The things of pictures that are ``covered`` [B] are painted over: of their colour and material nothing is
+    told any more (-1 in ``truth``, 0 in ``things``).
+    """
     pictures, maps = (torch.from_numpy(a) for a in book.take(rows))
     index = np.asarray(rows)
     things = torch.from_numpy(book.things[index].astype(np.int64))
@@ -192,8 +204,29 @@ def scenes(book: Book, talk: Speech, rows: Sequence[int], config: ClipConfig, *,
     middle = torch.stack([line.repeat(config.side), line.repeat_interleave(config.side)], 1).repeat(1, 2)
     place = (box.gather(1, at[..., None].expand(-1, -1, 4)) - middle) / config.size
     place = torch.cat([place, far.clamp_min(0.1).log().gather(1, at)[..., None]], 2) * seen[..., None]
-    light = _light(pictures.float()) if vary else pictures.float()
-    return Scenes(normalised(light), things, truth, place, mirrored)
+    shown = pictures.float()
+    if covered is not None:
+        shown = torch.where(covered[:, None, None, None], painted(shown, maps != 255), shown)
+        things[covered, :, 1:3] = 0
+        truth[covered, :, 1:3] = torch.where(seen[covered][..., None], -1, 0)
+    return Scenes(normalised(_light(shown) if vary else shown), things, truth, place, mirrored)
+
+
+def painted(pictures: Tensor, on: Tensor) -> Tensor:
+    """Pictures [B, S, S, 3] whose things, where ``on`` [B, S, S], are covered with noise of any grain.
+
+    Half of them keep the light and shade of what is covered.
+    """
+    count, side = pictures.shape[:2]
+    grain = int(torch.randint(2, 25, ()))
+    noise = F.interpolate(torch.rand(count, 3, grain, grain), size=(side, side), mode="bilinear")
+    contrast, level = 0.3 + 1.2 * torch.rand(count, 1, 1, 1), torch.rand(count, 3, 1, 1)
+    paint = 255 * ((noise - 0.5) * contrast + level).clamp(0, 1).permute(0, 2, 3, 1)
+    bright = pictures.mean(3) + 1
+    mean = (bright * on).sum((1, 2)) / on.sum((1, 2)).clamp_min(1)
+    shade = (bright / mean.clamp_min(1)[:, None, None]).clamp(0.4, 1.8)
+    shade = torch.where(torch.rand(count, 1, 1) < 0.5, shade, torch.ones(()))
+    return torch.where(on[..., None], (paint * shade[..., None]).clamp(0, 255), pictures)
 
 
 def owners(maps: Tensor, patch: int) -> Tensor:
