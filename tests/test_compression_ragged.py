@@ -362,3 +362,42 @@ def test_only_the_prompt_is_compressed_on_demand() -> None:
         cache = build_cache(model, settings(decoding=False), prompt_len=60)
         greedy(model, batch((60,)), cache, 30)
     assert [n for (n,) in cache.tokens] == [54 + 29, 42 + 29, 30 + 29, 18 + 29]
+
+
+def mixed(window: int = 12) -> Any:
+    """Two layers of full attention, then two of a sliding window."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, use_sliding_window=True, sliding_window=window, max_window_layers=2,
+        pad_token_id=0, eos_token_id=99, initializer_range=0.3,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config).eval()
+
+
+def test_sliding_window_layers_stay_as_they_are() -> None:
+    model, inputs = mixed(), batch((40, 29))
+    plain = greedy(model, inputs, None)
+    with ragged_attention(model):
+        whole = greedy(model, inputs, build_cache(model, KVSettings(keep=1.0), prompt_len=40))
+        cache = build_cache(model, KVSettings(keep=0.4), prompt_len=40)
+        greedy(model, inputs, cache, 10)
+        assert len(cache.ragged) == 2 and len(cache.layers) == 4
+        alone = {k: v[1:, -29:] for k, v in inputs.items()}
+        single = greedy(model, alone, build_cache(model, KVSettings(keep=0.4), prompt_len=29), 10)
+        again = greedy(model, inputs, build_cache(model, KVSettings(keep=0.4), prompt_len=40), 10)
+    assert torch.equal(logits_of(plain), logits_of(whole))
+    assert torch.allclose(logits_of(single)[0], logits_of(again)[1], atol=1e-4)
+
+
+def test_models_without_full_attention_are_refused() -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, sliding_window=8,
+    )  # fmt: skip
+    with pytest.raises(UnsupportedModelError, match="no full-attention layer"):
+        build_cache(MistralForCausalLM(config), KVSettings(keep=0.5))
