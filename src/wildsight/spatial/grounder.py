@@ -16,7 +16,7 @@ from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
-from wildsight.spatial.answers import boxes_of, kept_tokens, result_of
+from wildsight.spatial.answers import boxes_of, compression_of, kept_tokens, result_of
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import FITS, Camera, Fit, camera_for
 from wildsight.spatial.inputs import Eyes, Rows, Seen, asked, box_rows
@@ -336,7 +336,8 @@ class SpatialGrounder(Task):
         if METHODS[self.settings.method].oracle:
             rows = [box_rows(s.targets, c.camera, 1)["box2d"] for s, c in zip(samples, seen, strict=True)]
             batch["box2d"] = torch.stack(rows)
-        boxes, _ = self._answer(batch, None, False)
+        compressed = compression_of(self.mllm.model) is not None
+        boxes, _ = self._answer(batch, [s.picture() for s in samples] if compressed else None, False)
         return [tuple(b) for b in boxes]
 
     # -- keeping ---------------------------------------------------------------------------------------------

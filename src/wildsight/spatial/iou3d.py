@@ -17,7 +17,7 @@ from wildsight.errors import ConfigError
 
 Array: TypeAlias = npt.NDArray[np.float64]
 SAME = 1e-8  # angle in radians, or distance in units of the larger box, below which two planes are one
-CHUNK = 512
+CHUNK = 2048
 
 
 def iou_3d(
@@ -92,8 +92,8 @@ def _near(first: list[Array], second: list[Array]) -> npt.NDArray[np.bool_]:
     """Pairs whose bounding spheres meet and that both have a volume."""
     solid = (first[1] > 0).all(1) & (second[1] > 0).all(1)
     reach = (np.linalg.norm(first[1], axis=1) + np.linalg.norm(second[1], axis=1)) / 2
-    near: npt.NDArray[np.bool_] = solid & (np.linalg.norm(first[0] - second[0], axis=1) <= reach)
-    return near
+    near = np.linalg.norm(first[0] - second[0], axis=1) <= reach
+    return np.asarray(solid & near)
 
 
 def _level(rotation: Array) -> npt.NDArray[np.bool_]:
@@ -141,30 +141,40 @@ def _faces(box: list[Array], other: list[Array], *, own: bool) -> Array:
     Args:
         own: whether ``box`` counts a face that lies in one plane with a face of ``other``.
     """
-    centre, size, rotation = box
-    axes = rotation.transpose(0, 2, 1)
-    axes2 = other[2].transpose(0, 2, 1)
-    middle2, half2 = np.einsum("nad,nd->na", axes2, other[0]), other[1] / 2
+    (centre, size, rotation), half2 = box, other[1] / 2
+    between = rotation.transpose(0, 2, 1) @ other[2]
+    seen = (other[2].transpose(0, 2, 1) @ (centre - other[0])[..., None])[..., 0]
+    height = (rotation.transpose(0, 2, 1) @ centre[..., None])[..., 0]
     total = np.zeros(len(centre))
     for k in range(3):
         i, j = (k + 1) % 3, (k + 2) % 3
-        plane = np.stack((axes[:, i], axes[:, j]), 1)
+        across = np.stack((between[:, i], between[:, j]), 2)
+        length = np.hypot(across[..., 0], across[..., 1])
+        flat = length < SAME
         for side in (-1.0, 1.0):
-            point = centre + side * axes[:, k] * size[:, k, None] / 2
-            across = np.einsum("npd,nad->nap", plane, axes2)
-            offset = np.einsum("nad,nd->na", axes2, point)
-            low, high = middle2 - half2 - offset, middle2 + half2 - offset
-            length = np.linalg.norm(across, axis=2)
-            flat = length < SAME
-            shown = np.where(flat, (low <= SAME) & (high >= -SAME), True).all(1)
-            facing = side * np.einsum("nd,nad->na", axes[:, k], axes2)
-            same = flat & (np.abs(np.where(facing > 0, high, low)) <= SAME)
-            shown &= ~np.where(flat & ~same, np.minimum(np.abs(low), np.abs(high)) <= SAME, False).any(1)
-            if not own:
-                shown &= ~same.any(1)
-            area = _face_area(size[:, (i, j)] / 2, across, low, high, length, flat)
-            total += np.where(shown, np.einsum("nd,nd->n", point, side * axes[:, k]) * area, 0.0)
+            point = seen + side * between[:, k] * size[:, k, None] / 2
+            low, high = -half2 - point, half2 - point
+            shown = _shown(low, high, flat, side * between[:, k], own)
+            rows = np.flatnonzero(shown)
+            if len(rows):
+                parts = (v[rows] for v in (size[:, (i, j)] / 2, across, low, high, length, flat))
+                area = _face_area(*parts)
+                total[rows] += (side * height[rows, k] + size[rows, k] / 2) * area
     return total
+
+
+def _shown(
+    low: Array, high: Array, flat: npt.NDArray[np.bool_], facing: Array, own: bool
+) -> npt.NDArray[np.bool_]:
+    """Whether a face [N] can count: it lies between the planes of the slabs [N, 3] that it is parallel to."""
+    shown = np.where(flat, (low <= SAME) & (high >= -SAME), True).all(1)
+    if not flat.any():
+        return shown
+    same = flat & (np.abs(np.where(facing > 0, high, low)) <= SAME)
+    shown &= ~np.where(flat & ~same, np.minimum(np.abs(low), np.abs(high)) <= SAME, False).any(1)
+    if not own:
+        shown &= ~same.any(1)
+    return shown
 
 
 def _face_area(half: Array, across: Array, low: Array, high: Array, length: Array, flat: Array) -> Array:
@@ -184,6 +194,42 @@ def slab_area(normals: Array, low: Array, high: Array) -> Array:
         normals: [N, S, 2] of length 1.
         low, high: [N, S].
     """
+    x, y = normals[..., 0].T.copy(), normals[..., 1].T.copy()
+    turn = x[:, None] * y[None] - y[:, None] * x[None]
+    upper = np.triu_indices(len(x), 1)
+    parallel = (np.abs(turn[upper]) < SAME).any(0)
+    area = np.zeros(len(normals))
+    if parallel.any():
+        area[parallel] = _area_with_parallels(normals[parallel], low[parallel], high[parallel])
+    clear = ~parallel
+    if clear.any():
+        part = slice(None) if clear.all() else clear
+        area[part] = _area(x[:, part], y[:, part], turn[..., part], low[part].T, high[part].T)
+    return np.clip(area, 0.0, None, out=area)
+
+
+def _area(x: Array, y: Array, turn: Array, low: Array, high: Array) -> Array:
+    """`slab_area` where no two slabs are parallel: arrays [S, N], and sines between normals [S, S, N]."""
+    middle, half = (low + high) / 2, (high - low) / 2
+    total = np.zeros(x.shape[1])
+    for i in range(len(x)):
+        others = [j for j in range(len(x)) if j != i]
+        rates = {j: 1.0 / turn[i, j] for j in others}
+        reach = {j: half[j] * np.abs(rates[j]) for j in others}
+        aligned = {j: (x[i] * x[j] + y[i] * y[j]) * rates[j] for j in others}
+        across = {j: middle[j] * rates[j] for j in others}
+        for distance, sign in ((low[i], -0.5), (high[i], 0.5)):
+            begin, end = np.full(x.shape[1], -np.inf), np.full(x.shape[1], np.inf)
+            for j in others:
+                at = across[j] - distance * aligned[j]
+                np.maximum(begin, at - reach[j], out=begin)
+                np.minimum(end, at + reach[j], out=end)
+            total += sign * distance * np.maximum(end - begin, 0.0)
+    return total
+
+
+def _area_with_parallels(normals: Array, low: Array, high: Array) -> Array:
+    """`slab_area` for any slabs; lines that coincide count once."""
     lines = np.concatenate((-normals, normals), 1)
     distance = np.concatenate((-low, high), 1)
     along = np.stack((-lines[..., 1], lines[..., 0]), -1)
@@ -197,7 +243,7 @@ def slab_area(normals: Array, low: Array, high: Array) -> Array:
     end = np.where(flat, np.inf, np.maximum(*ends)).min(2)
     inside = np.where(flat, (at >= low[:, None] - SAME) & (at <= high[:, None] + SAME), True).all(2)
     edge = np.where(inside & _first_of_its_line(lines, distance), np.clip(end - begin, 0.0, None), 0.0)
-    area: Array = np.clip((distance * edge).sum(1) / 2, 0.0, None)
+    area: Array = (distance * edge).sum(1) / 2
     return area
 
 

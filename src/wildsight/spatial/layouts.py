@@ -191,7 +191,8 @@ def bbox_2d(note: Mapping[str, Any]) -> tuple[float, float, float, float] | None
     for key in ("bbox2D_tight", "bbox2D_trunc", "bbox2D_proj"):
         box = note.get(key)
         if box is not None and len(box) == 4 and not all(v == -1 for v in box):
-            return tuple(float(v) for v in box)
+            left, top, right, bottom = (float(v) for v in box)
+            return left, top, right, bottom
     return None
 
 

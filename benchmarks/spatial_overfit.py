@@ -1,0 +1,58 @@
+"""Real driving frames: can the network hold them at all, and what do fewer visual tokens cost it?
+
+    python benchmarks/spatial_overfit.py DATA/kitti6 --out runs/spatial-overfit
+
+It learns all frames and is asked about the same frames: a check of the whole way from KITTI's files to boxes in
+metres, not of generalisation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from wildsight import compress
+from wildsight.files import write_json
+from wildsight.results import environment
+from wildsight.spatial import SpatialGrounder
+from wildsight.spatial.reports import best_and_worst, write_evaluation
+from wildsight.spatial.samples import SpatialData
+from wildsight.spatial.source import read_source
+
+SHARES = (1.0, 0.75, 0.5, 0.25)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source")
+    parser.add_argument("--backbone", default="nano-llava")
+    parser.add_argument("--epochs", type=int, default=150)
+    parser.add_argument("--batch-size", type=int, default=9)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--out", type=Path, default=Path("runs/spatial-overfit"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    read = read_source(f"kitti:{options.source}")
+    samples = tuple(replace(s, split="train") for s in read.samples)
+    data = SpatialData(read.name, read.root, samples, {**read.protocol, "split": "trained and asked on all"})
+    hyper = {"dropout": 0.0, "w_text": 0.1, "w_d": 0.1}
+    grounder = SpatialGrounder("llmi3d", options.backbone, fit="stretch", fine_side=192, hyper=hyper)
+    training = {"epochs": options.epochs, "batch_size": options.batch_size, "lr": options.lr}
+    grounder.fit(data, folder=options.out / "train", **training)
+    grounder.save_pretrained(options.out / "checkpoint")
+    evaluation = grounder.evaluate(data, split="train")
+    write_evaluation(evaluation, grounder, read.name, best_and_worst(evaluation, data, 10), options.out)
+    rows = {}
+    for share in SHARES:
+        with compress(grounder.mllm.model, visual_tokens=share):
+            rows[str(share)] = grounder.evaluate(data, split="train").rows[-1]
+        print(share, rows[str(share)])
+    write_json(options.out / "tokens.json", {"visual tokens kept": rows, "environment": environment()})
+    print(evaluation.rows[-1])
+
+
+if __name__ == "__main__":
+    main()
