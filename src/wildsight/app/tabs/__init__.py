@@ -3,5 +3,15 @@
 from __future__ import annotations
 
 TABS: dict[str, str] = {
-    "anomaly": "wildsight.app.tabs.anomaly:build",
+    name: f"wildsight.app.tabs.{name}:build"
+    for name in (
+        "anomaly",
+        "segmentation",
+        "inspect",
+        "retrieval",
+        "discovery",
+        "composition",
+        "compression",
+        "fusion",
+    )
 }

@@ -18,8 +18,9 @@ SAMPLES, OWN, CHECKPOINT = "sample products", "my good pictures", "a fitted chec
 def build() -> None:
     """Lay out the tab."""
     gr.Markdown(
-        "**Find what is wrong in these pictures.** The detector learns from good pictures alone, and then "
-        "says which new one is wrong, how sure it is, and where. Red is at or above the threshold."
+        "**Find what is wrong in these pictures.** The detector learns from good pictures alone, and "
+        "then says which new one is wrong, how sure it is, and where. Red is at or above the "
+        "threshold."
     )
     with gr.Row():
         with gr.Column():

@@ -85,8 +85,7 @@ def _outliner(project: Project) -> Outline:
     segmenter = AnomalySegmenter.from_pretrained(project.settings["adapter"])
 
     def draw(picture: Image, _result: AnomalyResult, boxes: Sequence[AnomalyBox]) -> list[np.ndarray]:
-        found = segmenter.predict(picture, boxes=[b.xyxy for b in boxes])[0]
-        return [_inside(found.mask, box) for box in boxes]
+        return list(segmenter.predict(picture, boxes=[b.xyxy for b in boxes])[0].masks)
 
     return draw
 

@@ -1,0 +1,69 @@
+"""Recognise attribute-object pairs, seen or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from wildsight.app.guard import guarded, lent, paths, shelf
+from wildsight.images import load_image
+from wildsight.results import Table
+
+WORLD, CHECKPOINT = "materials and solids (sample)", "a fitted checkpoint"
+
+
+def build() -> None:
+    """Lay out the tab."""
+    gr.Markdown(
+        "**Recognise 'rusty cube' though training had only 'rusty sphere' and 'wet cube'.** Pairs "
+        "marked *unseen* were in no training picture."
+    )
+    with gr.Row():
+        with gr.Column():
+            kind = gr.Radio([WORLD, CHECKPOINT], value=WORLD, label="What is recognised")
+            folder = gr.Textbox(label="Folder that `wildsight composition fit` wrote", visible=False)
+            given = gr.File(file_count="multiple", label="Pictures")
+            pairs = gr.Textbox(label="Candidates, one pair a line (empty: all)", lines=3)
+            with gr.Row():
+                sample = gr.Button("Take sample pictures")
+                name = gr.Button("Recognise", variant="primary")
+        with gr.Column():
+            said = gr.Markdown()
+            shown = gr.Gallery(label="Best answer", columns=3, object_fit="contain")
+    kind.change(lambda k: gr.update(visible=k == CHECKPOINT), kind, folder)
+    sample.click(guarded(sample_pictures), None, given)
+    name.click(guarded(recognise), [kind, folder, given, pairs], [said, shown])
+
+
+def sample_pictures() -> list[str]:
+    """Six test pictures of the world's compositions."""
+    from wildsight.composition.source import read_source
+
+    data = read_source("world")
+    test = [s for s in data.samples if s.split == "test"]
+    return lent([s.image for s in test[:: max(1, len(test) // 6)][:6]], "composition")
+
+
+def recognise(kind: str, folder: str, given: Any, pairs: str) -> tuple[str, list[tuple[Any, str]]]:
+    """A table of the three best pairs for each picture, and the pictures."""
+    wanted = [line.strip() for line in (pairs or "").splitlines() if line.strip()]
+    options: dict[str, Any] = {"top": 3, **({"pairs": wanted} if wanted else {})}
+    found, errors = _recognizer(kind, folder).predict_files(paths(given), **options)
+    rows = []
+    for result in found:
+        best = [f"{p.text} {p.probability:.0%}{'' if p.seen else ' (unseen)'}" for p in result.pairs]
+        rows.append([result.image.name if result.image else "", *best, *[""] * (3 - len(best))])
+    lines = [Table(["picture", "best", "second", "third"], rows).markdown()]
+    lines += [f"- not read: {e}" for e in errors]
+    shown = [(load_image(r.image), r.pairs[0].text) for r in found if r.image is not None]
+    return "\n".join(lines), shown
+
+
+def _recognizer(kind: str, folder: str) -> Any:
+    from wildsight.composition import CompositionRecognizer
+
+    if kind == CHECKPOINT:
+        return shelf.get(f"composition-{folder}", lambda: CompositionRecognizer.from_pretrained(folder))
+    make = CompositionRecognizer("hdaoe", "nano-clip").fit
+    return shelf.get("composition", lambda: make("world", epochs=6, progress=False))

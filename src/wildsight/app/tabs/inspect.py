@@ -1,0 +1,129 @@
+"""A whole inspection: look at parts, group what is wrong, name the groups, take the report away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from wildsight.app.guard import guarded, lent, paths
+from wildsight.files import cache_folder
+from wildsight.images import load_image
+from wildsight.world.products import CATEGORIES
+
+
+def build() -> None:
+    """Lay out the tab."""
+    gr.Markdown(
+        "**Inspect a stream of parts.** Everything is kept in one project folder on this machine: go "
+        "on with it tomorrow, here or by `wildsight inspect`. Pictures are copied into it when they "
+        "are uploaded here."
+    )
+    with gr.Row():
+        with gr.Column():
+            project = gr.Textbox(str(cache_folder("app") / "inspection"), label="Project folder")
+            product = gr.Dropdown(
+                list(CATEGORIES), value=CATEGORIES[1], label="Sample product, for a new project"
+            )
+            good = gr.File(file_count="multiple", label="Good pictures, for a new project (optional)")
+            new = gr.File(file_count="multiple", label="Pictures to look at")
+            with gr.Row():
+                sample = gr.Button("Take sample pictures")
+                begin = gr.Button("1. Look", variant="primary")
+            again = gr.Button("2. Group what was found")
+            with gr.Row():
+                what = gr.Textbox(label="Group or find")
+                word = gr.Textbox(label="Its name")
+            call = gr.Button("3. Give the name")
+        with gr.Column():
+            said = gr.Markdown()
+            shown = gr.Gallery(label="Finds", columns=4, object_fit="contain")
+            file = gr.File(label="Inspection report")
+    out = [said, shown, file]
+    sample.click(guarded(sample_pictures), product, new)
+    begin.click(guarded(look_at), [project, product, good, new], out)
+    again.click(guarded(group_finds), project, out)
+    call.click(guarded(give_name), [project, what, word], out)
+
+
+def sample_pictures(product: str) -> list[str]:
+    """Two good and ten defective pictures of a sample product."""
+    from wildsight.anomaly.source import read_source
+
+    test = [s for s in read_source("world").test if s.category == product]
+    good = [s.image for s in test if s.label == 0]
+    return lent([*good[:2], *[s.image for s in test if s.label == 1][:10]], "inspect")
+
+
+def look_at(folder: str, product: str, good: Any, new: Any) -> tuple[str, list[Any], str]:
+    """Look at the pictures; a folder without a project gets one first."""
+    from wildsight.workflows.inspect import look, open_project, start
+
+    root, files = Path(folder), paths(new)
+    if not (root / "project.json").is_file():
+        start(root, _good(root, product, good), false_alarm_rate=0.05, progress=False)
+    project = open_project(root)
+    look(project, _kept(root / "looked-at", files))
+    return _told(project)
+
+
+def _good(root: Path, product: str, good: Any) -> str:
+    """Where the good pictures of a new project are."""
+    if good:
+        folder = root.with_name(root.name + "-good")
+        _kept(folder / "normal", paths(good))
+        return str(folder)
+    from wildsight.anomaly.source import world_folder
+
+    single = cache_folder("app") / f"product-{product}"
+    if not (single / product).exists():
+        single.mkdir(parents=True, exist_ok=True)
+        (single / product).symlink_to(world_folder() / product, target_is_directory=True)
+    return f"mvtec-ad:{single}"
+
+
+def _kept(folder: Path, files: list[Path]) -> list[str | Path]:
+    """Copies of uploads under the hash of their bytes: the server's own copies do not last."""
+    import shutil
+
+    from wildsight.files import sha256
+
+    folder.mkdir(parents=True, exist_ok=True)
+    kept: list[str | Path] = []
+    for file in files:
+        target = folder / f"{sha256(file)[:12]}-{file.name}"
+        if not target.exists():
+            shutil.copyfile(file, target)
+        kept.append(target)
+    return kept
+
+
+def group_finds(folder: str) -> tuple[str, list[Any], str]:
+    """Group what was found."""
+    from wildsight.workflows.inspect import group, open_project
+
+    project = open_project(folder)
+    group(project, backbone="nano-clip")
+    return _told(project)
+
+
+def give_name(folder: str, what: str, word: str) -> tuple[str, list[Any], str]:
+    """Name a group or a find."""
+    from wildsight.workflows.inspect import name, open_project
+
+    project = open_project(folder)
+    name(project, (what or "").strip(), word or "")
+    return _told(project)
+
+
+def _told(project: Any) -> tuple[str, list[Any], str]:
+    from wildsight.workflows.inspect import write_report
+
+    wrong = sum(p.anomalous for p in project.looked.values())
+    finds = [f for f in project.finds() if project.crop(f).is_file()]
+    shown = [(load_image(project.crop(f)), project.label(f)) for f in finds[:40]]
+    lines = [f"**{wrong} of {len(project.looked)} rejected, {len(finds)} finds.**"]
+    lines += [f"- not read: {e}" for e in project.errors]
+    report = write_report(project)
+    return "\n".join(lines), shown, lent([report], "inspect")[0]

@@ -1,0 +1,100 @@
+"""Draw something, and see the photos that are most like it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from wildsight.app.guard import guarded, paths, run_folder, shelf
+from wildsight.files import cache_folder, digest_of, sha256
+from wildsight.images import from_array, load_image
+
+WORLD, OWN = "sample photos", "my photos"
+MODEL = "nano-clip"
+SIZE = 96
+
+
+def build() -> None:
+    """Lay out the tab."""
+    gr.Markdown(
+        "**Find the photo from my sketch.** Draw with the mouse or a finger, or upload a drawing. The "
+        "sample photos are of solids that the model was not trained to match with drawings."
+    )
+    with gr.Row():
+        with gr.Column():
+            where = gr.Radio([WORLD, OWN], value=WORLD, label="Search in")
+            photos = gr.File(file_count="multiple", label="Photos to search", visible=False)
+            pad = gr.Sketchpad(label="Draw here", type="numpy", canvas_size=(320, 320), layers=False)
+            drawn = gr.File(label="Or a drawing as a file")
+            find = gr.Button("Find", variant="primary")
+        with gr.Column():
+            said = gr.Markdown()
+            shown = gr.Gallery(label="Nearest first", columns=4, object_fit="contain")
+    where.change(lambda w: gr.update(visible=w == OWN), where, photos)
+    find.click(guarded(find_photos), [where, photos, pad, drawn], [said, shown])
+
+
+def find_photos(where: str, photos: Any, pad: Any, drawn: Any) -> tuple[str, list[tuple[Any, str]]]:
+    """What was found, in words and pictures."""
+    sketch = load_image(paths(drawn)[0]) if drawn else _canvas(pad)
+    retriever = shelf.get("retrieval", _trained)
+    index = _index(retriever, where, photos)
+    result = retriever.search(sketch, index, k=12)[0]
+    pictures = [(load_image(h.path), f"{h.distance:.3f}") for h in result.hits if h.path.is_file()]
+    warnings = [f"- the drawing {w}" for w in result.warnings]
+    return "\n".join([f"**{len(pictures)} photos, nearest first.**", *warnings]), pictures
+
+
+def _canvas(pad: Any) -> Any:
+    """The drawing as a picture on white."""
+    pixels = None if not pad else pad.get("composite")
+    if pixels is None:
+        raise gr.Error("nothing was drawn; draw on the pad or give a file", print_exception=False)
+    pixels = np.asarray(pixels)
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / 255
+        pixels = (pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return from_array(pixels)
+
+
+def _trained() -> Any:
+    """A retriever taught on the world's seen solids, kept in the cache."""
+    from wildsight.errors import CheckpointError
+    from wildsight.retrieval import SketchRetriever
+    from wildsight.retrieval.source import world_folder
+
+    folder = cache_folder("app") / "retrieval"
+    if folder.is_dir():
+        try:
+            return SketchRetriever.from_pretrained(folder)
+        except CheckpointError:
+            pass
+    retriever = SketchRetriever("quadruplet", MODEL, image_size=SIZE).fit(
+        f"folder:{world_folder()}", progress=False
+    )
+    retriever.save_pretrained(folder)
+    return retriever
+
+
+def _index(retriever: Any, where: str, photos: Any) -> Path:
+    """An index of the photos, made once for the same ones."""
+    from wildsight.retrieval.datasets import PHOTO
+    from wildsight.retrieval.source import read_source
+
+    if where == WORLD:
+        files = [i.file for i in read_source("world").part("test", PHOTO)]
+    else:
+        files = paths(photos)
+    key = digest_of([retriever.maker, *(sha256(f) for f in files)])[:16]
+    return shelf.get(f"index-{key}", lambda: _made(retriever, files))
+
+
+def _made(retriever: Any, files: list[Path]) -> Path:
+    target = run_folder("retrieval") / "photos.db"
+    report = retriever.index(files, target)
+    if not report.total:
+        raise gr.Error("no photo could be read: " + "; ".join(report.errors[:3]), print_exception=False)
+    return target

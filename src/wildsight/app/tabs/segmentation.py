@@ -1,0 +1,90 @@
+"""Outline what a click or a box marks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from wildsight.app.guard import guarded, lent, paths, shelf
+from wildsight.images import load_image
+
+ZERO = "stock SAM (nano-sam)"
+ADAPTER = "an adapter folder"
+
+
+def build() -> None:
+    """Lay out the tab."""
+    gr.Markdown(
+        "**Outline the defect exactly.** Give a picture, then click on the thing in it, or type a "
+        "box. The mask is the outline of what you marked."
+    )
+    with gr.Row():
+        with gr.Column():
+            kind = gr.Radio([ZERO, ADAPTER], value=ZERO, label="Drawn by")
+            folder = gr.Textbox(label="Folder that `wildsight segmentation fit` wrote", visible=False)
+            given = gr.File(label="Picture")
+            sample = gr.Button("Take a sample picture")
+            with gr.Row():
+                corners = [
+                    gr.Number(0, label=f"Box {side}, pixels", precision=0, minimum=0)
+                    for side in ("left", "top", "right", "bottom")
+                ]
+            draw = gr.Button("Outline the box", variant="primary")
+        with gr.Column():
+            shown = gr.Image(label="Click on the thing", interactive=False, type="pil")
+            said = gr.Markdown()
+    kind.change(lambda k: gr.update(visible=k == ADAPTER), kind, folder)
+    sample.click(guarded(sample_picture), None, given)
+    given.change(guarded(open_picture), given, [shown, *corners])
+    draw.click(guarded(outline_box), [kind, folder, given, *corners], [shown, said])
+    clicked = guarded(outline_point)
+
+    def on_click(kind: str, folder: str, given: Any, event: gr.SelectData) -> Any:
+        return clicked(kind, folder, given, event.index)
+
+    shown.select(on_click, [kind, folder, given], [shown, said])
+
+
+def sample_picture() -> str:
+    """A defective product, as a file."""
+    from wildsight.anomaly.source import read_source
+
+    bad = [s.image for s in read_source("world").test if s.label == 1]
+    return lent(bad[5:6], "segmentation")[0]
+
+
+def open_picture(given: Any) -> tuple[Any, int, int, int, int]:
+    """The picture, and a box around its middle half."""
+    if not given:
+        return None, 0, 0, 0, 0
+    picture = load_image(paths(given)[0])
+    w, h = picture.size
+    return picture, w // 4, h // 4, 3 * w // 4, 3 * h // 4
+
+
+def outline_box(kind: str, folder: str, given: Any, *corners: float) -> tuple[Any, str]:
+    """The picture with the outline of what the box marks."""
+    return _drawn(kind, folder, given, {"boxes": [tuple(corners)]})
+
+
+def outline_point(kind: str, folder: str, given: Any, at: Any) -> tuple[Any, str]:
+    """The picture with the outline of what the click marks."""
+    return _drawn(kind, folder, given, {"points": [[tuple(at)]]})
+
+
+def _drawn(kind: str, folder: str, given: Any, prompt: dict[str, Any]) -> tuple[Any, str]:
+    from wildsight.segmentation.result import FINAL, paint
+
+    picture = load_image(paths(given)[0])
+    result = _segmenter(kind, folder).predict(picture, **prompt)[0]
+    share = result.mask.mean()
+    return paint(picture, result.mask, FINAL), f"{int(result.mask.sum())} pixels, {share:.1%} of the picture."
+
+
+def _segmenter(kind: str, folder: str) -> Any:
+    from wildsight.segmentation import AnomalySegmenter
+
+    if kind == ADAPTER:
+        return shelf.get(f"segmentation-{folder}", lambda: AnomalySegmenter.from_pretrained(folder))
+    return shelf.get("segmentation", lambda: AnomalySegmenter("zero-shot", "nano-sam"))
