@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from wildsight.compression import compress
-from wildsight.compression.attention import ragged_attention
+from wildsight.compression.attention import ragged_attention, switch
 from wildsight.compression.cache import KVSettings
 from wildsight.compression.cost import Shape, vision_flops
 from wildsight.compression.families import family_of
@@ -68,10 +68,13 @@ def prompt(batch: int = 1) -> dict[str, Any]:
 
 
 def interleaved(actions: dict[str, Callable[[], Any]], runs: int) -> dict[str, dict[str, float]]:
-    """Median wall and CPU seconds of each action, after one warm-up."""
+    """Median wall and CPU seconds of each action, after one warm-up; making an action is not timed."""
     marks: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
     for turn in range(runs + 1):
-        for name, action in actions.items():
+        for name, make in actions.items():
+            action = make()
+            if not callable(action):
+                raise TypeError(f"{name} is made by a function that returns the action")
             wall, cpu = time.perf_counter(), time.process_time()
             action()
             if turn:
@@ -95,7 +98,7 @@ def prefill(model: Any, runs: int) -> dict[str, Any]:
     pruned = {n: prune_visual_tokens(model, inputs, n, "vtc-cls", encoded_pictures=pictures) for n in counts}
 
     def run(n: int) -> Callable[[], Any]:
-        return lambda: model(**pruned[n].inputs(), use_cache=True, logits_to_keep=1)
+        return lambda: lambda: model(**pruned[n].inputs(), use_cache=True, logits_to_keep=1)
 
     times = interleaved({str(n): run(n) for n in counts}, runs)
     shape = Shape.of(model.config)
@@ -123,11 +126,11 @@ def selection(model: Any, runs: int) -> dict[str, Any]:
             cls_row(query, key, 16)
 
     actions: dict[str, Callable[[], Any]] = {
-        "tower": lambda: tower(inputs["pixel_values"]),
-        "scores": score,
+        "tower": lambda: lambda: tower(inputs["pixel_values"]),
+        "scores": lambda: score,
     }
     for name in ("vtc-cls", "hybrid", "divprune"):
-        actions[name] = lambda name=name: select_tokens(picture, 128, name, 0, fixed=True)
+        actions[name] = lambda name=name: lambda: select_tokens(picture, 128, name, 0, fixed=True)
     times = interleaved(actions, runs)
     base = times["tower"]["cpu"]
     for name in ("vtc-cls", "hybrid", "divprune"):
@@ -145,7 +148,8 @@ def keeping_all(model: Any, runs: int) -> dict[str, Any]:
         with compress(model, visual_tokens=576, kv_cache=1.0):
             model.generate(**inputs, **how)
 
-    times = interleaved({"stock": lambda: model.generate(**inputs, **how), "keep all": compressed}, runs)
+    stock = lambda: lambda: model.generate(**inputs, **how)  # noqa: E731
+    times = interleaved({"stock": stock, "keep all": lambda: compressed}, runs)
     times["keep all"]["overhead"] = times["keep all"]["cpu"] / times["stock"]["cpu"] - 1
     return times
 
@@ -167,25 +171,28 @@ def decode(model: Any, runs: int, batch: int, steps: int = 8) -> dict[str, Any]:
     text(input_ids=ids[:, :held], past_key_values=stock)
 
     def run(cache: Any, start: int) -> Callable[[], Any]:
+        own = copy.deepcopy(cache)
+
         def action() -> None:
-            own = copy.deepcopy(cache)
             for number in range(steps):
                 place = torch.full((batch, 1), start + number)
                 model(input_ids=ids[:, :1], position_ids=place, past_key_values=own, use_cache=True)
 
         return action
 
-    actions = {"stock": run(stock, held), "ragged": run(ragged, 640)}
+    undo = ExitStack()
 
-    def wrapped(action: Callable[[], Any]) -> Callable[[], Any]:
-        def inside() -> None:
-            with ragged_attention(model):
-                action()
+    def plain() -> Callable[[], Any]:
+        undo.close()
+        return run(stock, held)
 
-        return inside
+    def switched() -> Callable[[], Any]:
+        undo.callback(switch(model))
+        return run(ragged, 640)
 
-    actions["ragged"] = wrapped(actions["ragged"])
+    actions: dict[str, Callable[[], Any]] = {"stock": plain, "ragged": switched}
     times = interleaved(actions, runs)
+    undo.close()
     times["ragged"]["against stock"] = times["ragged"]["cpu"] / times["stock"]["cpu"]
     return {"tokens held per layer": held, "batch": batch, "steps": steps, **times}
 

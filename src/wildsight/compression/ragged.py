@@ -48,6 +48,11 @@ class Row:
         self.stored, self.seen, self.target = stored, seen, target
         self.queue = deque(range(first, stored))
 
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Row:
+        twin = Row(self.stored, self.seen, self.target, self.stored)
+        twin.queue = self.queue.copy()
+        return twin
+
     def place(self, new: int, *, evict: bool) -> int:
         """First of the ``new`` columns to write: one that a victim leaves, or the next behind the last."""
         evict = evict and must_evict(self.stored, self.target(self.seen)) and bool(self.queue)
