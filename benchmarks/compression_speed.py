@@ -255,12 +255,11 @@ def main() -> None:
     }
     file = options.out / "speed.json"
     found: dict[str, Any] = {}
-    for name, part in parts.items():
-        if options.only is None or name in options.only:
-            found[name] = part()
-            print(name, found[name], flush=True)
-            facts = {"parameters": size, "vision FLOP": vision_flops(model.config), "threads": 1}
-            write_json(file, {**facts, "parts": found, "environment": environment()})
+    for name in options.only or parts:
+        found[name] = parts[name]()
+        print(name, found[name], flush=True)
+        facts = {"parameters": size, "vision FLOP": vision_flops(model.config), "threads": 1}
+        write_json(file, {**facts, "parts": found, "environment": environment()})
 
 
 if __name__ == "__main__":
