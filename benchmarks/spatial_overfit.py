@@ -2,8 +2,8 @@
 
     python benchmarks/spatial_overfit.py DATA/kitti6 --out runs/spatial-overfit
 
-It learns all frames and is asked about the same frames: a check of the whole way from KITTI's files to boxes in
-metres, not of generalisation.
+It learns all frames and is asked about the same frames: a check of the whole way from KITTI's files to
+boxes in metres, not of generalisation.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Speed of the spatial room, in one run: exact IoU against a loop of polygon clipping; a box through the query
-token against the box as text on the same model.
+"""Speed of the spatial room, in one run: exact IoU against a loop of polygon clipping, and a box through the
+query token against the box as text on the same model.
 
     python benchmarks/spatial_speed.py --backbone nano-llava --out runs/spatial-speed
 """
@@ -151,7 +151,7 @@ def answer_speed(backbone: str, questions: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def forced(net: Any, batch: dict[str, Any], ids: list[int]) -> None:
-    """Decode as many tokens, greedily and with a cache, as a box takes: an untrained model would stop early."""
+    """Decode greedily, with a cache, as many tokens as a box takes: an untrained model would stop early."""
     parts, _ = net.prefix(batch)
     output = net.speaker.read(parts, cache=True)
     mask = torch.cat([m for _, m in parts], 1)

@@ -12,12 +12,15 @@ from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.errors import ConfigError
+from wildsight.images import exif_of, from_array, load_image
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, fitted
 from wildsight.spatial.heads import Boxes3D
 from wildsight.spatial.inputs import Eyes
 from wildsight.spatial.mllm import Mllm
 from wildsight.spatial.result import GroundingResult
+
+Picture = str | Path | Image | np.ndarray
 
 
 def boxes_of(found: Boxes3D, threshold: float) -> list[list[Box]]:
@@ -115,3 +118,17 @@ def kept_tokens(
 def _plain(picture: Image) -> Camera:
     """A camera of the picture's size, for fitting alone."""
     return Camera(1.0, 1.0, 0.0, 0.0, picture.width, picture.height)
+
+
+def opened(image: Picture) -> tuple[Image, Mapping[int, Any]]:
+    """A picture as RGB, and its EXIF tags.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    if isinstance(image, Image):
+        tags = image.getexif()
+        return image.convert("RGB"), {**tags, **tags.get_ifd(0x8769)}
+    if isinstance(image, np.ndarray):
+        return from_array(image), {}
+    return load_image(image), exif_of(image)

@@ -39,7 +39,8 @@ def bench(
     train: int = 800,
     test: int = 60,
     image_size: int = 96,
-    pool: int = 2,
+    pool: int = 3,
+    width: int = 32,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Fit and evaluate every method with every seed.
@@ -60,6 +61,7 @@ def bench(
         test: test pictures of ``world`` for each factor.
         image_size: side of the world's pictures, pixels.
         pool: visual tokens are averaged over pool x pool blocks, for all methods.
+        width: of the attention to local features and of the depth predictor, for all methods.
         progress: show progress and the time left.
 
     Returns:
@@ -70,20 +72,21 @@ def bench(
         DataError: the source does not fit its layout.
     """
     for name in methods:
-        config_of(name, {"pool": pool})
+        config_of(name, {"pool": pool, "d": width})
     data = world(train, test, image_size) if source == WORLD else read_source(source)
     cnn = load_backbone("nano-conv")
     recipe = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    hyper = {"pool": pool, "d": width}
     rows: list[dict[str, Any]] = []
     pictures: list[tuple[Image, str]] = []
     store: dict[str, Seen] = {}
     sha = load_mllm(backbone).sha
     for seed in range(seeds):
         for method in methods:
-            key = digest_of([sha, cnn.sha, dict(data.protocol), recipe, pool, image_size])[:12]
+            key = digest_of([sha, cnn.sha, dict(data.protocol), recipe, hyper, image_size])[:12]
             file = out / "cells" / f"{method}-seed{seed}-{key}.json"
             if not file.is_file():
-                cell, shown = _cell(data, backbone, cnn, method, seed, pool, recipe, store, progress)
+                cell, shown = _cell(data, backbone, cnn, method, seed, hyper, recipe, store, progress)
                 write_json(file, cell)
                 pictures += shown
             rows += read_json(file)
@@ -92,7 +95,7 @@ def bench(
         "backbone": f"{backbone}, tower and own weights frozen",
         "backbone SHA-256": sha,
         "recipe": recipe,
-        "pool": pool,
+        "hyper-parameters": hyper,
         "image size": image_size,
         "seeds": seeds,
         "cube-head": "ORACLE: it is told the true 2D box",
@@ -108,13 +111,13 @@ def _cell(
     cnn: Backbone,
     method: str,
     seed: int,
-    pool: int,
+    hyper: dict[str, Any],
     recipe: dict[str, Any],
     store: dict[str, Seen],
     progress: bool,
 ) -> tuple[list[dict[str, Any]], list[tuple[Image, str]]]:
     """One method and seed: a row per group, and pictures of the paper's method."""
-    grounder = SpatialGrounder(method, backbone, hyper={"pool": pool}, cnn=cnn, store=store, seed=seed)
+    grounder = SpatialGrounder(method, backbone, hyper=hyper, cnn=cnn, store=store, seed=seed)
     grounder.eyes.prepare(data.samples)
     begin = time.process_time()
     grounder.fit(data, progress=progress, **recipe)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.files import digest_of
-from wildsight.images import from_array, load_image
-from wildsight.spatial.answers import boxes_of, compression_of, kept_tokens, result_of
+from wildsight.spatial.answers import Picture, boxes_of, compression_of, kept_tokens, opened, result_of
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import FITS, Camera, Fit, camera_for
 from wildsight.spatial.inputs import Eyes, Rows, Seen, asked, box_rows
@@ -30,7 +28,6 @@ from wildsight.task import Task
 from wildsight.training import Batch, History, TrainConfig, train
 from wildsight.training.progress import Meter
 
-Picture = str | Path | Image | np.ndarray
 ALL = "all"
 BATCH = 32
 RECIPE = TrainConfig(
@@ -142,7 +139,7 @@ class SpatialGrounder(Task):
         self.mllm.learn_words([s.expression for s in samples])
         rows = self._rows(samples, progress)
         self.net = self._new_net()
-        self.net.start_from(*_statistics(rows))
+        self.net.start_from(*rows.statistics())
         self.history = train(
             self.net, rows, self._step(rows, augment, config.seed), config, folder=folder, progress=progress,
             label=self.settings.method,
@@ -220,7 +217,7 @@ class SpatialGrounder(Task):
         many = [expression] if isinstance(expression, str) else list(expression)
         if not many or any(not e.strip() for e in many):
             raise ConfigError("an expression without words", mend='say what is looked for: "the red cube"')
-        picture, exif = _picture(image)
+        picture, exif = opened(image)
         where = image if isinstance(image, str | Path) else None
         camera = camera_for(
             picture.size, focal=focal, intrinsics=intrinsics, exif=exif, estimate=estimate, where=where
@@ -374,14 +371,6 @@ class SpatialGrounder(Task):
         return grounder
 
 
-def _statistics(rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-    """Depth [N], fy [N] and size [N, 3] of all boxes asked for."""
-    pairs = [(b, rows.eyes.of(s).camera.fy) for s in rows.samples for b in s.targets]
-    depth = torch.tensor([float(b.centre[2]) for b, _ in pairs])
-    size = torch.tensor(np.stack([b.size for b, _ in pairs]), dtype=torch.float32)
-    return depth, torch.tensor([f for _, f in pairs]), size
-
-
 def _grouped(samples: Sequence[SpatialSample], found: Sequence[tuple[Box, ...]]) -> list[dict[str, Any]]:
     """Scores per group, then together."""
     groups = sorted({s.group for s in samples if s.group})
@@ -391,18 +380,6 @@ def _grouped(samples: Sequence[SpatialSample], found: Sequence[tuple[Box, ...]])
         scores = grounding_scores([found[i] for i in chosen], [samples[i].targets for i in chosen])
         rows.append({"group": name, "questions": len(chosen), **scores})
     return rows
-
-
-def _picture(image: Picture) -> tuple[Image, Mapping[int, Any]]:
-    """RGB and the EXIF tags."""
-    if isinstance(image, Image):
-        tags = image.getexif()
-        return image.convert("RGB"), {**tags, **tags.get_ifd(0x8769)}
-    if isinstance(image, np.ndarray):
-        return from_array(image), {}
-    from wildsight.images import exif_of
-
-    return load_image(image), exif_of(image)
 
 
 __all__ = ["GroundingResult", "SpatialEvaluation", "SpatialGrounder", "SpatialSettings"]

@@ -174,6 +174,13 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
         sample = self.samples[index]
         return self._row(sample, self.eyes.of(sample))
 
+    def statistics(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Depth [N], fy [N] and size [N, 3] of all boxes asked for."""
+        pairs = [(b, self.eyes.of(s).camera.fy) for s in self.samples for b in s.targets]
+        depth = torch.tensor([float(b.centre[2]) for b, _ in pairs])
+        size = torch.tensor(np.stack([b.size for b, _ in pairs]), dtype=torch.float32)
+        return depth, torch.tensor([f for _, f in pairs]), size
+
     def varied(self, indices: Sequence[int], epoch: int, seed: int) -> dict[str, Tensor]:
         """A batch of mirrored and zoomed samples, drawn from (seed, epoch, index); features are made anew."""
         drawn = [varied(self.samples[i], mix(seed, epoch, i)) for i in indices]
