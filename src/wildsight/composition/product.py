@@ -3,8 +3,9 @@
 Paper:
     The VisProd baseline of "From Red Wine to Red Tomato" (CVPR 2017):
     ``log p(a, o | x) = log p(a | x) + log p(o | x)``.
-    Difference: each classifier has a hidden layer, as wide as the other methods' branches;
-    ``hidden=False`` makes it linear.
+    Differences:
+    1. Each classifier has a hidden layer, as wide as the other methods' branches: ``hidden=False``.
+    2. In a space shared with texts its class vectors start at the words' text features, see `Cosine`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,21 @@ class ProductConfig:
     dropout: float = 0.1
 
 
+class Cosine(nn.Module):
+    """A classifier by cosine whose class vectors start at the words' text features.
+
+    In a space shared with texts a random start would need many more steps than the other methods take.
+    """
+
+    def __init__(self, words: Tensor, scale: float) -> None:
+        super().__init__()
+        self.weight, self.scale = nn.Parameter(words.clone()), scale
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[B, D] to logits [B, classes]."""
+        return self.scale * F.normalize(z, dim=-1) @ F.normalize(self.weight, dim=-1).T
+
+
 class Product(Head):
     """Two classifiers; they know their words by number alone."""
 
@@ -44,14 +60,15 @@ class Product(Head):
         d = space.dim if space.shared else (config.d or 256)
         for unused in (self.attributes, self.objects):
             unused.requires_grad_(False)
-        counts = len(space.attributes), len(space.objects)
-        self.attribute, self.object = (self._classifier(space, d, count) for count in counts)
+        words = space.attributes, space.objects
+        self.attribute, self.object = (self._classifier(space, d, w) for w in words)
 
-    def _classifier(self, space: Space, d: int, count: int) -> nn.Module:
+    def _classifier(self, space: Space, d: int, words: Tensor) -> nn.Module:
+        width = d if self.config.hidden else space.dim
+        last = Cosine(words, space.scale) if space.shared else nn.Linear(width, len(words))
         if not self.config.hidden:
-            return nn.Linear(space.dim, count)
-        branch = Branch(space.dim, d, shared=space.shared, dropout=self.config.dropout)
-        return nn.Sequential(branch, nn.Linear(d, count))
+            return last
+        return nn.Sequential(Branch(space.dim, d, shared=space.shared, dropout=self.config.dropout), last)
 
     def factors(self, v: Tensor) -> Factors:
         """Log-probabilities of attributes and objects."""
