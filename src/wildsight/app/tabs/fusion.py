@@ -56,7 +56,7 @@ def _sample(condition: str, number: int) -> dict[str, Any]:
     """A test scene of the world."""
     from wildsight.fusion.source import read_source
 
-    chosen = [s for s in read_source("world").test if s.condition == condition]
+    chosen = [s for s in read_source("world").part("test") if s.condition == condition]
     sample = chosen[number % len(chosen)]
     return {name: sample.pictures[name] for name in WORLD}
 
