@@ -10,7 +10,7 @@ import torch
 from compression_models import IMAGE, PAD, llava, llava_inputs, text_part
 from wildsight.compression import compress, prune_visual_tokens
 from wildsight.compression.families import NEWLINE, family_of, next_geometry
-from wildsight.errors import UnsupportedModelError
+from wildsight.errors import ConfigError, UnsupportedModelError
 
 FULL = {
     "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "return_dict_in_generate": True,
@@ -80,6 +80,19 @@ def test_next_newlines(newlines: str, extra: int | None) -> None:
         else:
             alive = set(picture.row[flags & (picture.source >= 0)].tolist()) - {-1}
             assert set(picture.row[ends].tolist()) == alive
+
+
+@pytest.mark.parametrize("method", ["vtc-cls", "prumerge"])
+def test_next_budget_per_tile(method: str) -> None:
+    model = llava(next_=True)
+    inputs = next_inputs(model)
+    pruned = prune_visual_tokens(model, inputs, 10, method, budget="per_tile", newlines="none")
+    for picture, selection, kept in zip(pruned.pictures, pruned.selections, pruned.features, strict=True):
+        assert picture.tiles is not None
+        counts = picture.tiles[selection.keep].unique(return_counts=True)[1].tolist()
+        assert sum(counts) == 10 == kept.shape[0] and max(counts) - min(counts) <= 1
+    with pytest.raises(ConfigError, match="per_tile"):
+        prune_visual_tokens(model, inputs, 10, budget="each")
 
 
 def test_next_prunes_and_compresses() -> None:

@@ -30,6 +30,7 @@ class Picture:
         source: ``[n]`` index into the view, `NEWLINE` for a separator.
         row: ``[n]`` the grid row that a token ends or stands in; -1 outside the grid.
         grid: (rows, columns) of the view's tokens where they form one grid.
+        tiles: the tile that each of the view's tokens comes from; None for one tile.
     """
 
     view: ImageView
@@ -37,6 +38,7 @@ class Picture:
     source: Tensor
     row: Tensor
     grid: tuple[int, int] | None
+    tiles: Tensor | None = None
 
     def flags(self, keep: Tensor, newlines: str = "row") -> Tensor:
         """``[n]`` bool: the tokens that stay when the view's tokens ``keep`` do.
@@ -171,7 +173,7 @@ def _packed(
     row = (~real).long().cumsum(0) - (~real).long()
     if int(inside.max()) - int(inside.min()) >= patches:
         row[:patches] = -1
-    return Picture(view, features, source, row, square(inside.numel()))
+    return Picture(view, features, source, row, square(inside.numel()), inside // patches)
 
 
 def _encode_qwen(model: Any, inputs: Mapping[str, Any]) -> list[Picture]:

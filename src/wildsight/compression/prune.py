@@ -87,6 +87,26 @@ def select_tokens(picture: Picture, keep: int | float, method: str, seed: int, *
     return selector(method)(replace(picture.view, seed=seed), count)
 
 
+def select_per_tile(picture: Picture, keep: int | float, method: str, seed: int) -> Selection:
+    """Choose from each tile of a picture on its own; a count is dealt out evenly, a share holds for each."""
+    if picture.tiles is None:
+        return select_tokens(picture, keep, method, seed, fixed=False)
+    tiles = picture.tiles.unique()
+    counts: list[int | float] = [keep] * tiles.numel()
+    if isinstance(keep, int):
+        counts = [max(1, keep // tiles.numel() + (i < keep % tiles.numel())) for i in range(tiles.numel())]
+    kept, features = [], picture.view.features.clone()
+    for tile, count in zip(tiles, counts, strict=True):
+        inside = (picture.tiles == tile).nonzero()[:, 0]
+        view = picture.view.part(inside)
+        own = select_tokens(replace(picture, view=view), count, method, seed, fixed=False)
+        kept.append(inside[own.keep])
+        if own.features is not None:
+            features[kept[-1]] = own.features.to(features.dtype)
+    chosen = torch.cat(kept).sort().values
+    return Selection(chosen, features[chosen])
+
+
 def _checked(model: Any, inputs: Mapping[str, Any], *, given: bool) -> Tensor:
     refuse_video(inputs)
     ids = inputs.get("input_ids")
@@ -108,6 +128,7 @@ def prune_visual_tokens(
     *,
     positions: str = "compact",
     newlines: str = "row",
+    budget: str = "global",
     seed: int = 0,
     encoded_pictures: Sequence[Picture] | None = None,
 ) -> Pruned:
@@ -130,6 +151,8 @@ def prune_visual_tokens(
     """
     family = family_of(model)
     selector(method)
+    if budget not in ("global", "per_tile"):
+        raise ConfigError(f"budget={budget!r} is unknown", mend="use global or per_tile")
     ids = _checked(model, inputs, given=encoded_pictures is not None)
     given = inputs.get("attention_mask")
     mask = torch.ones_like(ids) if given is None else given
@@ -142,7 +165,10 @@ def prune_visual_tokens(
     seeds = [p.view.seed if encoded_pictures else seed + i for i, p in enumerate(pictures)]
     begin = time.perf_counter()
     chosen = [
-        select_tokens(p, keep, method, s, fixed=family.fixed) for p, s in zip(pictures, seeds, strict=True)
+        select_per_tile(p, keep, method, s)
+        if budget == "per_tile"
+        else select_tokens(p, keep, method, s, fixed=family.fixed)
+        for p, s in zip(pictures, seeds, strict=True)
     ]
     flags = [p.flags(s.keep, newlines) for p, s in zip(pictures, chosen, strict=True)]
     spent = time.perf_counter() - begin

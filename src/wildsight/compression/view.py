@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,11 @@ class ImageView:
                 mend="use the method norm, divprune, random or grid",
             )
         return self.rows[-layers:]
+
+    def part(self, index: Tensor) -> ImageView:
+        """The view of some of the tokens."""
+        keys = None if self.keys is None else self.keys[index]
+        return replace(self, features=self.features[index], rows=self.rows[:, index], keys=keys)
 
     @property
     def score(self) -> Tensor:
