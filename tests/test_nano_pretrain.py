@@ -39,8 +39,8 @@ CLIP = ClipConfig(
     window_steps=2, window_batch=4, scene_steps=2, scene_batch=4, painted_steps=2,
 )  # fmt: skip
 LLAVA = LlavaLessons(
-    width=32, feed=32, layers=2, heads=4, groups=2, scenes=8, agree_steps=2, agree_batch=4, steps=2, batch=4,
-    questions=3, drawn=4, shown=6,
+    width=32, feed=32, layers=2, heads=4, groups=2, scenes=8, agree_steps=2, agree_batch=4,
+    few_steps=2, steps=2, batch=4, questions=3, drawn=4, shown=6,
 )  # fmt: skip
 SAM = SamLessons(
     size=32, patch=8, width=64, layers=2, window=2, channels=32, scenes=8, products=3, steps=2, batch=4

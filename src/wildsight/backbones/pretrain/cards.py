@@ -122,7 +122,8 @@ def llava_card(facts: dict[str, Any]) -> str:
     how = _text(
         f"The tower stayed as it was. {own['scenes']:,} rendered scenes.",
         f"{facts['steps']['words']:,} steps made the",
-        f"projected patches lie near the words of what they show; {facts['steps']['answers']:,} steps",
+        f"projected patches lie near the words of what they show; {facts['steps']['few']:,} steps on",
+        f"scenes of one or two things and {facts['steps']['answers']:,} on all",
         f"({own['batch']} pictures, each with {own['questions']} questions and a caption)",
         "taught to answer. In three of",
         f"four batches only {own['shown']} patches were shown, things before ground.",

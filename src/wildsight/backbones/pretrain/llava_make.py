@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,14 @@ def pretrain_llava(
         ConfigError: no such tower, or a setting out of range.
     """
     settings = config or LlavaLessons()
-    if min(settings.steps, settings.agree_steps) < 1:
+    if min(settings.steps, settings.few_steps, settings.agree_steps) < 1:
         raise ConfigError("a part of the schooling has no step", mend="give at least 1")
     talker, facts, words = taught(tower, settings, progress=progress)
     return ship_llava(Path(out), talker, words, facts)
 
 
 def taught(tower: str, settings: LlavaLessons, *, progress: bool) -> tuple[Talker, dict[str, Any], Any]:
-    """The model after both parts, what its card says, and its tokenizer."""
+    """The model after all parts, what its card says, and its tokenizer."""
     words = tokenizer(closing=False)
     clip = load_backbone(tower)
     vision = clip.model.config.vision_config
@@ -65,19 +66,21 @@ def taught(tower: str, settings: LlavaLessons, *, progress: bool) -> tuple[Talke
     desk = Desk(book, speech(book, words, view.length), asked(book, words, settings.drawn), words, view)
     talker = Talker(new_llava(clip.model, words, settings))
     first = agree(talker, desk, settings, folder / "words", progress=progress)
-    second = answer(talker, desk, settings, folder / "answers", progress=progress)
-    return talker, llava_facts(settings, first, second, clip.sha), words
+    second = answer(talker, desk, settings, folder / "few", few=True, progress=progress)
+    third = answer(talker, desk, settings, folder / "answers", few=False, progress=progress)
+    return talker, llava_facts(settings, (first, second, third), clip.sha), words
 
 
-def llava_facts(settings: LlavaLessons, first: History, second: History, sha: str) -> dict[str, Any]:
+def llava_facts(settings: LlavaLessons, parts: Sequence[History], sha: str) -> dict[str, Any]:
     """What the card says of the training."""
+    histories = dict(zip(("words", "few", "answers"), parts, strict=True))
     return {
         "settings": asdict(settings),
         "tower": sha,
-        "steps": {"words": first.steps, "answers": second.steps},
-        "seconds": {"words": round(first.seconds), "answers": round(second.seconds)},
+        "steps": {name: history.steps for name, history in histories.items()},
+        "seconds": {name: round(history.seconds) for name, history in histories.items()},
         "hardware": hardware(),
-        "last_epoch": plain_json({"words": first.epochs[-1], "answers": second.epochs[-1]}),
+        "last_epoch": plain_json({name: history.epochs[-1] for name, history in histories.items()}),
     }
 
 

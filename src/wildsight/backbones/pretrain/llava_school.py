@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from wildsight.backbones.pretrain.asked import Asked
 from wildsight.backbones.pretrain.clip import ClipConfig
 from wildsight.backbones.pretrain.clip_school import Numbers
-from wildsight.backbones.pretrain.lessons import NAMES, Book
+from wildsight.backbones.pretrain.lessons import MOST, NAMES, Book
 from wildsight.backbones.pretrain.llava import LlavaLessons, Pack, Talker, chosen, packed
 from wildsight.backbones.pretrain.views import LEVELS, Scenes, Speech, mirrored_text, moved, scenes
 from wildsight.training import Batch, History, TrainConfig, train
@@ -55,7 +55,7 @@ def agree(talker: Talker, desk: Desk, lessons: LlavaLessons, folder: Path, *, pr
     rows = min(len(desk.book), lessons.agree_steps * lessons.agree_batch)
 
     def lesson(pupil: Talker, batch: Batch) -> dict[str, Tensor]:
-        view = _view(desk, batch)
+        view = _view(desk, batch.index.tolist(), batch.index.device)
         groups = [torch.tensor(group, device=batch.index.device) for group in ids]
         return {"loss": pupil.agree(pupil.picture(view.pixels), view.truth, groups)}
 
@@ -69,14 +69,19 @@ def agree(talker: Talker, desk: Desk, lessons: LlavaLessons, folder: Path, *, pr
     )
 
 
-def answer(talker: Talker, desk: Desk, lessons: LlavaLessons, folder: Path, *, progress: bool) -> History:
-    """The second part: questions and captions."""
-    rows = min(len(desk.book), lessons.steps * lessons.batch)
-    plan = _plan(lessons.steps, lessons.batch, lessons.lr, rows, lessons)
+def answer(
+    talker: Talker, desk: Desk, lessons: LlavaLessons, folder: Path, *, few: bool, progress: bool
+) -> History:
+    """The second part, questions and captions of scenes with a ``few`` (one or two) things, or of all."""
+    steps = lessons.few_steps if few else lessons.steps
+    crowd = (desk.book.things[..., 0] > 0).sum(1)
+    scenes_of = np.flatnonzero(crowd <= (2 if few else MOST))[: steps * lessons.batch]
+    plan = _plan(steps, lessons.batch, lessons.lr, len(scenes_of), lessons)
 
     def lesson(pupil: Talker, batch: Batch) -> dict[str, Tensor]:
-        view = _view(desk, batch)
-        pack = questions(desk, batch.index.tolist(), view.mirrored, lessons.questions)
+        rows = scenes_of[batch.index.cpu().numpy()].tolist()
+        view = _view(desk, rows, batch.index.device)
+        pack = questions(desk, rows, view.mirrored, lessons.questions)
         pack = on(pack, batch.index.device)
         kept = chosen(view.truth, lessons.shown) if float(torch.rand(())) < 0.75 else None
         logits = pupil.answer(pupil.picture(view.pixels), pack, kept)
@@ -87,13 +92,12 @@ def answer(talker: Talker, desk: Desk, lessons: LlavaLessons, folder: Path, *, p
         scalars: dict[str, Tensor] = model(lambda pupil: lesson(pupil, batch))
         return scalars
 
-    return train(
-        talker, Numbers(rows), step, plan, folder=folder, progress=progress, label="nano-llava: answers"
-    )
+    label = "nano-llava: a few things" if few else "nano-llava: answers"
+    return train(talker, Numbers(len(scenes_of)), step, plan, folder=folder, progress=progress, label=label)
 
 
-def _view(desk: Desk, batch: Batch) -> Scenes:
-    return moved(scenes(desk.book, desk.talk, batch.index.tolist(), desk.view), batch.index.device)
+def _view(desk: Desk, rows: list[int], device: torch.device) -> Scenes:
+    return moved(scenes(desk.book, desk.talk, rows, desk.view), device)
 
 
 def on(pack: Pack, device: torch.device) -> Pack:

@@ -37,9 +37,9 @@ class SamLessons:
     channels: int = 96
     scenes: int = 5000
     products: int = 700
-    steps: int = 1200
+    steps: int = 600
     batch: int = 16
-    lr: float = 1e-3
+    lr: float = 8e-4
     prompts: int = 3
     weight_decay: float = 0.05
     seed: int = 0
