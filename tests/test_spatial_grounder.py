@@ -107,7 +107,9 @@ def test_what_is_not_there_is_refused(data: SpatialData) -> None:
     result.strip()
 
 
-def test_several_boxes_in_one_answer(data: SpatialData) -> None:
+def test_several_boxes_in_one_answer() -> None:
+    data = world(12, 4, 48, 0, (1.0,), several=True)
+    assert any(len(s.targets) > 1 for s in data.part("train"))
     grounder = SpatialGrounder("llmi3d", tiny_mllm(), hyper={"Q": 3, "threshold": 0.0}).fit(data, **FAST)
     result = grounder.predict(np.zeros((48, 48, 3), np.uint8), "the cubes", focal=50.0)[0]
     assert len(result.boxes) == 3

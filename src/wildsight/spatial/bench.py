@@ -20,7 +20,7 @@ from wildsight.spatial.samples import SpatialData
 from wildsight.spatial.source import read_source, world
 
 METRICS = (
-    "acc@0.25", "acc@0.5", "iou", "depth_error", "centre_error", "size_error", "yaw_error", "refusal",
+    "acc@0.25", "acc@0.5", "iou", "ap3d", "depth_error", "centre_error", "size_error", "yaw_error", "refusal",
     "ms_per_question", "fit_seconds",
 )  # fmt: skip
 WORLD = "world"

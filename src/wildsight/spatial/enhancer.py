@@ -2,7 +2,8 @@
 
 For token j with its s x s window P_j of the fine map, LN layer norms:
 
-    q_j = W_q LN(t_j),  k_p = W_k LN(f_p) + phi(D_p) + phi_ray(u_p, v_p),  val_p = W_v LN(f_p)
+    q_j = W_q LN(t_j),  c_p = phi(D_p) + phi_ray(u_p, v_p)
+    k_p = W_k LN(f_p) + c_p,  val_p = W_v LN(f_p) [+ c_p where ``placed``]
     t'_j = t_j + MLP(sum_p softmax_p(q_j . k_p / sqrt(d)) val_p)
 
 D is a depth in the virtual camera, the soft-argmax over bins that grow linearly (LID). The number of tokens
@@ -106,20 +107,30 @@ class SpatialEnhancer(nn.Module):
         grid: tokens along a side.
         width: d of the attention.
         bins, low, high: of the depth predictor, metres in the virtual camera.
+        placed: whether values carry the place code c_p too.
     """
 
     def __init__(
-        self, tokens: int, channels: int, grid: int, width: int, bins: int, low: float, high: float
+        self,
+        tokens: int,
+        channels: int,
+        grid: int,
+        width: int,
+        bins: int,
+        low: float,
+        high: float,
+        *,
+        placed: bool = True,
     ) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.placed = grid, placed
         self.depth = DepthPredictor(channels, width, bins, low, high)
         self.norm_token, self.norm_fine = nn.LayerNorm(tokens), nn.LayerNorm(channels)
         self.query = nn.Linear(tokens, width)
         self.key, self.value = nn.Linear(channels, width), nn.Linear(channels, width)
         self.depth_code = nn.Sequential(nn.Linear(2 * OCTAVES, width), nn.GELU(), nn.Linear(width, width))
         self.ray_code = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
-        self.out = nn.Sequential(nn.Linear(2 * width, tokens), nn.GELU(), nn.Linear(tokens, tokens))
+        self.out = nn.Sequential(nn.Linear(width, tokens), nn.GELU(), nn.Linear(tokens, tokens))
         nn.init.zeros_(self.out[-1].weight)
         nn.init.zeros_(self.out[-1].bias)
 
@@ -135,14 +146,13 @@ class SpatialEnhancer(nn.Module):
         """
         fine, inside = self._fitting(fine, inside)
         logits, depth = self.depth(fine)
-        here = inside.float()
         local = windows(self.norm_fine(fine.movedim(1, -1)).movedim(-1, 1), self.grid)
-        key = self.key(local) + windows(self.depth_code(depth_code(depth)).movedim(-1, 1), self.grid)
-        key = key + windows(self.ray_code(ray_map(camera, fine.shape[-1], side)).movedim(-1, 1), self.grid)
-        mask = windows(here[:, None], self.grid)[..., 0] > 0
-        depths = windows(self.depth_code(depth_code(depth)).movedim(-1, 1), self.grid)
-        value = torch.cat((self.value(local), depths), -1)
-        found = window_attention(self.query(self.norm_token(tokens)), key, value, mask)
+        code = self.depth_code(depth_code(depth)) + self.ray_code(ray_map(camera, fine.shape[-1], side))
+        place = windows(code.movedim(-1, 1), self.grid)
+        mask = windows(inside[:, None].float(), self.grid)[..., 0] > 0
+        value = self.value(local) + place if self.placed else self.value(local)
+        query = self.query(self.norm_token(tokens))
+        found = window_attention(query, self.key(local) + place, value, mask)
         seen = mask.any(-1, keepdim=True)
         return Enhanced(tokens + self.out(found) * seen, logits, depth)
 

@@ -17,6 +17,8 @@ a box. The
 tokens are
    matched to boxes by the least cost where Q > 1; ``geometry`` chooses how depth is found.
 5. Sizes, depth and rotation start from the training set's means.
+6. The values of the window attention carry the code of depth and viewing direction that its keys carry
+   (``placed=False``: they do not).
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class LLMI3DConfig:
         virtual: whether depth is regressed in the virtual camera.
         f_v: its focal length, pixels.
         local: whether visual tokens look at fine features.
+        placed: whether the values of that attention carry depth and viewing direction, as its keys do.
         d: width of that attention.
         K_d, z_min, z_max: bins of the depth predictor and their range, metres in the virtual camera.
         pool: visual tokens are averaged over blocks of pool x pool.
@@ -70,6 +73,7 @@ class LLMI3DConfig:
     virtual: bool = True
     f_v: float = F_VIRTUAL
     local: bool = True
+    placed: bool = True
     d: int = 64
     K_d: int = 64
     z_min: float = 0.5
@@ -159,6 +163,7 @@ class Sighted(Trained):
                 config.K_d,
                 config.z_min,
                 config.z_max,
+                placed=config.placed,
             )
 
     def prefix(self, batch: Mapping[str, Any], keep: Tensor | None = None) -> tuple[list[Any], Tensor]:

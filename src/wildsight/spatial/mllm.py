@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,8 @@ def load_mllm(name: str | Path = DEFAULT) -> Mllm:
 
     folder = _folder(str(name))
     try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+        with _quiet():
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         short = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
@@ -162,6 +164,20 @@ def load_mllm(name: str | Path = DEFAULT) -> Mllm:
         model.eval().requires_grad_(False), processor.tokenizer, str(name), sha,
         list(pictures.image_mean), list(pictures.image_std), _template(processor),
     )  # fmt: skip
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar of the loader inside the block: standard error is for the user's mistakes."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def check_family(model: Any) -> None:
@@ -235,7 +251,7 @@ class Speaker(nn.Module):
         self.llava.model.multi_modal_projector.requires_grad_(True)
         rows = self.table.weight.detach()
         drawn = torch.randn(len(mllm.words), mllm.width) * rows.float().std()
-        self.new_words = nn.Parameter(drawn.to(rows.dtype))
+        self.new_words = nn.Parameter(drawn.to(rows.dtype), requires_grad=bool(mllm.words))
 
     @property
     def table(self) -> nn.Module:

@@ -48,6 +48,7 @@ def world(
     seed: int = 0,
     factors: tuple[float, ...] = FACTORS,
     focal: tuple[float, float] = FOCAL,
+    several: bool = False,
 ) -> SpatialData:
     """The embedded world before level cameras: one range of focal lengths to learn from, others for the test.
 
@@ -58,12 +59,15 @@ def world(
         seed: 0 or more.
         factors: the test's focal lengths over the training's.
         focal: the training's range, in picture sides.
+        several: ask for "all objects" too, once in every other picture.
     """
     samples = list(_drawn("train", train, size, 2 * seed, focal, "x1"))
     for factor in factors:
         low, high = (min(max(v * factor, 0.6), 3.0) for v in focal)
         samples += _drawn("test", test, size, 2 * seed + 1, (low, high), f"x{factor:g}")
     samples = with_refusals(samples, seed)
+    if several:
+        samples += [_everything(s) for s in samples[::2] if s.targets]
     rule = (
         f"training focal lengths {focal[0]:g} to {focal[1]:g} picture sides; test groups are factors of them"
     )
@@ -102,6 +106,11 @@ def with_refusals(samples: list[SpatialSample], seed: int, every: int = REFUSALS
             others = (*sample.targets, *sample.others)
             out.append(replace(sample, name=f"{sample.name}#no", expression=text, targets=(), others=others))
     return out
+
+
+def _everything(sample: SpatialSample) -> SpatialSample:
+    boxes = (*sample.targets, *sample.others)
+    return replace(sample, name=f"{sample.name}#all", expression="objects", targets=boxes, others=())
 
 
 def _named(sample: SpatialSample) -> set[str]:
