@@ -98,10 +98,9 @@ def _near(first: list[Array], second: list[Array]) -> npt.NDArray[np.bool_]:
 
 def _level(rotation: Array) -> npt.NDArray[np.bool_]:
     """Rotations about the y axis alone, to the last bits."""
-    level: npt.NDArray[np.bool_] = (np.abs(rotation[:, 1] - (0.0, 1.0, 0.0)) <= 1e-15).all(1) & (
-        np.abs(rotation[:, :, 1] - (0.0, 1.0, 0.0)) <= 1e-15
-    ).all(1)
-    return level
+    down = (0.0, 1.0, 0.0)
+    away = np.maximum(np.abs(rotation[:, 1] - down), np.abs(rotation[:, :, 1] - down)).max(1)
+    return np.asarray(away <= 1e-15)
 
 
 def _centred(first: list[Array], second: list[Array]) -> tuple[list[Array], list[Array], Array]:
@@ -157,8 +156,8 @@ def _faces(box: list[Array], other: list[Array], *, own: bool) -> Array:
             shown = _shown(low, high, flat, side * between[:, k], own)
             rows = np.flatnonzero(shown)
             if len(rows):
-                parts = (v[rows] for v in (size[:, (i, j)] / 2, across, low, high, length, flat))
-                area = _face_area(*parts)
+                half = size[rows][:, (i, j)] / 2
+                area = _face_area(half, across[rows], low[rows], high[rows], length[rows], flat[rows])
                 total[rows] += (side * height[rows, k] + size[rows, k] / 2) * area
     return total
 
@@ -167,17 +166,17 @@ def _shown(
     low: Array, high: Array, flat: npt.NDArray[np.bool_], facing: Array, own: bool
 ) -> npt.NDArray[np.bool_]:
     """Whether a face [N] can count: it lies between the planes of the slabs [N, 3] that it is parallel to."""
-    shown = np.where(flat, (low <= SAME) & (high >= -SAME), True).all(1)
+    shown = np.asarray(np.where(flat, (low <= SAME) & (high >= -SAME), True).all(1))
     if not flat.any():
         return shown
     same = flat & (np.abs(np.where(facing > 0, high, low)) <= SAME)
     shown &= ~np.where(flat & ~same, np.minimum(np.abs(low), np.abs(high)) <= SAME, False).any(1)
-    if not own:
-        shown &= ~same.any(1)
-    return shown
+    return shown if own else np.asarray(shown & ~same.any(1))
 
 
-def _face_area(half: Array, across: Array, low: Array, high: Array, length: Array, flat: Array) -> Array:
+def _face_area(
+    half: Array, across: Array, low: Array, high: Array, length: Array, flat: npt.NDArray[np.bool_]
+) -> Array:
     """Area [N] of a face's rectangle within the other box's slabs, in the face's own plane."""
     safe = np.where(flat, 1.0, length)
     eye = np.broadcast_to(np.eye(2), (len(half), 2, 2))
