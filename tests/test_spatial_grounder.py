@@ -14,6 +14,7 @@ from PIL import Image
 from spatial_models import tiny_folder, tiny_mllm
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
 from wildsight.spatial import SpatialGrounder
+from wildsight.spatial.answers import blocks_of
 from wildsight.spatial.methods import METHODS, config_of
 from wildsight.spatial.mllm import check_family
 from wildsight.spatial.samples import SpatialData
@@ -32,7 +33,11 @@ def fitted(data: SpatialData) -> SpatialGrounder:
     return SpatialGrounder("llmi3d", tiny_mllm(), hyper={"threshold": 0.0}).fit(data, **FAST)
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+FIRST = ("llmi3d", "text", "cube-head")
+LATER = [pytest.param(m, marks=pytest.mark.slow) for m in METHODS if m not in FIRST]
+
+
+@pytest.mark.parametrize("method", [*FIRST, *LATER])
 def test_every_method_fits_and_is_evaluated(method: str, data: SpatialData) -> None:
     grounder = SpatialGrounder(method, tiny_mllm()).fit(data, **FAST)
     evaluation = grounder.evaluate(data)
@@ -43,6 +48,7 @@ def test_every_method_fits_and_is_evaluated(method: str, data: SpatialData) -> N
     assert len(evaluation.scores) == evaluation.rows[-1]["questions"]
 
 
+@pytest.mark.slow
 def test_a_fit_is_the_same_twice_and_learns(data: SpatialData) -> None:
     one = SpatialGrounder("llmi3d", tiny_mllm()).fit(data, **{**FAST, "epochs": 3, "lr": 3e-3})
     two = SpatialGrounder("llmi3d", tiny_mllm()).fit(data, **{**FAST, "epochs": 3, "lr": 3e-3})
@@ -54,6 +60,7 @@ def test_a_fit_is_the_same_twice_and_learns(data: SpatialData) -> None:
         one.fit(data)
 
 
+@pytest.mark.slow
 def test_augmented_pictures_train(data: SpatialData) -> None:
     grounder = SpatialGrounder("llmi3d", tiny_mllm()).fit(data, augment=True, **FAST)
     assert np.isfinite(grounder.history.curve("loss")[-1])
@@ -178,6 +185,7 @@ def test_it_works_inside_compress(fitted: SpatialGrounder) -> None:
     with compress(fitted.mllm.model, visual_tokens=1.0):
         all_of_them = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
     again = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
+    assert blocks_of(torch.tensor([0, 1, 6, 7, 14]), 6, 2).tolist() == [0]
     assert not np.array_equal(few.centre, whole.centre)
     assert np.allclose(all_of_them.centre, whole.centre, atol=1e-5)
     assert np.array_equal(again.centre, whole.centre)
@@ -199,6 +207,7 @@ def test_settings_are_checked() -> None:
         check_family(torch.nn.Linear(1, 1))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: Any) -> None:
     from wildsight.cli import main
     from wildsight.world.export import export

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wildsight.errors import ConfigError
 from wildsight.images import exif_of, from_array, load_image
+from wildsight.keep import keep_top, n_keep
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, fitted
 from wildsight.spatial.heads import Boxes3D
@@ -94,13 +95,11 @@ def kept_tokens(
     seen all.
 
     Raises:
-        ConfigError: tokens that are pooled, or kept in different numbers.
+        ConfigError: pictures that keep different numbers of tokens.
     """
     handle = compression_of(mllm.model)
     if handle is None:
         return None
-    if pool != 1:
-        raise ConfigError("pooled tokens cannot be pruned too", mend="use pool=1 with visual_tokens")
     image_id = int(mllm.model.config.image_token_id)
     places = torch.full((len(pictures), mllm.grid**2), image_id)
     ids = torch.cat((batch["before"], places, batch["after"]), 1)
@@ -112,7 +111,25 @@ def kept_tokens(
     kept = [s.keep.sort().values for s in pruned.selections]
     if len({len(k) for k in kept}) != 1:
         raise ConfigError("pictures keep different numbers of tokens", mend="give visual_tokens as a count")
-    return torch.stack(kept)
+    return torch.stack([k if pool == 1 else blocks_of(k, mllm.grid, pool) for k in kept])
+
+
+def blocks_of(kept: Tensor, grid: int, pool: int) -> Tensor:
+    """The same share of pool x pool blocks as of tokens: those that hold most of the kept tokens.
+
+    Args:
+        kept: numbers of tokens on a square grid of ``grid`` x ``grid``.
+        grid: tokens along a side.
+        pool: tokens along a side of a block.
+
+    >>> blocks_of(torch.tensor([0, 1, 5, 15]), 4, 2).tolist()
+    [0]
+    """
+    side = grid // pool
+    block = kept // grid // pool * side + kept % grid // pool
+    counts = torch.bincount(block, minlength=side * side).tolist()
+    count = n_keep(side * side, len(kept) / grid**2)
+    return torch.tensor(keep_top(counts, count))
 
 
 def _plain(picture: Image) -> Camera:
