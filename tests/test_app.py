@@ -57,9 +57,9 @@ def show(page: Any, name: str) -> None:
 def test_anomaly_samples_are_looked_at(tab: Any) -> None:
     show(tab, "anomaly")
     tab.get_by_role("button", name="Take sample pictures").click()
-    tab.get_by_text("05-", exact=False).first.wait_for(timeout=60_000)
+    tab.get_by_text("05-", exact=False).first.wait_for(timeout=200_000)
     tab.get_by_role("button", name="Look", exact=True).click()
-    tab.get_by_text("of 6 pictures are anomalous").wait_for(timeout=120_000)
+    tab.get_by_text("of 6 pictures are anomalous").wait_for(timeout=200_000)
     assert tab.get_by_role("cell", name="ANOMALOUS").count() >= 2
     outside = [u for u in tab.asked if "127.0.0.1" not in u and not u.startswith(("data:", "blob:"))]
     assert outside == []
@@ -73,13 +73,45 @@ def test_a_file_that_is_no_picture_is_a_message(tab: Any, tmp_path: Path) -> Non
     tab.get_by_text("broken", exact=False).first.wait_for()
     for _ in range(2):
         tab.get_by_role("button", name="Look", exact=True).click()
-        tab.get_by_text("not read:", exact=False).first.wait_for(timeout=60_000)
+        tab.get_by_text("not read:", exact=False).first.wait_for(timeout=200_000)
 
 
 def test_nothing_given_is_a_message(tab: Any) -> None:
     show(tab, "anomaly")
     tab.get_by_role("button", name="Look", exact=True).click()
-    tab.get_by_text("no picture was given", exact=False).first.wait_for(timeout=60_000)
+    tab.get_by_text("no picture was given", exact=False).first.wait_for(timeout=200_000)
+
+
+def test_every_tab_opens_with_labelled_controls(tab: Any) -> None:
+    from wildsight.app.tabs import TABS
+
+    for name in TABS:
+        show(tab, name)
+        panel = tab.locator("[role=tabpanel]:visible")
+        panel.locator("button.primary").first.wait_for(timeout=30_000)
+        assert panel.locator("strong").first.inner_text()
+
+
+def test_a_box_is_outlined(tab: Any) -> None:
+    show(tab, "segmentation")
+    tab.get_by_role("button", name="Take a sample picture", exact=True).click()
+    tab.get_by_text("00-", exact=False).first.wait_for(timeout=200_000)
+    tab.get_by_role("button", name="Outline the box").click()
+    tab.get_by_text("of the picture.", exact=False).first.wait_for(timeout=200_000)
+
+
+def test_an_inspection_is_told_and_a_wrong_name_is_a_message(tab: Any, tmp_path: Path) -> None:
+    show(tab, "inspect")
+    tab.get_by_label("Project folder").fill(str(tmp_path / "project"))
+    panel = tab.locator("[role=tabpanel]:visible")
+    panel.get_by_role("button", name="Take sample pictures").click()
+    panel.get_by_text("11-", exact=False).first.wait_for(timeout=200_000)
+    panel.get_by_role("button", name="1. Look").click()
+    panel.get_by_text("rejected", exact=False).first.wait_for(timeout=200_000)
+    panel.get_by_label("Group or find").fill("nothing")
+    panel.get_by_label("Its name").fill("word")
+    panel.get_by_role("button", name="3. Give the name").click()
+    tab.get_by_text("no group or find is called", exact=False).first.wait_for(timeout=200_000)
 
 
 def test_a_telephone_can_read_it(tab: Any) -> None:
