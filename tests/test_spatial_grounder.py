@@ -149,7 +149,9 @@ def test_cube_head_needs_its_box(data: SpatialData) -> None:
 def test_new_words_get_embeddings_of_their_own(data: SpatialData) -> None:
     from dataclasses import replace
 
-    strange = [replace(s, expression=f"the zebra {s.expression}") for s in data.samples]
+    strange = [
+        replace(s, expression=f"the zebra {s.expression}", answer="yes : a zebra") for s in data.samples
+    ]
     grounder = SpatialGrounder("llmi3d", tiny_mllm()).fit(replace(data, samples=tuple(strange)), **FAST)
     assert grounder.mllm.words == ["zebra"]
     assert grounder.net.speaker.new_words.shape[0] == 1

@@ -163,11 +163,10 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
     ) -> tuple[list[int], list[int], list[int], list[int]]:
         mllm = self.eyes.mllm
         before, after = mllm.prompt(sample.expression)
-        end = [int(mllm.tokenizer.eos_token_id)]
-        answer = mllm.ids(sample.answer or in_words(sample.targets, camera)) + end
+        answer = mllm.answer(sample.answer or in_words(sample.targets, camera))
         factor = F_VIRTUAL / camera.fy if self.virtual else 1.0
         box = sample.targets[0] if sample.targets else None
-        numbers = mllm.ids(written(box, factor)) + end if self.numbers else end
+        numbers = mllm.answer(written(box, factor) if self.numbers else "")
         return before, after, answer, numbers
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:

@@ -110,6 +110,12 @@ class Mllm:
             out += [self.vocabulary + self.words.index(word)] if new else own
         return out
 
+    def answer(self, text: str) -> list[int]:
+        """Tokens of an answer, then the end; words that the model cannot say are unknown ones."""
+        unknown = self.tokenizer.unk_token_id
+        ids = [unknown if i >= self.vocabulary else i for i in self.ids(text)]
+        return [*ids, int(self.tokenizer.eos_token_id)]
+
     @property
     def vocabulary(self) -> int:
         """Rows of the embedding table."""
