@@ -156,7 +156,7 @@ def keeping_all(model: Any, runs: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def decode(model: Any, runs: int, batch: int, steps: int = 8) -> dict[str, Any]:
-    """Steps through a ragged cache against steps through a stock cache that holds as many tokens."""
+    """Steps through a ragged cache against a stock cache with as many tokens, each after one untimed step."""
     from transformers import DynamicCache
 
     draw = torch.Generator().manual_seed(0)
@@ -172,9 +172,11 @@ def decode(model: Any, runs: int, batch: int, steps: int = 8) -> dict[str, Any]:
 
     def run(cache: Any, start: int) -> Callable[[], Any]:
         own = copy.deepcopy(cache)
+        first = torch.full((batch, 1), start)
+        model(input_ids=ids[:, :1], position_ids=first, past_key_values=own, use_cache=True)
 
         def action() -> None:
-            for number in range(steps):
+            for number in range(1, steps + 1):
                 place = torch.full((batch, 1), start + number)
                 model(input_ids=ids[:, :1], position_ids=place, past_key_values=own, use_cache=True)
 

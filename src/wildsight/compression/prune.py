@@ -135,14 +135,17 @@ def prune_visual_tokens(
     """Shorten a batch of prompts with pictures.
 
     Args:
-        model: of a family in `wildsight.compression.families.FAMILIES`. inputs: what the model's processor
-            gives; not changed. keep: tokens per image, or a share in (0, 1] of them. method: a name from
-            `wildsight.compression.selectors.SELECTORS`. positions: ``compact`` or ``original``; rotary
-            positions in two dimensions are always original. newlines: LLaVA-NeXT's separators: ``row``,
-            ``all`` or ``none``; they do not count as tokens. seed: for methods that draw; image i draws
-            with ``seed + i``. encoded_pictures: the pictures, encoded before; then ``inputs`` needs no
-            pixels, and each picture draws
-            with its view's own seed.
+        model: of a family in `wildsight.compression.families.FAMILIES`.
+        inputs: what the model's processor gives; not changed.
+        keep: tokens per image, or a share in (0, 1] of them.
+        method: a name from `wildsight.compression.selectors.SELECTORS`.
+        positions: ``compact`` or ``original``; rotary positions in two dimensions are always original.
+        newlines: LLaVA-NeXT's separators: ``row`` keeps one whose row kept a token, ``all`` or ``none``;
+            they do not count as tokens.
+        budget: of a picture in tiles: ``global`` chooses over all of it, ``per_tile`` deals the budget out.
+        seed: for methods that draw; image i draws with ``seed + i``.
+        encoded_pictures: the pictures, encoded before; then ``inputs`` needs no pixels, and each picture
+            draws with its view's own seed.
 
     Raises:
         BudgetError: ``keep`` out of range, no pictures, or placeholders that do not match them.

@@ -126,9 +126,9 @@ def calibrate_sensitivity(
     """A profile from the measured sensitivity of each layer.
 
     Args:
-        model: a decoder-only or LLaVA-class model with sdpa or eager attention. prompts: (prompt, tokens
-            that follow); a prompt is keyword arguments of ``forward`` without padding, with
-            encoded pictures under ``features``.
+        model: a decoder-only or LLaVA-class model with sdpa or eager attention.
+        prompts: (prompt, tokens that follow); a prompt is keyword arguments of ``forward`` without padding,
+            with encoded pictures under ``features``.
         base: scorer and eviction rule; its sizes and budget are not used.
         budgets: mean shares to solve for.
         grid: shares that a layer is cut to.

@@ -15,8 +15,9 @@ class ImageView:
     """One image's tokens.
 
     Attributes:
-        features: ``[n, D]``, as they enter the language model. rows: ``[K_max, n]`` saliency of each scored
-            vision layer, first to last; empty where the tower has none.
+        features: ``[n, D]``, as they enter the language model.
+        rows: ``[K_max, n]`` saliency of each scored vision layer, first to last; empty where the tower has
+            none.
         rule: where the saliency comes from: ``cls``, ``pooling head``, ``received attention`` or ``norm``.
         keys: ``[n, d]`` head-mean keys of the last scored layer, or None.
         tower: name of the vision tower, for messages.
