@@ -1,0 +1,192 @@
+"""Readers of task sequences, and a check before anything is learned. `READERS` maps the name in a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wildsight.continual import incremental, mtil
+from wildsight.continual.data import TEMPLATE, Pair, TaskData, TaskSequence, clashes
+from wildsight.errors import DataError, ImageError
+from wildsight.files import read_json, sha256
+from wildsight.images import list_images, load_image, natural_key
+from wildsight.sources import Problem
+
+TABLE = "tasks.json"
+SPLITS = ("train", "test")
+
+
+def read_folder(root: Path) -> TaskSequence:
+    """``NAME/train|test/CLASS/*`` per task; ``tasks.json`` gives order, class names and templates.
+
+    ``{"scenario": "task", "tasks": [{"name": ..., "classes": [...], "templates": [...]}]}``; ``folders`` may
+    name the class folders where they differ from the class names. Without the file every folder with a
+    ``train`` folder in it is a task, in natural order, and its class folders are the names.
+    """
+    entries, scenario = _table(root) if (root / TABLE).is_file() else (_found(root), "task")
+    tasks = tuple(_task(root, entry) for entry in entries)
+    protocol = {"tasks": [t.name for t in tasks], "split": "the folders train and test", "scenario": scenario}
+    return TaskSequence(tasks, scenario, f"folder:{root.name}", protocol)
+
+
+def _table(root: Path) -> tuple[list[dict[str, Any]], str]:
+    value = read_json(root / TABLE)
+    try:
+        entries, scenario = list(value["tasks"]), str(value.get("scenario", "task"))
+        names = [str(e["name"]) for e in entries]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"lists no tasks ({error})", where=root / TABLE, mend='write {"tasks": [{"name": ...}]}'
+        ) from error
+    for name in names:
+        if not (root / name).is_dir():
+            raise DataError(f"names task {name!r}, which has no folder", where=root / TABLE, mend="add it")
+    return entries, scenario
+
+
+def _found(root: Path) -> list[dict[str, Any]]:
+    names = [p.name for p in root.iterdir() if (p / "train").is_dir() and not p.name.startswith(".")]
+    if not names:
+        raise DataError("holds no task", where=root, mend="use NAME/train/CLASS/* and NAME/test/CLASS/*")
+    return [{"name": n} for n in sorted(names, key=natural_key)]
+
+
+def _task(root: Path, entry: dict[str, Any]) -> TaskData:
+    name = str(entry["name"])
+    base = root / name
+    folders = [str(f) for f in entry.get("folders") or entry.get("classes") or _classes(base / "train")]
+    classes = tuple(str(c) for c in entry.get("classes") or [f.replace("_", " ") for f in folders])
+    if len(folders) != len(classes):
+        raise DataError("names more folders than classes, or fewer", where=base, mend="give one of each")
+    templates = tuple(str(t) for t in entry.get("templates") or [TEMPLATE])
+    parts = [_rows(base / split, folders) for split in SPLITS]
+    return TaskData(name, classes, templates, parts[0], parts[1], base)
+
+
+def _classes(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise DataError("no such folder", where=folder, mend="put pictures in train/CLASS")
+    inner = [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    return sorted(inner, key=natural_key)
+
+
+def _rows(folder: Path, names: list[str]) -> tuple[Pair, ...]:
+    rows: list[Pair] = []
+    for label, name in enumerate(names):
+        place = next((folder / n for n in (name, name.replace(" ", "_")) if (folder / n).is_dir()), None)
+        rows += [(file, label) for file in list_images(place)] if place else []
+    return tuple(rows)
+
+
+READERS: dict[str, Callable[[Path], TaskSequence]] = {
+    "folder": read_folder,
+    "mtil": partial(mtil.read_mtil, order=1),
+    "mtil-order2": partial(mtil.read_mtil, order=2),
+    **{f"cifar100-{steps}": partial(incremental.read_cifar100, steps=steps) for steps in (10, 20, 50)},
+    **{f"tinyimagenet-{steps}": partial(incremental.read_tiny, steps=steps) for steps in (5, 10, 20)},
+}
+
+
+def read(name: str, path: str | Path) -> TaskSequence:
+    """Index a sequence on disk.
+
+    Raises:
+        DataError: an unknown reader, a missing folder, or another layout.
+    """
+    if name not in READERS:
+        raise DataError(f"no reader is called {name!r}", mend=f"use one of {', '.join(READERS)}")
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError("no such folder", where=root, mend="check the path")
+    return READERS[name](root)
+
+
+def check(sequence: TaskSequence) -> list[Problem]:
+    """Every fault found: classes without pictures, prompts that repeat, unreadable files, shared pictures."""
+    return [*_empty(sequence), *_repeated(sequence), *_unreadable(sequence), *_leaks(sequence)]
+
+
+def _place(task: TaskData) -> Path:
+    return task.root or Path(task.name)
+
+
+def _empty(sequence: TaskSequence) -> Iterator[Problem]:
+    for task in sequence.tasks:
+        for part, rows in (("train", task.train), ("test", task.test)):
+            present = {y for _, y in rows}
+            for label, name in enumerate(task.classes):
+                if label not in present:
+                    what = f"class {name!r} of task {task.name!r} has no {part} picture"
+                    yield Problem(_place(task), what, "add some, or take the class out")
+
+
+def _repeated(sequence: TaskSequence) -> Iterator[Problem]:
+    before: list[tuple[str, str, list[str]]] = []
+    for task in sequence.tasks:
+        for name, earlier in clashes(task, before):
+            what = f"class {name!r} of task {task.name!r} is also taught by task {earlier!r}"
+            yield Problem(_place(task), what, "give it another name or template")
+        before += [(task.name, c, [p]) for c, p in zip(task.classes, task.prompts(), strict=True)]
+
+
+def _files(sequence: TaskSequence) -> Iterator[tuple[Path, str, str]]:
+    for task in sequence.tasks:
+        for part, rows in (("train", task.train), ("test", task.test)):
+            yield from ((p, task.name, part) for p, _ in rows if isinstance(p, Path))
+
+
+def _unreadable(sequence: TaskSequence) -> Iterator[Problem]:
+    for file, _, _ in _files(sequence):
+        try:
+            load_image(file)
+        except ImageError as error:
+            yield Problem(file, error.what, error.mend or "restore it")
+
+
+def _leaks(sequence: TaskSequence) -> Iterator[Problem]:
+    first: dict[str, tuple[Path, str, str]] = {}
+    for file, task, part in _files(sequence):
+        if not file.is_file():
+            continue
+        twin = first.setdefault(sha256(file), (file, task, part))
+        if twin[0] != file and twin[2] != part:
+            what = f"the same picture as {twin[0].name} in {twin[2]} of task {twin[1]!r}"
+            yield Problem(file, what, "keep it in one part")
+
+
+def thinned(sequence: TaskSequence, train: int | None, test: int | None, seed: int = 0) -> TaskSequence:
+    """At most ``train`` and ``test`` pictures per class, drawn by ``seed``; None keeps all."""
+
+    def some(rows: tuple[Pair, ...], count: int | None, key: int) -> tuple[Pair, ...]:
+        if count is None:
+            return rows
+        order = np.random.default_rng([seed, key]).permutation(len(rows))
+        taken: dict[int, int] = {}
+        kept = []
+        for i in order.tolist():
+            label = rows[i][1]
+            if taken.get(label, 0) < count:
+                taken[label] = taken.get(label, 0) + 1
+                kept.append(i)
+        return tuple(rows[i] for i in sorted(kept))
+
+    tasks = tuple(
+        replace(t, train=some(t.train, train, 2 * n), test=some(t.test, test, 2 * n + 1))
+        for n, t in enumerate(sequence.tasks)
+    )
+    protocol = {**sequence.protocol, "pictures per class": f"train {train or 'all'}, test {test or 'all'}"}
+    return replace(sequence, tasks=tasks, protocol=protocol)
+
+
+def reordered(sequence: TaskSequence, order: int) -> TaskSequence:
+    """Order 1 is the source's own; order n > 1 a fixed permutation of rows and columns, drawn from n."""
+    if order == 1:
+        return sequence
+    permutation = np.random.default_rng(order).permutation(len(sequence))
+    tasks = tuple(sequence.tasks[int(i)] for i in permutation)
+    return replace(sequence, tasks=tasks, protocol={**sequence.protocol, "order": [t.name for t in tasks]})

@@ -1,0 +1,71 @@
+"""iCaRL: a memory of earlier pictures keeps the previous model's answers alive.
+
+Paper: 1611.07725, as ZSCL's benchmark runs it: ``L = L_ce + KD`` on memory pictures with the current task's
+texts; later tasks are herded to the mean feature, class-agnostic.
+
+Differences: 1. the teacher is the previous model (the MTIL code takes the first one unless told otherwise).
+2. the newest task's quota never exceeds the budget (the reference's can).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from wildsight.continual.lwf import kept_answers
+from wildsight.continual.objective import SMOOTHING, Objective, Seen, task_loss
+
+
+@dataclass(frozen=True)
+class ICaRL:
+    """``memory``: pictures kept over all tasks; ``batch``: of them per step; ``tau`` and ``smoothing``."""
+
+    memory: int = 10000
+    batch: int = 64
+    tau: float = 2.0
+    smoothing: float = SMOOTHING
+
+
+def herded(features: Tensor, count: int) -> Tensor:
+    """Positions whose running mean follows the mean of unit rows [N, D] best, greedily: [min(count, N)]."""
+    target, total = features.mean(0), torch.zeros_like(features[0])
+    free = torch.ones(len(features), dtype=torch.bool)
+    chosen: list[int] = []
+    for n in range(min(count, len(features))):
+        gap = ((total + features) / (n + 1) - target).norm(dim=-1)
+        best = int(gap.masked_fill(~free, torch.inf).argmin())
+        chosen.append(best)
+        free[best] = False
+        total = total + features[best]
+    return torch.tensor(chosen, dtype=torch.int64)
+
+
+def quotas(tasks: int, budget: int) -> int:
+    """Pictures per learned task.
+
+    >>> quotas(3, 10)
+    3
+    """
+    return budget // max(1, tasks)
+
+
+class ICaRLObjective(Objective):
+    """``L_ce`` on the task and KD on the memory."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"memory"})
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """The sum and its parts; the task's loss alone while the memory is empty."""
+        config, scale = self.config, self.lesson.scale
+        task = task_loss(seen.image, seen.text, seen.labels, scale, config.smoothing)
+        if self.lesson.memory is None:
+            return {"loss": task, "task": task, "kd": torch.zeros_like(task)}
+        pixels, rows = self.lesson.memory
+        chosen = torch.randint(len(pixels), (min(config.batch, len(pixels)),), generator=seen.draw)
+        student = seen.encode_images(pixels[chosen])
+        texts = self.lesson.previous_text.to(student)
+        kept = kept_answers(rows[chosen].to(student), student, texts, scale, config.tau, (1.0, 1.0))
+        return {"loss": task + kept, "task": task, "kd": kept}

@@ -1,0 +1,443 @@
+"""The public object of the continual room: one CLIP that keeps learning tasks."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from wildsight.backbones import Backbone, load_backbone
+from wildsight.continual.data import TaskData, TaskSequence, apart, clashes
+from wildsight.continual.evaluation import Gallery, evaluate
+from wildsight.continual.icarl import herded, quotas
+from wildsight.continual.lesson import make_lesson, read_reference
+from wildsight.continual.lora import LoRA, adapt, merge
+from wildsight.continual.methods import named
+from wildsight.continual.objective import Lesson, Objective
+from wildsight.continual.pictures import Open, Pictures, opened
+from wildsight.continual.recipe import recipe, steps_of
+from wildsight.continual.result import ContinualResult, Evaluation, Update
+from wildsight.continual.settings import LearnerSettings
+from wildsight.continual.source import read_source
+from wildsight.continual.student import Run, Student, put, run_task, weights_of
+from wildsight.continual.towers import Towers
+from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.files import digest_of
+from wildsight.images import from_array, load_image
+from wildsight.task import Task
+from wildsight.training import TrainConfig
+
+Shown = str | Path | Image | np.ndarray
+
+
+class ContinualLearner(Task):
+    """Teaches one CLIP new tasks and keeps what it knew.
+
+    >>> ContinualLearner(method="nosuch")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    wildsight.errors.ConfigError: no method is called 'nosuch'; use one of mulki, zeroshot, ...
+
+    Args:
+        method: ``mulki`` (the paper), a peer, or an ablation; see `METHODS` and `ABLATIONS`.
+        backbone: the first model: a CLIP by hub id, local folder, ``nano-clip``, or already loaded.
+        hyper: the method's own hyper-parameters by name, such as ``{"weights": "uniform"}``.
+        settings: other fields of `LearnerSettings`.
+
+    Attributes:
+        learned: one entry per learned task: ``name``, ``classes``, ``templates``, ``digest``.
+        matrix: one entry per learned task: ``task`` and ``accuracy`` (task -> percent).
+
+    Raises:
+        ConfigError: unknown method, backbone or setting.
+        UnsupportedModelError: the backbone is no CLIP.
+    """
+
+    room: ClassVar[str] = "continual"
+    weights_name: ClassVar[str] = "model"
+
+    def __init__(
+        self,
+        method: str = "mulki",
+        backbone: str | Backbone = "nano-clip",
+        *,
+        hyper: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.method, preset = named(method)
+        self.hyper = {**preset, **(hyper or {})}
+        self.config = self.method.configure(self.hyper)
+        loaded = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        try:
+            self.settings = LearnerSettings(method=method, backbone=loaded.name, **settings)
+        except TypeError as error:
+            raise ConfigError(str(error), mend="see LearnerSettings") from error
+        self.given = backbone
+        self.base_sha = loaded.sha
+        self.towers = Towers(loaded, self.settings.image_size, self.settings.resize).eval()
+        self.learned: list[dict[str, Any]] = []
+        self.matrix: list[dict[str, Any]] = []
+        self.memory: list[Tensor] = []
+        self.gallery = Gallery()
+        self._texts: dict[str, Tensor] = {}
+        self._run_identity = ""
+
+    def first_model(self) -> Towers:
+        """The first model, read again by its name, with the words known now; never trained.
+
+        Raises:
+            CheckpointError: the files behind its name have changed.
+        """
+        loaded = load_backbone(self.given) if isinstance(self.given, str) else self.given
+        if loaded.sha != self.base_sha:
+            raise CheckpointError(
+                "is another base than this learner began with", where=loaded.name, mend="restore it"
+            )
+        towers = Towers(loaded, self.settings.image_size, self.settings.resize).eval()
+        towers.grow(self.towers.words)
+        return towers
+
+    def update(
+        self,
+        task: TaskData,
+        *,
+        guard: str | Path | Sequence[TaskData] | None = None,
+        tests: Sequence[TaskData] = (),
+        folder: Path | None = None,
+        repeat: bool = False,
+        progress: bool = True,
+        open_file: Open = load_image,
+        **training: Any,
+    ) -> Update:
+        """Learn one task, and serve the new model only if the guard set stands.
+
+        Args:
+            task: its pictures, class names and templates; as few as one picture per class.
+            guard: probe tasks that are never trained on (a source or tasks); the update is refused where
+                their mean accuracy falls by more than the setting ``max_drop``.
+            tests: tasks to test afterwards: the new row of the accuracy matrix.
+            folder: where the training state is kept; a killed update with the same folder goes on there.
+            repeat: allow prompts that an earlier task used, to teach a class again.
+            progress: show progress and the time left.
+            open_file: how a training file becomes a picture.
+            training: fields of `TrainConfig`; the room's recipe where not given.
+
+        Returns:
+            What moved. Where it was refused, ``accepted`` is False and this object is unchanged.
+
+        Raises:
+            DataError: a class without picture or name, prompts of an earlier task, or a training picture in
+                the guard set.
+            ImageError: a training picture cannot be read.
+        """
+        probes = self._probes(guard)
+        self._accept(task, probes, repeat)
+        grown = self.towers.copied()
+        words = [t.format(c) for one in (task, *tests) for t in one.templates for c in one.classes]
+        grown.grow(grown.unknown(words))
+        grown.encode_prompts(task.classes, task.templates[:1])
+        candidate, facts = self._taught(grown, task, folder, progress, open_file, training)
+        guarded = self._guarded(candidate, probes)
+        drop = sum(a - b for a, b in guarded.values()) / max(1, len(guarded))
+        if drop > self.settings.max_drop:
+            _clear(folder)
+            reason = f"the guard set fell by {drop:.1f} points, allowed are {self.settings.max_drop:.1f}"
+            return Update(task.name, False, reason, guarded, **facts)
+        accuracy = self._tested(candidate, tests)
+        self._serve(candidate, task, accuracy, open_file)
+        _clear(folder)
+        return Update(task.name, True, "", guarded, accuracy, **facts)
+
+    def _tested(self, towers: Towers, tests: Sequence[TaskData]) -> dict[str, float]:
+        names = [t.name for t in tests]
+        if not self.method.objective.trains and self.matrix and list(self.matrix[-1]["accuracy"]) == names:
+            return dict(self.matrix[-1]["accuracy"])  # the same model, the same pictures
+        return dict(evaluate(towers, tests, self.gallery).accuracy) if tests else {}
+
+    def _probes(self, guard: str | Path | Sequence[TaskData] | None) -> list[TaskData]:
+        if guard is None:
+            return []
+        tasks = read_source(guard, guard=True).tasks if isinstance(guard, str | Path) else guard
+        return [t if t.test else replace(t, test=t.train) for t in tasks]
+
+    def _accept(self, task: TaskData, probes: Sequence[TaskData], repeat: bool) -> None:
+        """Name what is wrong with a task before anything is computed."""
+        task.require()
+        before = [
+            (t["name"], c, [p.format(c) for p in t["templates"]]) for t in self.learned for c in t["classes"]
+        ]
+        for name, earlier in [] if repeat else clashes(task, before):
+            raise DataError(
+                f"class {name!r} was taught by task {earlier!r}",
+                where=task.name,
+                mend="use another name or template, or repeat=True to teach it again",
+            )
+        apart(task.train, probes)
+
+    def _taught(
+        self,
+        grown: Towers,
+        task: TaskData,
+        folder: Path | None,
+        progress: bool,
+        open_file: Open,
+        training: Mapping[str, Any],
+    ) -> tuple[Towers, dict[str, Any]]:
+        """The candidate model, and what its training leaves."""
+        if not self.method.objective.trains:
+            return grown, {}
+        begin = time.perf_counter()
+        pictures = Pictures(task.train, grown.pixels, open_file)
+        count = sum(w.numel() for w in grown.parameters())
+        config = recipe(count, len(pictures), {"seed": self.settings.seed, **training})
+        objective = self._objective(grown, task, pictures, config)
+        student, before = self._student(grown, task, objective)
+        prepared = time.perf_counter()
+        run = Run(config, folder, progress, f"{self.settings.method}: {task.name}")
+        history = run_task(student, pictures, run)
+        candidate = self._merged(student, before)
+        drift = objective.drift().tolist()
+        facts = {
+            "weights": objective.teacher_weights().tolist(),
+            "drift": dict(zip(task.classes, drift, strict=True)) if drift else {},
+            "curve": history.curve("loss"),
+            "seconds": {"prepare": prepared - begin, "train": history.seconds},
+        }
+        return candidate, facts
+
+    def _objective(self, grown: Towers, task: TaskData, pictures: Pictures, config: TrainConfig) -> Objective:
+        """The method's loss on this task, with everything that it may know."""
+        zero = grown if not self.learned else self.first_model()
+        zero.grow(grown.words)
+        settings, needs = self.settings, self.method.objective.needs
+        corpus = None
+        if "reference" in needs:
+            corpus = read_reference(settings.reference, grown, settings.reference_count, settings.seed)
+        live = settings.teacher_view == "exact" or not getattr(self.config, "hoist", True)
+        lesson: Lesson = make_lesson(
+            self.method.objective,
+            zero,
+            grown,
+            task,
+            pictures,
+            first=not self.learned,
+            steps=steps_of(config, len(pictures)),
+            exact=live,
+            reference=corpus,
+            memory=torch.cat(self.memory) if self.memory else None,
+            seed=settings.seed,
+        )
+        return self.method.objective_for(self.config, lesson)
+
+    def _student(
+        self, grown: Towers, task: TaskData, objective: Objective
+    ) -> tuple[Student, dict[str, Tensor]]:
+        towers = grown.copied()
+        if isinstance(self.config, LoRA):
+            adapt(towers, self.config, self.settings.seed)
+        student = Student(towers, objective, grown.tokens(task.prompts()), self.settings.crop)
+        return student, weights_of(grown)
+
+    def _merged(self, student: Student, before: dict[str, Tensor]) -> Towers:
+        towers = student.towers
+        if isinstance(self.config, LoRA):
+            merge(towers)
+        else:
+            put(towers, student.finished(before))
+        return towers.cpu().eval()
+
+    def _guarded(self, candidate: Towers, probes: Sequence[TaskData]) -> dict[str, tuple[float, float]]:
+        """Probe task -> accuracy before and after."""
+        if not probes:
+            return {}
+        before = evaluate(self.towers.copied(), probes, self.gallery).accuracy
+        after = evaluate(candidate.copied(), probes, self.gallery).accuracy
+        return {name: (before[name], after[name]) for name in before}
+
+    def _serve(self, towers: Towers, task: TaskData, accuracy: dict[str, float], open_file: Open) -> None:
+        """Take the candidate; from here on it is the model."""
+        if "memory" in self.method.objective.needs:
+            self._remember(towers, task, open_file)
+        entry = {"name": task.name, "classes": list(task.classes), "templates": list(task.templates)}
+        self.learned = [*self.learned, entry | {"digest": task.digest()}]
+        if accuracy:
+            self.matrix = [*self.matrix, {"task": task.name, "accuracy": accuracy}]
+        self.towers, self._texts = towers, {}
+
+    def _remember(self, towers: Towers, task: TaskData, open_file: Open) -> None:
+        """iCaRL's memory: herded pictures of every task within one budget."""
+        each = quotas(len(self.memory) + 1, self.config.memory)
+        pictures = Pictures(task.train, towers.pixels, open_file)
+        pixels = torch.stack([pictures.pixels(i) for i in range(len(pictures))])
+        kept = herded(towers.embed(pixels), each) if self.memory else torch.arange(min(each, len(pixels)))
+        self.memory = [part[:each] for part in self.memory] + [pixels[kept]]
+
+    def fit(
+        self,
+        source: str | Path | TaskSequence,
+        *,
+        folder: str | Path | None = None,
+        guard: str | Path | Sequence[TaskData] | None = None,
+        progress: bool = True,
+        **training: Any,
+    ) -> Self:
+        """Learn every task of a source in order, testing all of them after each.
+
+        Args:
+            source: ``world``, a folder, ``NAME:PATH``, or a sequence already read.
+            folder: one checkpoint per task and the accuracy matrix are kept there; an interrupted fit goes
+                on in the middle of its task, and tasks that stand there are not learned again.
+            guard, progress, training: as for `update`.
+
+        Raises:
+            DataError: the source does not fit its layout, or a refused update (nothing of it is kept).
+        """
+        from wildsight.continual.runs import fit_sequence
+
+        fit_sequence(self, source, Path(folder) if folder else None, guard, progress, training)
+        return self
+
+    def predict(
+        self,
+        images: Shown | Sequence[Shown],
+        *,
+        task: str | None = None,
+        classes: Sequence[str] | None = None,
+        templates: Sequence[str] = ("a photo of a {}",),
+        top: int = 5,
+    ) -> list[ContinualResult]:
+        """Name what pictures show.
+
+        Args:
+            images: files, PIL pictures or arrays; one or several.
+            task: only the classes of this learned task; by default those of all learned tasks.
+            classes: any names, also ones never trained; ``templates`` belong to them.
+            templates: each with ``{}``.
+            top: best answers to list, >= 1.
+
+        Raises:
+            ConfigError: nothing learned and no names given. ImageError: a picture cannot be read.
+        """
+        names, texts = self._candidates(task, classes, templates)
+        many = [images] if isinstance(images, str | Path | Image | np.ndarray) else list(images)
+        if not many:
+            return []
+        pixels = torch.stack([torch.from_numpy(np.array(self.towers.pixels(_rgb(p)))) for p in many])
+        scores = (self.towers.scale * self.towers.embed(pixels) @ texts.T).softmax(1)
+        best = scores.topk(min(top, len(names)), dim=1)
+        return [
+            _result(picture, names, values.tolist(), rows.tolist())
+            for picture, values, rows in zip(many, best.values, best.indices, strict=True)
+        ]
+
+    def _candidates(
+        self, task: str | None, classes: Sequence[str] | None, templates: Sequence[str]
+    ) -> tuple[list[tuple[str, str]], Tensor]:
+        """(class, task) pairs and their text rows, computed once per model."""
+        if classes is not None:
+            groups = [("", list(classes), list(templates))]
+        else:
+            groups = [(t["name"], t["classes"], t["templates"]) for t in self.learned]
+            groups = [g for g in groups if task in (None, g[0])]
+        if not groups:
+            text = f"no task called {task!r} was learned" if task else "nothing was learned yet"
+            raise ConfigError(text, mend="call update first, or name classes")
+        key = digest_of(groups)
+        if key not in self._texts:
+            prompts = [t.format(c) for _, names, forms in groups for t in forms for c in names]
+            self.towers.grow(self.towers.unknown(prompts))
+            rows = [self.towers.encode_prompts(names, forms).cpu() for _, names, forms in groups]
+            self._texts[key] = torch.cat(rows)
+        return [(c, name) for name, names, _ in groups for c in names], self._texts[key]
+
+    def evaluate(self, source: str | Path | TaskSequence, *, scenario: str | None = None) -> Evaluation:
+        """Accuracy on the test pictures of every task of a source.
+
+        Args:
+            source: ``world``, a folder, ``NAME:PATH``, or a sequence already read.
+            scenario: ``task`` or ``class``; by default the source's own.
+
+        Raises:
+            DataError: the source does not fit its layout, or a task has no test picture.
+        """
+        sequence = source if isinstance(source, TaskSequence) else read_source(source)
+        chosen = scenario or sequence.scenario
+        return evaluate(self.towers, sequence.tasks, self.gallery, scenario=chosen)
+
+    def identity(self) -> dict[str, Any]:
+        """What has to be equal for a run to go on."""
+        return {"base": self.base_sha, "settings": asdict(self.settings), "hyper": self.hyper}
+
+    def save_task(self, folder: Path, identity: str) -> Path:
+        """`save_pretrained` with the identity of the run that the checkpoint is part of."""
+        self._run_identity = identity
+        return self.save_pretrained(folder)
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = dict(self.towers.clip.state_dict())
+        tensors |= {f"memory.{i}": part for i, part in enumerate(self.memory)}
+        settings = {
+            "base": {"name": self.settings.backbone, "sha256": self.base_sha},
+            "settings": asdict(self.settings),
+            "hyper": self.hyper,
+            "words": self.towers.words,
+            "learned": self.learned,
+            "matrix": self.matrix,
+            "identity": self._run_identity,
+        }
+        return tensors, settings
+
+    @classmethod
+    def _restore(
+        cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any
+    ) -> ContinualLearner:
+        fields = dict(settings["settings"])
+        name, method = fields.pop("backbone"), fields.pop("method")
+        learner = cls(method, options.get("backbone") or name, hyper=settings["hyper"], **fields)
+        base = settings["base"]
+        if learner.base_sha != base["sha256"]:
+            raise CheckpointError(
+                f"was taught from {base['name']} with SHA-256 {base['sha256'][:12]}, not this one",
+                where=learner.settings.backbone,
+                mend="load it with the base it began with",
+            )
+        learner.adopt(tensors, settings)
+        return learner
+
+    def adopt(self, tensors: dict[str, Tensor], settings: dict[str, Any]) -> None:
+        """Take over a checkpoint's weights and records."""
+        self.towers.grow(settings["words"])
+        memory = sorted((k for k in tensors if k.startswith("memory.")), key=lambda k: int(k[7:]))
+        self.memory = [tensors[k] for k in memory]
+        weights = {k: v for k, v in tensors.items() if k not in memory}
+        self.towers.clip.load_state_dict(weights)
+        self.learned, self.matrix = list(settings["learned"]), list(settings["matrix"])
+        self._texts = {}
+
+
+def _clear(folder: Path | None) -> None:
+    """Remove a finished task's training state."""
+    if folder is not None:
+        shutil.rmtree(folder / "state", ignore_errors=True)
+
+
+def _rgb(picture: Shown) -> Image:
+    if isinstance(picture, np.ndarray):
+        return from_array(picture)
+    return opened(Path(picture) if isinstance(picture, str) else picture)
+
+
+def _result(
+    picture: Shown, names: list[tuple[str, str]], values: list[float], rows: list[int]
+) -> ContinualResult:
+    label, task = names[rows[0]]
+    file = Path(picture) if isinstance(picture, str | Path) else None
+    listed = tuple(names[i][0] for i in rows)
+    return ContinualResult(file, label, task, values[0], listed, tuple(values))

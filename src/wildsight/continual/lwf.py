@@ -1,0 +1,67 @@
+"""LwF and LwF-VR: the previous model's answers on the task's own pictures are kept.
+
+Paper: 1606.09282 and 2207.09248, as ZSCL's benchmark runs them: ``L = L_ce + KD(f_p T^T, f T^T) + KD`` of the
+transposed logits, ``KD(t, s) = tau^2 CE(softmax(t / tau), s / tau)``, tau 2. Both sides use the teacher's
+text rows T, so that the text tower gets no gradient from KD. T: the class texts (LwF), or random token
+sentences (LwF-VR, 1000 of length 10).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from wildsight.continual.objective import SMOOTHING, Objective, Seen, distilled, task_loss
+
+
+@dataclass(frozen=True)
+class LwF:
+    """``tau``: temperature; ``image``, ``text``: weights of the two directions; ``smoothing``: of labels."""
+
+    tau: float = 2.0
+    image: float = 1.0
+    text: float = 1.0
+    smoothing: float = SMOOTHING
+
+
+def kept_answers(
+    teacher: Tensor, student: Tensor, text: Tensor, scale: float, tau: float, weights: tuple[float, float]
+) -> Tensor:
+    """Distillation of picture-to-text logits and of their transpose.
+
+    Args:
+        teacher, student: unit rows [B, D].
+        text: the teacher's text rows [M, D], used on both sides.
+        scale: s.
+        tau: temperature.
+        weights: of the two directions.
+    """
+    target, given = scale * teacher @ text.T, scale * student @ text.T
+    return weights[0] * distilled(target, given, tau) + weights[1] * distilled(target.T, given.T, tau)
+
+
+class LwFObjective(Objective):
+    """``L_ce + L_kd`` on the task's pictures."""
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """The sum and its parts."""
+        config, scale = self.config, self.lesson.scale
+        task = task_loss(seen.image, seen.text, seen.labels, scale, config.smoothing)
+        weights = (config.image, config.text)
+        kept = kept_answers(seen.previous_image, seen.image, self._texts(seen), scale, config.tau, weights)
+        return {"loss": task + kept, "task": task, "kd": kept}
+
+    def _texts(self, seen: Seen) -> Tensor:
+        return self.lesson.previous_text.to(seen.image)
+
+
+class LwFVRObjective(LwFObjective):
+    """LwF on random sentences in place of the class texts."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"random"})
+
+    def _texts(self, seen: Seen) -> Tensor:
+        rows = self.lesson.random_tokens
+        return super()._texts(seen) if rows is None else rows[1].to(seen.image)

@@ -1,0 +1,271 @@
+"""MulKI: multi-stage knowledge integration, reconstructed.
+
+Paper: 2411.06764 (IEEE TIP 35, 2026). Four stages, two teachers (the first model and the one before the
+task), prototypes, no outside data, no stored pictures. Only its abstract, keywords and an outline could be
+read: the stages are the paper's, every formula of them is a reconstruction, and no score is claimed as its
+reproduction.
+
+Equations, N row normalisation, sg stop-gradient, s CLIP's scale, tau the distillation temperature:
+
+- task: ``L_ce = CE(s f G^T, y)``, label smoothing 0.2, G read anew each step from the training template.
+- 1 Eliciting: ``P_c = N(mean f_0)`` of class c; each step ``Pt_c = N(mu sg(P_c) + (1 - mu) mean f)`` for the
+  classes in the batch, ``P <- sg(Pt)``; ``L_csa = (CE(s Pt G^T, I) + CE(s G Pt^T, I)) / 2``.
+- 2 Adding, for teacher m: ``l_fd = 1 - <f, f_m>``, ``l_fdt = mean_c 1 - <G_c, G_m,c>``, and tau^2 KL of
+  teacher against student for picture to prototypes (``l_vv``), picture to texts (``l_vt``), prototypes to
+  texts (``l_pt``).
+- 3 Distinguishing: ``w_m(x) = softmax_m(-CE(s f_m G_m^T, y) / kappa)``.
+- ``L_kd = mean_x sum_m w_m (a l_fd + b l_vv + c l_vt) + sum_m mean(w_m) (a l_fdt + d l_pt)``.
+- 4 Connecting: running mean of the weights every ``avg_freq`` steps, then ``alpha mean + (1 - alpha)
+  previous``.
+- total: ``L = L_ce + l1 L_csa + l2 L_kd``.
+
+Differences: 1. the teachers see the test view, not the student's crop, so that their features are computed
+once (``teacher_view="exact"`` undoes it). 2. ``avg_freq`` counts at most ten snapshots on short tasks
+(``avg_freq`` fixed undoes it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wildsight.continual.objective import SMOOTHING, Lesson, Objective, Seen, Weights, blended, task_loss
+from wildsight.errors import ConfigError
+
+RULES = ("label_ce", "entropy", "discrepancy", "uniform", "zs_only", "prev_only")
+SNAPSHOTS = 10
+
+
+@dataclass(frozen=True)
+class MulKI:
+    """Hyper-parameters, with the symbols of the equations above.
+
+    Attributes:
+        mu: memory of the prototypes, in [0, 1]; 1 freezes them.
+        kappa: temperature of the teacher weights, > 0.
+        tau: distillation temperature, > 0.
+        l1, l2: weights of ``L_csa`` and ``L_kd``, >= 0.
+        a, b, c, d: weights of features, picture-prototype, picture-text and prototype-text relations, >= 0.
+        alpha: share of the task's weights in the merge with the previous ones, in [0, 1].
+        avg_freq: steps between snapshots, >= 1; 0 turns the running mean off; None: a tenth of the task, at
+            most 100.
+        weights: rule of the teacher weights, one of `RULES`.
+        smoothing: label smoothing, in [0, 1).
+    """
+
+    mu: float = 0.9
+    kappa: float = 1.0
+    tau: float = 2.0
+    l1: float = 1.0
+    l2: float = 1.0
+    a: float = 5.0
+    b: float = 0.25
+    c: float = 0.25
+    d: float = 0.25
+    alpha: float = 0.8
+    avg_freq: int | None = None
+    weights: str = "label_ce"
+    smoothing: float = SMOOTHING
+
+    def __post_init__(self) -> None:
+        if self.weights not in RULES:
+            raise ConfigError(f"weights={self.weights!r}", mend=f"use one of {', '.join(RULES)}")
+        for name in ("mu", "alpha", "smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is outside [0, 1]", mend="give e.g. 0.8")
+        if self.kappa <= 0 or self.tau <= 0:
+            raise ConfigError("kappa and tau have to be positive", mend="give e.g. 1.0")
+        if min(self.l1, self.l2, self.a, self.b, self.c, self.d) < 0:
+            raise ConfigError("a loss weight is negative", mend="give 0 or more")
+
+
+def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """``N(mean of the rows of class c)``: [K, D] from [N, D]; a zero row for an absent class."""
+    total = features.new_zeros(classes, features.shape[1]).index_add(0, labels, features)
+    return functional.normalize(total, dim=-1)
+
+
+def updated_prototypes(prototypes: Tensor, features: Tensor, labels: Tensor, mu: float) -> Tensor:
+    """``N(mu sg(P_c) + (1 - mu) mean f)`` for classes in the batch, ``P_c`` for the others; unit rows [K,
+    D]."""
+    kept, classes = prototypes.detach(), len(prototypes)
+    counts = torch.bincount(labels, minlength=classes).to(features)[:, None]
+    total = torch.zeros_like(kept).index_add(0, labels, features)
+    moved = functional.normalize(mu * kept + (1 - mu) * total / counts.clamp(min=1), dim=-1)
+    return torch.where(counts > 0, moved, kept)
+
+
+def cross_space_alignment(prototypes: Tensor, text: Tensor, scale: float) -> Tensor:
+    """``L_csa``: symmetric contrastive loss of prototypes and texts, both [K, D]."""
+    logits = scale * prototypes @ text.T
+    target = torch.arange(len(text), device=text.device)
+    there, back = functional.cross_entropy(logits, target), functional.cross_entropy(logits.T, target)
+    return (there + back) / 2
+
+
+def relation(teacher: Tensor, student: Tensor, tau: float) -> Tensor:
+    """``tau^2 KL(softmax(t / tau) || softmax(s / tau))`` per row of two logit matrices: [B]."""
+    target, given = (teacher / tau).log_softmax(-1), (student / tau).log_softmax(-1)
+    return tau * tau * (target.exp() * (target - given)).sum(-1)
+
+
+def cosine_gap(student: Tensor, teacher: Tensor) -> Tensor:
+    """``1 - <f, f_m>`` per unit row: [B]."""
+    return 1 - (student * teacher).sum(-1)
+
+
+def errors_of(image: Tensor, text: Tensor, labels: Tensor, scale: float, rule: str) -> Tensor:
+    """``e_m(x)``: cross-entropy with the label, or the entropy of the prediction: [B]."""
+    logits = scale * image @ text.T
+    if rule == "label_ce":
+        return functional.cross_entropy(logits, labels, reduction="none")
+    given = logits.log_softmax(-1)
+    return -(given.exp() * given).sum(-1)
+
+
+def teacher_weights(
+    zero: tuple[Tensor, Tensor],
+    previous: tuple[Tensor, Tensor],
+    labels: Tensor,
+    scale: float,
+    rule: str,
+    kappa: float,
+) -> Tensor:
+    """``w(x)``: weights of (first, previous) teacher, rows sum to 1, no gradient: [B, 2].
+
+    Args:
+        zero, previous: (image rows [B, D], text rows [K, D]) of each teacher.
+        labels: [B].
+        scale: s.
+        rule: one of `RULES`.
+        kappa: temperature; towards 0 the teacher with the lower error takes all.
+    """
+    with torch.no_grad():
+        half = zero[0].new_full((len(labels), 2), 0.5)
+        if rule == "uniform":
+            return half
+        if rule in ("zs_only", "prev_only"):
+            return half.new_tensor([1.0, 0.0] if rule == "zs_only" else [0.0, 1.0]).expand_as(half)
+        if rule == "discrepancy":
+            share = torch.sigmoid(6 * ((zero[0] - previous[0]).norm(dim=-1) - 0.2))
+            return torch.stack([1 - share, share], -1)
+        gaps = [errors_of(*teacher, labels, scale, rule) for teacher in (zero, previous)]
+        return (-torch.stack(gaps, -1) / kappa).softmax(-1)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Unit rows of one model on one batch: ``image`` [B, D] and ``text`` [K, D]."""
+
+    image: Tensor
+    text: Tensor
+
+
+def knowledge_loss(
+    student: Views, teachers: list[tuple[Views, Tensor]], prototypes: Tensor, scale: float, config: MulKI
+) -> Tensor:
+    """``L_kd`` of stages 2 and 3.
+
+    Args:
+        student: with gradient.
+        teachers: each with its weight per picture [B].
+        prototypes: P, shared by all models, [K, D].
+        scale: s.
+        config: a, b, c, d and tau.
+    """
+    total = student.image.new_zeros(())
+    for teacher, weight in teachers:
+        own = config.a * cosine_gap(student.image, teacher.image)
+        if config.b:
+            pair = (scale * teacher.image @ prototypes.T, scale * student.image @ prototypes.T)
+            own = own + config.b * relation(*pair, config.tau)
+        if config.c:
+            pair = (scale * teacher.image @ teacher.text.T, scale * student.image @ student.text.T)
+            own = own + config.c * relation(*pair, config.tau)
+        total = (
+            total
+            + (weight * own).mean()
+            + weight.mean() * _text_part(student, teacher, prototypes, scale, config)
+        )
+    return total
+
+
+def _text_part(student: Views, teacher: Views, prototypes: Tensor, scale: float, config: MulKI) -> Tensor:
+    """``a l_fdt + d l_pt`` of one teacher."""
+    value = config.a * cosine_gap(student.text, teacher.text).mean()
+    if config.d:
+        pair = (scale * prototypes @ teacher.text.T, scale * prototypes @ student.text.T)
+        value = value + config.d * relation(*pair, config.tau).mean()
+    return value
+
+
+class MulKIObjective(Objective):
+    """The four stages on one task. The prototypes are buffers: part of the state of a killed task."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    config: MulKI
+    prototypes: Tensor
+    start: Tensor
+
+    def __init__(self, config: MulKI, lesson: Lesson) -> None:
+        super().__init__(config, lesson)
+        every = config.avg_freq
+        if every is None:
+            every = max(1, min(100, lesson.steps // SNAPSHOTS))
+        self.average_every = every or None
+        start = class_means(lesson.zero_image, lesson.labels, lesson.classes)
+        self.register_buffer("start", start)
+        self.register_buffer("prototypes", start.clone())
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """``L = L_ce + l1 L_csa + l2 L_kd``; moves the prototypes on."""
+        config, scale = self.config, self.lesson.scale
+        before = self.prototypes
+        moved = updated_prototypes(before, seen.image, seen.labels, config.mu)
+        if self.training:
+            self.prototypes = moved.detach()
+        task = task_loss(seen.image, seen.text, seen.labels, scale, config.smoothing)
+        alignment = cross_space_alignment(moved, seen.text, scale)
+        kept = knowledge_loss(
+            Views(seen.image, seen.text), self._teachers(seen), before.detach(), scale, config
+        )
+        loss = task + config.l1 * alignment + config.l2 * kept
+        return {"loss": loss, "task": task, "csa": alignment, "kd": kept}
+
+    def _teachers(self, seen: Seen) -> list[tuple[Views, Tensor]]:
+        zero = Views(seen.zero_image, self.lesson.zero_text.to(seen.text))
+        if self.lesson.first:  # the teachers coincide: one pass, w = (1, 0)
+            return [(zero, torch.ones_like(seen.labels, dtype=seen.image.dtype))]
+        previous = Views(seen.previous_image, self.lesson.previous_text.to(seen.text))
+        weights = self._weights(zero, previous, seen.labels)
+        return [(zero, weights[:, 0]), (previous, weights[:, 1])]
+
+    def _weights(self, zero: Views, previous: Views, labels: Tensor) -> Tensor:
+        return teacher_weights(
+            (zero.image, zero.text),
+            (previous.image, previous.text),
+            labels,
+            self.lesson.scale,
+            self.config.weights,
+            self.config.kappa,
+        )
+
+    def merged(self, before: Weights, after: Weights) -> Weights:
+        """Stage 4 across tasks: ``alpha after + (1 - alpha) before``."""
+        return blended(before, after, self.config.alpha)
+
+    def teacher_weights(self) -> Tensor:
+        """Stage 3's weights of every training picture."""
+        lesson = self.lesson
+        if lesson.first:
+            return torch.tensor([[1.0, 0.0]]).repeat(len(lesson.labels), 1)
+        zero = Views(lesson.zero_image, lesson.zero_text)
+        return self._weights(zero, Views(lesson.previous_image, lesson.previous_text), lesson.labels)
+
+    def drift(self) -> Tensor:
+        """Cosine of each prototype with its start."""
+        return (self.prototypes * self.start).sum(-1).cpu()

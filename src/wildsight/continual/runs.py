@@ -1,0 +1,139 @@
+"""A sequence learned into one folder: a checkpoint per task, the matrix beside it, and nothing learned
+twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wildsight.continual.data import TaskData, TaskSequence
+from wildsight.continual.evaluation import evaluate
+from wildsight.continual.metrics import class_incremental, history, square, summary
+from wildsight.continual.result import Update
+from wildsight.continual.source import read_source
+from wildsight.errors import CheckpointError, DataError
+from wildsight.files import digest_of, load_checkpoint, read_json, recover_folder, write_json
+
+if TYPE_CHECKING:
+    from wildsight.continual.learner import ContinualLearner
+
+MATRIX, UPDATES = "matrix.json", "updates.json"
+
+
+def fit_sequence(
+    learner: ContinualLearner,
+    source: str | Path | TaskSequence,
+    folder: Path | None,
+    guard: str | Path | Sequence[TaskData] | None,
+    progress: bool,
+    training: Mapping[str, Any],
+) -> list[Update]:
+    """Learn every task in order; returns one report per task.
+
+    Raises:
+        DataError: a task was refused by the guard set; those before it stand.
+        CheckpointError: the folder holds a run with other settings.
+    """
+    sequence = source if isinstance(source, TaskSequence) else read_source(source)
+    _all_words(learner, sequence)
+    updates: list[Update] = []
+    for number, task in enumerate(sequence.tasks):
+        place = None if folder is None else folder / f"task-{number + 1:02d}"
+        done = place is not None and _loaded(learner, place, task, training)
+        if done:
+            updates.append(Update(task.name, True, resumed=True, accuracy=_row(learner, task)))
+            continue
+        tests = _tests(sequence)
+        state = None if place is None else place.with_name(f"{place.name}.training")
+        made = learner.update(
+            task, guard=guard, tests=tests, folder=state, progress=progress, repeat=True, **training
+        )
+        if not made.accepted:
+            raise DataError(
+                f"was refused: {made.reason}", where=task.name, mend="lower the lr, or allow more"
+            )
+        if sequence.scenario == "class":
+            _add_seen(learner, sequence, number)
+        updates.append(made)
+        if folder is not None and place is not None and state is not None:
+            _keep(learner, folder, place, updates, training)
+            _forget(state)
+    return updates
+
+
+def _all_words(learner: ContinualLearner, sequence: TaskSequence) -> None:
+    """Give all unknown words of the sequence their rows now, so that their order is the same on every run."""
+    prompts = [t.format(c) for task in sequence.tasks for t in task.templates for c in task.classes]
+    learner.towers.grow(learner.towers.unknown(prompts))
+
+
+def _tests(sequence: TaskSequence) -> Sequence[TaskData]:
+    return sequence.tasks if sequence.scenario == "task" else ()
+
+
+def _add_seen(learner: ContinualLearner, sequence: TaskSequence, number: int) -> None:
+    """The row of a class-incremental step: each seen task among all classes seen, and their weighted mean."""
+    seen = sequence.tasks[: number + 1]
+    found = evaluate(learner.towers, seen, learner.gallery, scenario="class")
+    total = sum(found.counts.values())
+    overall = sum(found.accuracy[n] * found.counts[n] for n in found.accuracy) / total
+    entry = {"task": seen[-1].name, "accuracy": dict(found.accuracy), "seen": overall}
+    learner.matrix = [*learner.matrix, entry]
+
+
+def _row(learner: ContinualLearner, task: TaskData) -> dict[str, float]:
+    return next((dict(r["accuracy"]) for r in learner.matrix if r["task"] == task.name), {})
+
+
+def _identity(learner: ContinualLearner, training: Mapping[str, Any]) -> str:
+    return digest_of([learner.identity(), dict(training)])
+
+
+def _loaded(learner: ContinualLearner, place: Path, task: TaskData, training: Mapping[str, Any]) -> bool:
+    """Take over a finished task; False where it is not there."""
+    if not recover_folder(place).is_dir():
+        return False
+    tensors, settings = load_checkpoint(place, name=learner.weights_name)
+    if settings.get("identity") != _identity(learner, training):
+        raise CheckpointError(
+            "holds a run with another base, method or settings", where=place, mend="choose another folder"
+        )
+    if settings["learned"][-1]["digest"] != task.digest():
+        raise CheckpointError(
+            f"was learned from other pictures than task {task.name!r} holds", where=place, mend="remove it"
+        )
+    learner.adopt(tensors, settings)
+    return True
+
+
+def _keep(
+    learner: ContinualLearner,
+    folder: Path,
+    place: Path,
+    updates: Sequence[Update],
+    training: Mapping[str, Any],
+) -> None:
+    """Write the task's checkpoint, then the matrix and the reports beside it."""
+    learner.save_task(place, _identity(learner, training))
+    write_json(folder / MATRIX, learner.matrix)
+    earlier = read_json(folder / UPDATES) if (folder / UPDATES).is_file() else []
+    named = {u["task"]: u for u in earlier} | {u.task: u.to_dict() for u in updates if not u.resumed}
+    write_json(folder / UPDATES, list(named.values()))
+
+
+def _forget(state: Path) -> None:
+    import shutil
+
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def scores(learner: ContinualLearner, scenario: str = "task") -> dict[str, float]:
+    """Transfer, Avg, Last and more of the learner's own matrix; in the class scenario, Avg and Last.
+
+    Raises:
+        DataError: nothing was evaluated, or tasks are missing.
+    """
+    if scenario == "class":
+        return class_incremental([float(row["seen"]) for row in learner.matrix])
+    return summary(square(*history(learner.matrix)))

@@ -1,0 +1,67 @@
+"""SnD, Select and Distill: two teachers on an outside corpus, selected by how far apart they are.
+
+Paper: 2403.09296. ``L = L_ce + 9 w_p ||f - f_p|| + 0.5 (1 - w_p) ||f - f_0||`` on reference pictures, the
+norm not squared, ``w_p = sigmoid(6 (||f_0 - f_p|| - 0.2))``.
+
+Difference: 1. the reference pictures' rows come from the cache of the test view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from wildsight.continual.objective import SMOOTHING, Objective, Seen, task_loss
+from wildsight.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SnD:
+    """``previous``, ``zero``: weights of the teachers; ``slope``, ``offset``: of the selection; ``batch``:
+    reference pictures per step."""
+
+    previous: float = 9.0
+    zero: float = 0.5
+    slope: float = 6.0
+    offset: float = 0.2
+    batch: int = 32
+    smoothing: float = SMOOTHING
+
+
+def selected(zero: Tensor, previous: Tensor, slope: float, offset: float) -> Tensor:
+    """``w_p``: share of the previous teacher per row, [B]."""
+    return torch.sigmoid(slope * ((zero - previous).norm(dim=-1) - offset))
+
+
+def selective_loss(student: Tensor, zero: Tensor, previous: Tensor, config: SnD) -> Tensor:
+    """The weighted distances to both teachers, mean over rows; the gradient at distance 0 is 0."""
+    share = selected(zero, previous, config.slope, config.offset)
+    near = config.previous * share * _distance(student, previous)
+    return (near + config.zero * (1 - share) * _distance(student, zero)).mean()
+
+
+def _distance(one: Tensor, other: Tensor) -> Tensor:
+    return (one - other).square().sum(-1).add(1e-12).sqrt()
+
+
+class SnDObjective(Objective):
+    """``L_ce`` on the task, distances on the corpus."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    teachers: ClassVar[bool] = False
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """The sum and its parts."""
+        corpus = self.lesson.reference
+        if corpus is None:
+            raise ConfigError("snd needs a reference corpus", mend="give the setting reference")
+        task = task_loss(seen.image, seen.text, seen.labels, self.lesson.scale, self.config.smoothing)
+        count = min(self.config.batch, len(corpus.pixels))
+        chosen = torch.randint(len(corpus.pixels), (count,), generator=seen.draw)
+        student = seen.encode_images(corpus.pixels[chosen])
+        rows = (corpus.zero_image[chosen].to(student), corpus.previous_image[chosen].to(student))
+        kept = selective_loss(student, *rows, self.config)
+        return {"loss": task + kept, "task": task, "kd": kept}

@@ -1,0 +1,127 @@
+"""The trained model of one task, its step, and its run through the house's loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wildsight.continual.objective import Lesson, Objective, RunningMean, Seen, Weights
+from wildsight.continual.pictures import Pictures, cropped
+from wildsight.continual.towers import Towers
+from wildsight.training import Batch, History, TrainConfig, train
+from wildsight.training.batches import mix
+
+
+class Student(nn.Module):
+    """Towers, objective and running mean together: what a killed task saves is all there is.
+
+    Args:
+        towers: trained in place.
+        objective: of this task.
+        tokens: [K, L] ids of the training prompts.
+        crop: least share of a random crop.
+    """
+
+    done: Tensor
+
+    def __init__(self, towers: Towers, objective: Objective, tokens: Tensor, crop: float) -> None:
+        super().__init__()
+        self.towers, self.objective, self.tokens, self.crop = towers, objective, tokens, crop
+        self.register_buffer("done", torch.zeros((), dtype=torch.int64))
+        every = objective.average_every
+        self.average = RunningMean(self.trained()) if every else None
+        objective.begin(towers)
+
+    def trained(self) -> Weights:
+        """The weights that move, by name."""
+        return {n: w for n, w in self.towers.named_parameters() if w.requires_grad}
+
+    def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit rows of normalised pixels and of token ids."""
+        rows: tuple[Tensor, Tensor] = self.towers(pixels, tokens)
+        return rows
+
+    def snapshot(self) -> None:
+        """Take the weights into the running mean when it is time; called before each step and at the end."""
+        every, done = self.objective.average_every, int(self.done)
+        if self.average is not None and every and done and done % every == 0:
+            self.average.add(self.trained())
+
+    def step(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The losses of one batch."""
+        self.snapshot()
+        self.done += 1
+        canonical = self.towers.normalised(batch.data["pixels"])
+        pixels = cropped(canonical, self.crop, batch.seed, batch.epoch, batch.index)
+        image, text = model(pixels, self.tokens.to(pixels.device))
+        zero, previous = self._teachers(pixels, batch.index)
+        draw = torch.Generator().manual_seed(mix(batch.seed, batch.epoch, int(batch.index[0]), 11))
+        seen = Seen(
+            image=image,
+            text=text,
+            labels=batch.data["label"],
+            index=batch.index,
+            zero_image=zero.to(image),
+            previous_image=previous.to(image),
+            encode_images=lambda raw: self.towers.encode_images(
+                self.towers.normalised(raw.to(pixels.device))
+            ),
+            encode_tokens=self.towers.encode_tokens,
+            student=self.towers,
+            draw=draw,
+        )
+        losses: dict[str, Tensor] = self.objective(seen)
+        return losses
+
+    def _teachers(self, pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The teachers' rows of the batch: cached, or from the teachers themselves."""
+        lesson: Lesson = self.objective.lesson
+        if lesson.live is None or not self.objective.teachers:
+            rows = index.cpu()
+            return lesson.zero_image[rows], lesson.previous_image[rows]
+        with torch.no_grad():
+            zero, previous = (teacher.to(pixels.device).encode_images(pixels) for teacher in lesson.live)
+        return zero, previous
+
+    def finished(self, before: Weights) -> Weights:
+        """The weights after the task: averaged within it where the method does, then merged with
+        ``before``."""
+        self.snapshot()
+        after = {n: w.detach().clone() for n, w in self.towers.named_parameters()}
+        if self.average is not None:
+            after |= self.average.restored(self.trained())
+        return self.objective.merged(before, after)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a task is trained: the loop's settings, its folder, and whether progress is shown."""
+
+    config: TrainConfig
+    folder: Path | None
+    progress: bool
+    label: str
+
+
+def run_task(student: Student, pictures: Pictures, run: Run) -> History:
+    """Train the student in place; a killed run with the same folder goes on there."""
+    return train(
+        student, pictures, student.step, run.config, folder=run.folder, progress=run.progress, label=run.label
+    )
+
+
+def weights_of(towers: Towers) -> Weights:
+    """All weights by name, detached."""
+    return {n: w.detach() for n, w in towers.named_parameters()}
+
+
+@torch.no_grad()
+def put(towers: Towers, weights: dict[str, Any]) -> None:
+    """Copy weights into the towers."""
+    for name, weight in towers.named_parameters():
+        if name in weights:
+            weight.copy_(weights[name].to(weight))

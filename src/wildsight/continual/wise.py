@@ -1,0 +1,26 @@
+"""WiSE-FT: fine-tuning, then a mean of the weights before and after.
+
+Paper: 2109.01903. ``theta <- alpha theta + (1 - alpha) theta_before``, alpha 0.8 after each task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wildsight.continual.finetune import FineTuning, FineTuningObjective
+from wildsight.continual.objective import Weights, blended
+
+
+@dataclass(frozen=True)
+class WiseFT(FineTuning):
+    """``alpha``: share of the trained weights, in [0, 1]."""
+
+    alpha: float = 0.8
+
+
+class WiseFTObjective(FineTuningObjective):
+    """``L_ce``, then the mean."""
+
+    def merged(self, before: Weights, after: Weights) -> Weights:
+        """``alpha after + (1 - alpha) before``."""
+        return blended(before, after, self.config.alpha)

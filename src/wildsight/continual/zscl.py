@@ -1,0 +1,94 @@
+"""ZSCL and ZSCL*: the first model's answers on an outside corpus are kept, and weights are averaged.
+
+Paper: 2303.06628. ``L = L_ce + KD(f_0 T^T, f T^T) + KD`` of the transpose, on reference pictures and
+captions T of the first model, + l2 ``||theta - theta_start||^2`` (ZSCL alone); running mean of the weights
+every ``avg_freq`` steps.
+
+Differences: 1. the first model encodes the corpus once, not each step: the same numbers (``hoist=False``:
+each step again, to compare the cost). 2. the corpus is the caller's (the paper's: ImageNet and the
+captions of Conceptual Captions' validation list).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from wildsight.continual.lwf import kept_answers
+from wildsight.continual.objective import SMOOTHING, Lesson, Objective, Reference, Seen, task_loss
+from wildsight.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ZSCL:
+    """``image``, ``text``: weights of the two directions; ``l2``: of the distance to the start (0: ZSCL*);
+    ``batch``: reference pictures per step; ``avg_freq``: steps between snapshots, None for a tenth of the
+    task and at most 100; ``hoist``: encode the captions once."""
+
+    tau: float = 2.0
+    image: float = 1.0
+    text: float = 1.0
+    l2: float = 1.0
+    batch: int = 64
+    avg_freq: int | None = None
+    smoothing: float = SMOOTHING
+    hoist: bool = True
+
+
+def distance_to(start: dict[str, Tensor], student: nn.Module) -> Tensor:
+    """Sum of squared differences over all trained weights."""
+    terms = [(w - start[n].to(w)).square().sum() for n, w in student.named_parameters() if n in start]
+    return torch.stack(terms).sum()
+
+
+class ZSCLObjective(Objective):
+    """``L_ce``, KD on the corpus, and the distance to the start."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    teachers: ClassVar[bool] = False
+
+    def __init__(self, config: ZSCL, lesson: Lesson) -> None:
+        super().__init__(config, lesson)
+        every = config.avg_freq
+        self.average_every = max(1, min(100, lesson.steps // 10)) if every is None else every or None
+        self.start: dict[str, Tensor] = {}
+
+    def begin(self, student: nn.Module) -> None:
+        """Keep the weights that the task starts with."""
+        if self.config.l2:
+            self.start = {n: w.detach().clone() for n, w in student.named_parameters() if w.requires_grad}
+
+    def forward(self, seen: Seen) -> dict[str, Tensor]:
+        """The sum and its parts."""
+        config, scale, corpus = self.config, self.lesson.scale, self._corpus()
+        task = task_loss(seen.image, seen.text, seen.labels, scale, config.smoothing)
+        count = min(config.batch, len(corpus.pixels))
+        chosen = torch.randint(len(corpus.pixels), (count,), generator=seen.draw)
+        student = seen.encode_images(corpus.pixels[chosen])
+        texts = self._texts(corpus).to(student)
+        kept = kept_answers(
+            corpus.zero_image[chosen].to(student),
+            student,
+            texts,
+            scale,
+            config.tau,
+            (config.image, config.text),
+        )
+        far = config.l2 * distance_to(self.start, seen.student) if config.l2 else torch.zeros_like(task)
+        return {"loss": task + kept + far, "task": task, "kd": kept, "l2": far}
+
+    def _corpus(self) -> Reference:
+        if self.lesson.reference is None:
+            raise ConfigError("zscl needs a reference corpus", mend="give the setting reference")
+        return self.lesson.reference
+
+    def _texts(self, corpus: Reference) -> Tensor:
+        """The captions' rows; encoded anew by the first model where ``hoist`` is off."""
+        if self.config.hoist or self.lesson.live is None or corpus.tokens is None:
+            return corpus.zero_text
+        with torch.no_grad():
+            rows: Tensor = self.lesson.live[0].encode_tokens(corpus.tokens)
+        return rows
