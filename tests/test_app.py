@@ -27,8 +27,10 @@ pytestmark = [
 def address() -> Iterator[str]:
     import socket
 
+    from wildsight.anomaly.source import world_folder
     from wildsight.app.server import serve
 
+    world_folder()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -57,7 +59,8 @@ def show(page: Any, name: str) -> None:
 def test_anomaly_samples_are_looked_at(tab: Any) -> None:
     show(tab, "anomaly")
     tab.get_by_role("button", name="Take sample pictures").click()
-    tab.get_by_text("05-", exact=False).first.wait_for(timeout=200_000)
+    panel = tab.locator("[role=tabpanel]:visible")
+    panel.get_by_text("05-", exact=False).first.wait_for(timeout=200_000)
     tab.get_by_role("button", name="Look", exact=True).click()
     tab.get_by_text("of 6 pictures are anomalous").wait_for(timeout=200_000)
     assert tab.get_by_role("cell", name="ANOMALOUS").count() >= 2
