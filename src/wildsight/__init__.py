@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from wildsight.anomaly import AnomalyDetector
     from wildsight.composition import CompositionRecognizer
     from wildsight.compression import compress
+    from wildsight.continual import ContinualLearner
     from wildsight.discovery import CategoryDiscoverer
     from wildsight.fusion import FusionSegmenter
     from wildsight.retrieval import SketchRetriever
@@ -24,6 +25,7 @@ _PUBLIC = {
     "AnomalySegmenter": "wildsight.segmentation",
     "CategoryDiscoverer": "wildsight.discovery",
     "CompositionRecognizer": "wildsight.composition",
+    "ContinualLearner": "wildsight.continual",
     "FusionSegmenter": "wildsight.fusion",
     "SketchRetriever": "wildsight.retrieval",
     "SpatialGrounder": "wildsight.spatial",
@@ -34,6 +36,7 @@ __all__ = [
     "AnomalySegmenter",
     "CategoryDiscoverer",
     "CompositionRecognizer",
+    "ContinualLearner",
     "FusionSegmenter",
     "SketchRetriever",
     "SpatialGrounder",

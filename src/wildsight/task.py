@@ -52,6 +52,11 @@ ROOMS: dict[str, Room] = {
         check="wildsight.composition.source:check_source",
         bench="wildsight.composition.bench:bench",
     ),
+    "continual": Room(
+        problem="keep teaching one CLIP new tasks, break nothing it knew",
+        check="wildsight.continual.source:check_source",
+        bench="wildsight.continual.bench:bench",
+    ),
     "discovery": Room(
         problem="sort this unlabelled folder into the classes I know and the new ones",
         check="wildsight.discovery.source:check_source",

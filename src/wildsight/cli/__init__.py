@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "app": ("wildsight.cli.app:app", "The browser page: a tab per room."),
     "anomaly": ("wildsight.cli.anomaly:app", "Find what is wrong in pictures, from good ones alone."),
     "composition": ("wildsight.cli.composition:app", "Name pairs such as wet cat that were never trained."),
+    "continual": ("wildsight.cli.continual:app", "Teach one CLIP new tasks, break nothing it knew."),
     "discovery": ("wildsight.cli.discovery:app", "Sort pictures into the classes you know and new groups."),
     "compression": ("wildsight.cli.compression:app", "Make a multimodal LLM faster and smaller."),
     "segmentation": ("wildsight.cli.segmentation:app", "Outline a defect exactly, from a box or points."),

@@ -1,8 +1,8 @@
 """Class names and templates of the multi-domain benchmark where the folders' own names do not read well.
 
-Names are the sets' official ones, in the wording that CLIP's authors publish with their prompts. The templates
-are a part of that published list: the first one trains. Numbers that depend on the whole list need it in a
-``tasks.json`` of one's own.
+Names are the sets' official ones, in the wording that CLIP's authors publish with their prompts. The
+templates are a part of that published list: the first one trains. Figures that depend on the whole list need
+it in a ``tasks.json`` of one's own.
 """
 
 from __future__ import annotations

@@ -28,8 +28,10 @@ def fit_sequence(
     guard: str | Path | Sequence[TaskData] | None,
     progress: bool,
     training: Mapping[str, Any],
+    *,
+    strict: bool = True,
 ) -> list[Update]:
-    """Learn every task in order; returns one report per task.
+    """Learn every task in order; returns one report per task; without ``strict`` a refused one ends it.
 
     Raises:
         DataError: a task was refused by the guard set; those before it stand.
@@ -49,6 +51,8 @@ def fit_sequence(
         made = learner.update(
             task, guard=guard, tests=tests, folder=state, progress=progress, repeat=True, **training
         )
+        if not made.accepted and not strict:
+            return [*updates, made]
         if not made.accepted:
             raise DataError(
                 f"was refused: {made.reason}", where=task.name, mend="lower the lr, or allow more"

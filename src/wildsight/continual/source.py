@@ -42,29 +42,36 @@ def check_source(text: str | Path) -> list[Problem]:
         return [Problem(Path(error.where), error.what, error.mend or "correct it")]
 
 
-def world_folder(*, seed: int = 0, size: int = 96, per_class: int = 12, probes: bool = False) -> Path:
+def world_folder(
+    *, seed: int = 0, size: int = 96, per_class: int = 12, count: int = LEARNED, probes: bool = False
+) -> Path:
     """The embedded world's tasks as a plain folder, drawn on first use.
 
     Args:
         seed: of the drawing.
         size: side, pixels.
         per_class: training pictures of each class; half as many for test.
-        probes: the guard tasks in place of the six learned ones.
+        count: of the learned tasks, 1 to 6.
+        probes: the guard tasks in place of the learned ones.
 
     Raises:
         ConfigError: the cache folder cannot be made.
     """
     kind = "guard" if probes else "tasks"
-    folder = cache_folder("world") / f"{kind}-v{WORLD_VERSION}-seed{seed}-size{size}-per_class{per_class}"
-    return folder if folder.is_dir() else _export(folder, seed, size, per_class, probes)
+    name = f"{kind}-v{WORLD_VERSION}-seed{seed}-size{size}-per_class{per_class}-count{count}"
+    folder = cache_folder("world") / name
+    if folder.is_dir():
+        return folder
+    settings = {"seed": seed, "size": size, "per_class": 4 if probes else per_class}
+    return _export(folder, settings | {"count": ALL if probes else count}, probes)
 
 
-def _export(folder: Path, seed: int, size: int, per_class: int, probes: bool) -> Path:
+def _export(folder: Path, settings: dict[str, int], probes: bool) -> Path:
     from PIL.Image import fromarray
 
     from wildsight.world.sets import tasks
 
-    made = tasks(seed=seed, size=size, per_class=4 if probes else per_class, count=ALL if probes else LEARNED)
+    made = tasks(**settings)
     chosen = [t for t in made if t.name in PROBES] if probes else made
     with atomic_folder(folder) as temporary:
         for task in chosen:

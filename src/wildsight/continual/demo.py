@@ -1,0 +1,38 @@
+"""The tour's stop: MulKI and its peers learn three small tasks of the world, one seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wildsight.continual.bench import bench
+from wildsight.continual.data import TaskSequence
+from wildsight.continual.datasets import read
+from wildsight.continual.source import world_folder
+from wildsight.report import Report
+from wildsight.results import score_table
+
+METHODS = ("mulki", "finetune", "zeroshot")
+
+
+def demo(report: Report, folder: Path, quick: bool) -> None:
+    """Write the room's part of the tour's report.
+
+    Args:
+        report: the page to write to.
+        folder: for what the demonstration leaves; finished parts in it are not run again.
+        quick: a shorter budget.
+    """
+    count, size, each = (2, 32, 1) if quick else (3, 48, 3)
+    report.text(
+        "One CLIP learns task after task and is tested on **all** of them: earlier ones show what it forgot, "
+        "later ones whether its zero-shot skill survived."
+    )
+    whole = read("folder", world_folder(size=48, per_class=each, count=3))
+    sequence = TaskSequence(whole.tasks[:count], whole.scenario, whole.name, whole.protocol)
+    options = {"seeds": 1, "epochs": 1 if quick else 3, "image_size": size, "progress": False}
+    result = bench(sequence, out=folder, methods=METHODS, per_class_test=2, **options)
+    for metric in result["metrics"][:3]:
+        table = score_table(result["rows"], metric)
+        report.table(table, f"{metric}, percent; one seed, {count} tasks: a demonstration")
+    for figure, caption in result["pictures"]:
+        report.figure(figure, caption)

@@ -1,0 +1,176 @@
+"""The learner on a tiny CLIP: data access, caches, guard, resume, checkpoints, every method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from continual_models import colour_task, picture, saved, tiny_clip
+from PIL.Image import Image
+
+from wildsight.backbones import Backbone
+from wildsight.continual import ContinualLearner, TaskData, TaskSequence
+from wildsight.continual.lesson import teacher_rows
+from wildsight.continual.methods import METHODS
+from wildsight.continual.pictures import Pictures
+from wildsight.continual.runs import fit_sequence, scores
+from wildsight.continual.source import read_source
+from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.files import read_json
+from wildsight.images import load_image
+
+FAST = {"epochs": 2, "batch_size": 4, "progress": False}
+ONE = colour_task("warm", ("red", "white"), ("red", "white"))
+TWO = colour_task("cold", ("green", "blue"), ("green", "blue"), seed=7)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return tiny_clip(tmp_path_factory.mktemp("clip"))
+
+
+def weights(learner: ContinualLearner) -> torch.Tensor:
+    return torch.cat([w.detach().flatten() for w in learner.towers.parameters()])
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_learns_two_tasks(base: Backbone, method: str) -> None:
+    learner = ContinualLearner(method, base, reference_count=4)
+    before = weights(learner)
+    for task in (ONE, TWO):
+        made = learner.update(task, tests=(ONE, TWO), **FAST)
+        assert made.accepted and set(made.accuracy) == {"warm", "cold"}
+    assert torch.equal(before, weights(learner)) is (method == "zeroshot")
+    assert [t["name"] for t in learner.learned] == ["warm", "cold"]
+    assert set(scores(learner)) >= {"transfer", "avg", "last", "forgetting"}
+    assert float(learner.towers.clip.logit_scale) == pytest.approx(float(base.model.logit_scale))
+
+
+def test_an_update_from_files_in_memory_with_four_pictures_a_class(base: Backbone, tmp_path: Path) -> None:
+    files, labels = [], []
+    for i in range(8):
+        files.append(tmp_path / f"{i}.png")
+        picture("red" if i % 2 else "blue", i).save(files[-1])
+        labels.append("small blob" if i % 2 else "long smear")
+    learner = ContinualLearner(backbone=base)
+    learner.update(TaskData.of("defects", files, labels), epochs=40, lr=3e-3, progress=False)
+    found = learner.predict([files[0], picture("red", 99)], top=2)
+    assert [r.label for r in found] == ["long smear", "small blob"]
+    assert found[0].task == "defects" and sum(found[0].probabilities) == pytest.approx(1, abs=1e-5)
+    assert learner.towers.words == ["smear", "blob"]
+    assert learner.predict(files[0], classes=["zebra", "cube"])[0].label in ("zebra", "cube")
+
+
+def test_only_this_tasks_pictures_are_opened(base: Backbone, tmp_path: Path) -> None:
+    for task in (ONE, TWO):
+        saved(task, tmp_path)
+    sequence = read_source(tmp_path)
+    learner = ContinualLearner(backbone=base)
+    for task in sequence.tasks:
+        allowed = {p for p, _ in task.train}
+
+        def audited(path: Path, allowed: set[object] = allowed) -> Image:
+            assert path in allowed
+            return load_image(path)
+
+        learner.update(task, open_file=audited, **FAST)
+    assert len(learner.learned) == 2
+
+
+def test_cached_teachers_equal_live_ones_on_the_test_view(base: Backbone) -> None:
+    learner = ContinualLearner(backbone=base)
+    pictures = Pictures(ONE.train, learner.towers.pixels)
+    first, again = (teacher_rows(learner.towers, pictures) for _ in range(2))
+    pixels = torch.stack([pictures.pixels(i) for i in range(len(pictures))])
+    live = learner.towers.encode_images(learner.towers.normalised(pixels)).detach()
+    assert torch.equal(first, again) and torch.allclose(first, live, atol=5e-4)
+    exact = ContinualLearner(backbone=base, teacher_view="exact")
+    assert all(exact.update(task, **FAST).accepted for task in (ONE, TWO))
+
+
+def test_a_bad_update_is_refused_and_the_old_model_serves(base: Backbone) -> None:
+    learner = ContinualLearner("finetune", base, max_drop=1.0)
+    guard = [replace(TWO, train=())]
+    learner.update(TWO, epochs=20, lr=3e-3, batch_size=8, progress=False)
+    kept = weights(learner)
+    wrong = TaskData.of("swap", [p for p, _ in ONE.train] * 1, [1 - y for _, y in ONE.train], ONE.classes)
+    poison = replace(wrong, train=tuple((picture("green", 50 + i), i % 2) for i in range(4)))
+    made = learner.update(poison, guard=guard, epochs=30, lr=3e-2, progress=False)
+    assert not made.accepted and "guard set fell" in made.reason
+    assert torch.equal(kept, weights(learner)) and len(learner.learned) == 1
+
+
+def test_a_guard_set_with_training_pictures_is_named(base: Backbone) -> None:
+    learner = ContinualLearner(backbone=base)
+    with pytest.raises(DataError, match="training picture in the guard set 'probe'"):
+        learner.update(ONE, guard=[replace(ONE, name="probe", test=ONE.train[:1])], **FAST)
+    assert not learner.learned
+
+
+def test_a_killed_run_goes_on_in_its_task_with_the_same_bits(
+    base: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequence = TaskSequence((ONE, TWO))
+    options = {**FAST, "checkpoint_seconds": 0.0}
+    progress = options.pop("progress")
+    whole = ContinualLearner(backbone=base)
+    fit_sequence(whole, sequence, tmp_path / "whole", None, bool(progress), options)
+    from wildsight.continual import student
+
+    step, calls = student.Student.step, [0]
+
+    def dying(self, model, batch):  # type: ignore[no-untyped-def]
+        calls[0] += 1
+        if calls[0] == 7:
+            raise KeyboardInterrupt
+        return step(self, model, batch)
+
+    monkeypatch.setattr(student.Student, "step", dying)
+    killed = ContinualLearner(backbone=base)
+    with pytest.raises(KeyboardInterrupt):
+        fit_sequence(killed, sequence, tmp_path / "killed", None, False, options)
+    monkeypatch.undo()
+    again = ContinualLearner(backbone=base)
+    updates = fit_sequence(again, sequence, tmp_path / "killed", None, False, options)
+    assert [u.resumed for u in updates] == [True, False]
+    assert torch.equal(weights(whole), weights(again)) and whole.matrix == again.matrix
+    idle = fit_sequence(ContinualLearner(backbone=base), sequence, tmp_path / "killed", None, False, options)
+    assert all(u.resumed for u in idle)
+    assert read_json(tmp_path / "killed" / "matrix.json") == whole.matrix
+    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == [
+        "matrix.json", "task-01", "task-02", "updates.json"
+    ]  # fmt: skip
+    with pytest.raises(CheckpointError, match="another base, method or settings"):
+        other = ContinualLearner("lwf", base)
+        fit_sequence(other, sequence, tmp_path / "killed", None, False, options)
+
+
+def test_a_checkpoint_restores_answers_and_names_another_base(base: Backbone, tmp_path: Path) -> None:
+    learner = ContinualLearner("icarl", base, hyper={"memory": 6})
+    learner.update(ONE, tests=(ONE,), **FAST)
+    learner.update(TWO, tests=(ONE,), **FAST)
+    learner.save_pretrained(tmp_path / "saved")
+    twin = ContinualLearner.from_pretrained(tmp_path / "saved")
+    shown = [p for p, _ in ONE.test]
+    assert [r.to_dict() for r in learner.predict(shown)] == [r.to_dict() for r in twin.predict(shown)]
+    assert twin.matrix == learner.matrix and [len(m) for m in twin.memory] == [3, 3]
+    with pytest.raises(CheckpointError, match="not this one"):
+        ContinualLearner.from_pretrained(tmp_path / "saved", backbone=tiny_clip(tmp_path / "other", 5))
+
+
+def test_faults_of_a_task_are_named(base: Backbone) -> None:
+    learner = ContinualLearner(backbone=base)
+    with pytest.raises(ConfigError, match="nothing was learned"):
+        learner.predict(picture("red", 1))
+    with pytest.raises(DataError, match="'dent' has no training picture"):
+        TaskData.of("t", [picture("red", 1)], [0], ["scratch", "dent"])
+    with pytest.raises(DataError, match="without class names"):
+        TaskData.of("t", [], [], [])
+    with pytest.raises(DataError, match="names class 'a' twice"):
+        TaskData.of("t", [picture("red", 1)], [0], ["a", "a"])
+    learner.update(ONE, **FAST)
+    with pytest.raises(DataError, match="was taught by task 'warm'"):
+        learner.update(replace(ONE, name="again"), **FAST)
+    assert learner.update(replace(ONE, name="again"), repeat=True, **FAST).accepted
