@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildsight.composition.datasets import READERS, PairData, check, read
-from wildsight.errors import DataError
+from wildsight.errors import ConfigError, DataError
 from wildsight.files import atomic_folder, atomic_path, cache_folder
 from wildsight.sources import Problem, parse_source
 
@@ -38,17 +38,20 @@ def check_source(text: str | Path) -> list[Problem]:
         return [Problem(Path(error.where), error.what, error.mend or "correct it")]
 
 
-def world_folder(seed: int = 0, held_out: float = 0.25) -> Path:
+def world_folder(**changed: float) -> Path:
     """The embedded world's compositions as a plain folder, drawn on first use.
 
     Args:
-        seed: of the drawing and of the choice of unseen pairs.
-        held_out: share of the pairs that training never shows, in (0, 1).
+        changed: those of `WORLD_SETTINGS` that differ: ``seed`` of the drawing and of the unseen pairs,
+            ``size`` in pixels, ``per_pair`` training pictures, ``held_out`` share of the pairs.
 
     Raises:
-        ConfigError: the cache folder cannot be made.
+        ConfigError: another setting, or the cache folder cannot be made.
     """
-    settings = {**WORLD_SETTINGS, "seed": seed, "held_out": held_out}
+    unknown = sorted(set(changed) - set(WORLD_SETTINGS))
+    if unknown:
+        raise ConfigError(f"no setting of the world is called {unknown[0]!r}", mend="see WORLD_SETTINGS")
+    settings = {**WORLD_SETTINGS, **changed}
     name = "-".join(f"{key}{value}" for key, value in settings.items())
     folder = cache_folder("world") / f"compositions-v{WORLD_VERSION}-{name}"
     return folder if folder.is_dir() else _export(folder, settings)
