@@ -351,3 +351,18 @@ def test_box_features_are_taken_inside_the_box() -> None:
     fine[..., 4:, 4:] = 1.0
     assert float(cut_out(fine, torch.tensor([[0.75, 0.75, 0.2, 0.2]])).min()) == pytest.approx(1.0)
     assert float(cut_out(fine, torch.tensor([[0.2, 0.2, 0.2, 0.2]])).max()) == pytest.approx(0.0)
+
+
+def test_a_whole_language_model_trains_where_it_is_asked_to() -> None:
+    mllm = tiny_mllm()
+    net = LLMI3D(mllm, CHANNELS, LLMI3DConfig(tune="full"))
+    net(batch_of(mllm))["loss"].backward()
+    names = [n for n, p in net.named_parameters() if p.grad is not None]
+    assert any("language_model.layers.0.mlp" in n for n in names)
+    assert not any("lora" in n or "vision_tower" in n for n in names)
+    again = LLMI3D(tiny_mllm(1), CHANNELS, LLMI3DConfig(tune="full"))
+    again.load_state_dict(net.state_dict())
+    batch = batch_of(mllm)
+    assert torch.equal(again.eval().boxes(batch).size, net.eval().boxes(batch).size)
+    with pytest.raises(ConfigError, match="tune"):
+        LLMI3DConfig(tune="some")

@@ -18,7 +18,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         quick: a shorter budget.
     """
     methods = ("llmi3d",) if quick else ("llmi3d", "text", "no-virtual-depth")
-    train, epochs = (32, 1) if quick else (160, 3)
+    train, epochs = (32, 1) if quick else (240, 8)
     result = bench(
         "world", out=folder, methods=methods, seeds=1, epochs=epochs, train=train, test=8 if quick else 20
     )

@@ -17,7 +17,8 @@ a box. The
 tokens are
    matched to boxes by the least cost where Q > 1; ``geometry`` chooses how depth is found.
 5. Sizes, depth and rotation start from the training set's means.
-6. The values of the window attention carry the code of depth and viewing direction that its keys carry
+6. ``tune="full"`` trains the whole language model in place of LoRA.
+7. The values of the window attention carry the code of depth and viewing direction that its keys carry
    (``placed=False``: they do not).
 """
 
@@ -40,7 +41,7 @@ from wildsight.spatial.geometry import F_VIRTUAL
 from wildsight.spatial.heads import GEOMETRIES, Boxes3D, BoxHeads, Readout, decode
 from wildsight.spatial.mllm import Mllm, Speaker, Trained, add_lora
 
-LEAST = 1e-3
+TUNES = ("lora", "full")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class LLMI3DConfig:
         Q: query tokens, the most boxes in one answer.
         r, alpha, dropout: LoRA's rank, scale and dropout.
         targets: the projections that LoRA goes beside.
+        tune: ``lora``, or ``full``: the whole language model trains, for one that knows nothing yet.
         virtual: whether depth is regressed in the virtual camera.
         f_v: its focal length, pixels.
         local: whether visual tokens look at fine features.
@@ -70,6 +72,7 @@ class LLMI3DConfig:
     alpha: float = 16.0
     dropout: float = 0.05
     targets: tuple[str, ...] = ("q_proj", "v_proj")
+    tune: str = "lora"
     virtual: bool = True
     f_v: float = F_VIRTUAL
     local: bool = True
@@ -95,6 +98,8 @@ class LLMI3DConfig:
             raise ConfigError("Q, r, pool, K_d, d and hidden are counts", mend="give at least 1 of each")
         if self.f_v <= 0 or not 0 < self.z_min < self.z_max or not 0 <= self.dropout < 1:
             raise ConfigError("f_v, z_min, z_max or dropout is outside its range", mend="see LLMI3DConfig")
+        if self.tune not in TUNES:
+            raise ConfigError(f"tune={self.tune!r} is unknown", mend=f"use one of {', '.join(TUNES)}")
         if self.geometry not in GEOMETRIES:
             raise ConfigError(
                 f"geometry={self.geometry!r} is unknown", mend=f"use one of {', '.join(GEOMETRIES)}"
@@ -151,7 +156,11 @@ class Sighted(Trained):
     def __init__(self, mllm: Mllm, channels: int, config: LLMI3DConfig) -> None:
         super().__init__()
         self.config, self.side, self.grid = config, mllm.side, mllm.grid
-        add_lora(mllm, config.r, config.alpha, config.dropout, config.targets)
+        if config.tune == "full":
+            mllm.model.model.language_model.requires_grad_(True)
+            mllm.model.lm_head.requires_grad_(True)
+        else:
+            add_lora(mllm, config.r, config.alpha, config.dropout, config.targets)
         self.speaker = Speaker(mllm)
         self.enhancer: SpatialEnhancer | None = None
         if config.local:
