@@ -11,7 +11,7 @@ import pytest
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.images import from_array
-from wildsight.workflows.inspect import Project, group, look, name, open_project, start, write_report
+from wildsight.workflows.inspect import Project, group, learn, look, name, open_project, start, write_report
 from wildsight.workflows.inspect.steps import GOOD
 from wildsight.world.products import render_product
 
@@ -86,6 +86,21 @@ def test_groups_are_named_and_names_survive_a_regrouping(project: Project) -> No
         name(project, "nothing", "dent")
     with pytest.raises(ConfigError, match="empty name"):
         name(project, one, " ")
+
+
+def test_names_are_learned_and_answered(project: Project) -> None:
+    if not project.names:
+        group(project, backbone="nano-conv", k=3)
+    finds = list(project.finds())
+    for find in finds[:3]:
+        name(project, find, "blemish")
+    assert "blemish" in learn(project, progress=False, epochs=1)
+    assert set(project.answers) == set(finds)
+    assert all(0 <= a["confidence"] <= 1 for a in project.answers.values())
+    assert {a["name"] for a in project.answers.values()} <= {GOOD, *project.names.values()}
+    with pytest.raises(DataError, match="nothing was named"):
+        learn(project, progress=False)
+    assert open_project(project.folder).answers == project.answers
 
 
 def test_the_report_says_what_was_found(project: Project) -> None:

@@ -37,7 +37,8 @@ def fit(
     from wildsight.fusion import FusionSegmenter
     from wildsight.fusion.reports import write_fit
 
-    settings = {"image_size": image_size, "width": width, "drop": drop, "encoders": encoders, "seed": seed}
+    settings: dict[str, Any] = {"image_size": image_size, "width": width, "drop": drop}
+    settings |= {"encoders": encoders, "seed": seed}
     segmenter = FusionSegmenter(method, backbone, **settings)
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
     training: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

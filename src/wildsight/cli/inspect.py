@@ -1,4 +1,4 @@
-"""``wildsight inspect``: start, look, group, name, report."""
+"""``wildsight inspect``: start, look, group, name, learn, report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Find, outline, group and name defects, in one project folder.", no_args_is_help=True)
+app = typer.Typer(
+    help="Find, outline, group, name and learn defects, in one project folder.", no_args_is_help=True
+)
 
 Folder = Annotated[Path, typer.Argument(help="The project's folder.")]
 
@@ -87,6 +89,22 @@ def name(
 
     opened = open_project(project)
     console.print(f"{run(opened, what, word)} finds are called {word}", markup=False)
+    finish(write_report(opened))
+
+
+@app.command()
+def learn(
+    project: Folder,
+    method: Annotated[str, typer.Option(help="Of the continual room, at the first call.")] = "mulki",
+    backbone: Annotated[str, typer.Option(help="The CLIP to begin with.")] = "nano-clip",
+) -> None:
+    """Teach the names, and answer with them from now on."""
+    from wildsight.cli.common import console, finish
+    from wildsight.workflows.inspect import learn as run
+    from wildsight.workflows.inspect import open_project, write_report
+
+    opened = open_project(project)
+    console.print(f"learned: {', '.join(run(opened, method=method, backbone=backbone))}", markup=False)
     finish(write_report(opened))
 
 

@@ -33,7 +33,8 @@ def fit(
     from wildsight.retrieval import SketchRetriever
 
     retriever = SketchRetriever(method, backbone, image_size=image_size, bits=bits, seed=seed)
-    retriever.fit(source, folder=out / "train", **({} if epochs is None else {"epochs": epochs}))
+    training: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    retriever.fit(source, folder=out / "train", **training)
     retriever.save_pretrained(out / "checkpoint")
     finish(_evaluated(retriever, source, out))
 

@@ -6,13 +6,15 @@ One project folder holds everything; the pictures stay where they are and are ne
     look(project, ["today/*.png"])
     group(project)
     name(project, "new_000", "scratch")
+    learn(project)
     write_report(project)
 """
 
 from __future__ import annotations
 
+from wildsight.workflows.inspect.learning import learn
 from wildsight.workflows.inspect.project import Project, open_project, start
 from wildsight.workflows.inspect.reporting import write_report
 from wildsight.workflows.inspect.steps import group, look, name
 
-__all__ = ["Project", "group", "look", "name", "open_project", "start", "write_report"]
+__all__ = ["Project", "group", "learn", "look", "name", "open_project", "start", "write_report"]

@@ -158,7 +158,7 @@ def group(project: Project, *, k: Any = "auto", backbone: str = "nano-clip", pro
         raise DataError(text, where=project.folder, mend="look at more pictures first")
     named = {f: n for f, n in project.names.items() if f in set(finds)}
     samples = [CategorySample(project.crop(f), named.get(f)) for f in finds]
-    samples += [CategorySample(file, GOOD) for file in _good_crops(project)]
+    samples += [CategorySample(file, GOOD) for file in good_crops(project)]
     known = [GOOD, *sorted(set(named.values()) - {GOOD})]
     if all(s.label for s in samples):
         return _finish(project, {}, named)
@@ -199,7 +199,7 @@ def _finish(project: Project, found: dict[str, dict[str, Any]], named: dict[str,
     return len({row["group"] for row in project.groups.values()})
 
 
-def _good_crops(project: Project) -> list[Path]:
+def good_crops(project: Project) -> list[Path]:
     """Crops of good pictures, as large as the finds, made once."""
     from wildsight.anomaly.source import read_source
 

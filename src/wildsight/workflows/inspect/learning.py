@@ -1,0 +1,99 @@
+"""Named groups are learned as tasks of the continual room; later finds are answered with their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from wildsight.continual import ContinualLearner
+from wildsight.continual.data import TaskData
+from wildsight.errors import DataError
+from wildsight.files import atomic_folder, digest_of, read_json, write_json
+from wildsight.workflows.inspect.project import Project
+from wildsight.workflows.inspect.steps import GOOD, good_crops
+
+TEMPLATE = "a photo of a {}"
+LEAST = 2
+"""Finds that a name needs before it is learned."""
+TAUGHT = "taught.json"
+
+
+def learn(
+    project: Project,
+    *,
+    method: str = "mulki",
+    backbone: str = "nano-clip",
+    progress: bool = True,
+    **training: Any,
+) -> list[str]:
+    """Teach the learner the names whose finds changed since the last time, then answer for all finds.
+
+    Crops of good pictures are taught as ``good``, so that a false alarm can be answered as one.
+
+    Args:
+        project: an open project; saved.
+        method: of the continual room, for the first call; later ones go on with that learner.
+        backbone: the CLIP to begin with.
+        progress: show progress and the time left.
+        training: fields of `TrainConfig`.
+
+    Returns:
+        The names taught in this call.
+
+    Raises:
+        DataError: no name with at least `LEAST` finds, or nothing new since the last time.
+    """
+    crops = _crops(project)
+    if len(crops) < 2:
+        text = f"no name has {LEAST} finds yet"
+        raise DataError(text, where=project.folder, mend="name a group with `wildsight inspect name`")
+    known = read_json(project.learner / TAUGHT) if project.learner.is_dir() else {}
+    fresh = [name for name, files in crops.items() if known.get(name) != digest_of(files)]
+    if not fresh:
+        raise DataError(
+            "nothing was named since the last time", where=project.folder, mend="name a find first"
+        )
+    learner = _open(project) if known else ContinualLearner(method, backbone)
+    pairs = [(path, name) for name in fresh for path in crops[name]]
+    task = TaskData.of(
+        f"names {len(learner.learned) + 1}", [p for p, _ in pairs], [n for _, n in pairs], fresh, (TEMPLATE,)
+    )
+    learner.update(task, repeat=True, progress=progress, **training)
+    with atomic_folder(project.learner) as temporary:
+        learner.save_pretrained(temporary / "model")
+        write_json(temporary / TAUGHT, {name: digest_of(files) for name, files in crops.items()})
+    project.answers = answers(project, list(project.finds()))
+    project.save()
+    return fresh
+
+
+def _crops(project: Project) -> dict[str, list[str]]:
+    """Name -> crops, for names with enough of them; ``good`` has the crops of good pictures as well."""
+    named: dict[str, list[str]] = {}
+    for find in project.finds():
+        if find in project.names:
+            named.setdefault(project.names[find], []).append(str(project.crop(find)))
+    kept = {
+        name: sorted(files) for name, files in sorted(named.items()) if len(files) >= LEAST or name == GOOD
+    }
+    if kept:
+        kept[GOOD] = sorted({*kept.get(GOOD, []), *map(str, good_crops(project))})
+    return kept
+
+
+def _open(project: Project) -> ContinualLearner:
+    return ContinualLearner.from_pretrained(project.learner / "model")
+
+
+def answers(project: Project, finds: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Find -> the learner's ``name`` and ``confidence`` in [0, 1]."""
+    there = [f for f in finds if project.crop(f).is_file()]
+    if not there:
+        return {}
+    learner = _open(project)
+    classes = list(dict.fromkeys(c for t in learner.learned for c in t["classes"]))
+    results = learner.predict([project.crop(f) for f in there], classes=classes, templates=(TEMPLATE,), top=1)
+    return {
+        find: {"name": r.label, "confidence": r.probability}
+        for find, r in zip(there, results, strict=True)
+    }
