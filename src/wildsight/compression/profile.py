@@ -147,8 +147,8 @@ def _check_budgets(budgets: Mapping[float, Sequence[float]], path: str | Path) -
 def to_mean(shares: Sequence[float], mean: float) -> list[float]:
     """Move shares to an exact mean, none above 1, in proportion.
 
-    >>> [round(s, 3) for s in to_mean([0.2, 0.3], 0.5)], to_mean([0.9, 0.1], 0.9)
-    ([0.4, 0.6], [1.0, 0.8])
+    >>> [round(s, 3) for s in to_mean([0.2, 0.3], 0.5) + to_mean([0.9, 0.1], 0.9)]
+    [0.4, 0.6, 1.0, 0.8]
     """
     values = list(shares)
     goal = mean * len(values)
