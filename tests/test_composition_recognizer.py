@@ -48,6 +48,9 @@ def test_every_method_fits_evaluates_and_survives_a_checkpoint(
     model.fit(shapes, progress=False, epochs=3)
     rows = model.evaluate(shapes, open_world=True).rows
     assert [r["world"] for r in rows] == ["closed", "open"]
+    assert model.evaluate(shapes, open_world=True, feasibility="validation").rows[1]["pairs"] == 9
+    with pytest.raises(ConfigError, match="is no limit"):
+        model.evaluate(shapes, open_world=True, feasibility="much")
     assert all(0 <= r[m] <= 1 for r in rows for m in ("auc", "hm", "best_seen", "field_auc", "top1"))
     again = CompositionRecognizer.from_pretrained(model.save_pretrained(tmp_path / "model"))
     picture = np.asarray(draw("red", "square", 1))

@@ -88,7 +88,9 @@ def evaluate(
     model: Model,
     source: Source,
     open_world: Annotated[bool, typer.Option("--open-world", help="Also every attribute x object.")] = False,
-    feasibility: Annotated[float | None, typer.Option(help="Open world: least feasibility, -1 to 1.")] = None,
+    feasibility: Annotated[
+        str | None, typer.Option(help="Open world: least feasibility, -1 to 1, or `validation`.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/composition-evaluate"),
     backbone: Backbone = None,
 ) -> None:
@@ -98,9 +100,17 @@ def evaluate(
     from wildsight.composition.reports import score_sheet, write_evaluation
 
     recognizer = CompositionRecognizer.from_pretrained(model, backbone=backbone)
-    evaluation = recognizer.evaluate(source, open_world=open_world, feasibility=feasibility)
+    evaluation = recognizer.evaluate(source, open_world=open_world, feasibility=_limit(feasibility))
     console.print(score_sheet(evaluation.rows).rich())
     finish(write_evaluation(recognizer, evaluation, source, out))
+
+
+def _limit(text: str | None) -> float | str | None:
+    """A number where it is one."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 @app.command()

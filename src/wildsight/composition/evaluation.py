@@ -23,7 +23,7 @@ from wildsight.composition.metrics import (
 from wildsight.composition.openworld import feasibility
 from wildsight.composition.result import Evaluation
 from wildsight.composition.scoring import Candidates, dense, top
-from wildsight.errors import DataError
+from wildsight.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from wildsight.composition.recognizer import CompositionRecognizer
@@ -33,7 +33,7 @@ DEPTH = 3
 
 
 def evaluate_on(
-    model: CompositionRecognizer, data: PairData, open_world: bool, limit: float | None
+    model: CompositionRecognizer, data: PairData, open_world: bool, limit: float | str | None
 ) -> Evaluation:
     """Score the test pictures of ``data``; see `CompositionRecognizer.evaluate`."""
     samples, features = model.readable(data.part("test"))
@@ -114,14 +114,16 @@ def _row(
 
 
 def _feasible(
-    model: CompositionRecognizer, data: PairData, grid: Candidates, limit: float | None
+    model: CompositionRecognizer, data: PairData, grid: Candidates, limit: float | str | None
 ) -> tuple[Tensor, float | None]:
     """[P] bool of the feasible pairs of the grid, and the limit used."""
     head = model.fitted()
     with torch.no_grad():
         seen_ids = grid.ids[grid.seen]
         value = feasibility(head.attributes(), head.objects(), seen_ids)[grid.ids[:, 0], grid.ids[:, 1]]
-    if limit is None:
+    if isinstance(limit, str) and limit != "validation":
+        raise ConfigError(f"feasibility={limit!r} is no limit", mend="give a number, or 'validation'")
+    if isinstance(limit, str):
         limit = _chosen_limit(model, data, grid, value)
     if limit is None:
         return torch.ones(len(value), dtype=torch.bool), None

@@ -343,15 +343,15 @@ class CompositionRecognizer(Task):
         source: str | Path | PairData,
         *,
         open_world: bool = False,
-        feasibility: float | None = None,
+        feasibility: float | str | None = None,
     ) -> Evaluation:
         """Compare with the labels of the test pictures of ``source``.
 
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
             open_world: also let every attribute go with every object.
-            feasibility: in the open world, pairs below it are no candidates, in [-1, 1]; None chooses it on
-                the validation pictures where they have unseen pairs, and else allows all.
+            feasibility: in the open world, pairs below it are no candidates, in [-1, 1]; ``"validation"``
+                chooses it there, as published, if unseen pairs are in it; None allows all.
 
         Raises:
             DataError: no readable test picture, or words that were not trained.
