@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from continual_models import colour_task, picture, saved, tiny_clip
 from PIL.Image import Image
 
+from continual_models import colour_task, picture, saved, tiny_clip
 from wildsight.backbones import Backbone
 from wildsight.continual import ContinualLearner, TaskData, TaskSequence
 from wildsight.continual.lesson import teacher_rows

@@ -108,9 +108,7 @@ def test_small_kappa_takes_the_teacher_with_the_lower_error() -> None:
 
 def test_alignment_is_symmetric_and_least_for_equal_orthonormal_rows() -> None:
     p, g = rows(4, 1), rows(4, 2)
-    assert torch.allclose(
-        mulki.cross_space_alignment(p, g, SCALE), mulki.cross_space_alignment(g, p, SCALE)
-    )
+    assert torch.allclose(mulki.cross_space_alignment(p, g, SCALE), mulki.cross_space_alignment(g, p, SCALE))
     best = torch.eye(6, dtype=torch.float64)[:4]
     least = mulki.cross_space_alignment(best, best, SCALE)
     assert all(least < mulki.cross_space_alignment(rows(4, i), rows(4, i + 9), SCALE) for i in range(5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from wildsight.continual.bench import bench
 from wildsight.continual.data import TaskSequence
@@ -29,7 +30,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     )
     whole = read("folder", world_folder(size=48, per_class=each, count=3))
     sequence = TaskSequence(whole.tasks[:count], whole.scenario, whole.name, whole.protocol)
-    options = {"seeds": 1, "epochs": 1 if quick else 3, "image_size": size, "progress": False}
+    options: dict[str, Any] = {"seeds": 1, "epochs": 1 if quick else 3, "image_size": size, "progress": False}
     result = bench(sequence, out=folder, methods=METHODS, per_class_test=2, **options)
     for metric in result["metrics"][:3]:
         table = score_table(result["rows"], metric)

@@ -73,7 +73,7 @@ def sequence_of(
             tuple((p, place[c]) for p, c in rows if c in place) for rows in (train, test)
         ]
         classes = tuple(names[c] for c in group)
-        tasks.append(TaskData(f"step-{number + 1:02d}", classes, (TEMPLATE,), *parts, root))
+        tasks.append(TaskData(f"step-{number + 1:02d}", classes, (TEMPLATE,), parts[0], parts[1], root))
     protocol = {
         "split": "the set's own train and test part",
         "class order": note,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,22 +17,17 @@ from wildsight.backbones import Backbone, load_backbone
 from wildsight.continual.data import TaskData, TaskSequence, apart, clashes
 from wildsight.continual.evaluation import Gallery, evaluate
 from wildsight.continual.icarl import herded, quotas
-from wildsight.continual.lesson import make_lesson, read_reference
-from wildsight.continual.lora import LoRA, adapt, merge
 from wildsight.continual.methods import named
-from wildsight.continual.objective import Lesson, Objective
 from wildsight.continual.pictures import Open, Pictures, opened
-from wildsight.continual.recipe import recipe, steps_of
 from wildsight.continual.result import ContinualResult, Evaluation, Update
 from wildsight.continual.settings import LearnerSettings
 from wildsight.continual.source import read_source
-from wildsight.continual.student import Run, Student, put, run_task, weights_of
+from wildsight.continual.teaching import Teaching
 from wildsight.continual.towers import Towers
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
 from wildsight.task import Task
-from wildsight.training import TrainConfig
 
 Shown = str | Path | Image | np.ndarray
 
@@ -143,7 +137,7 @@ class ContinualLearner(Task):
         words = [t.format(c) for one in (task, *tests) for t in one.templates for c in one.classes]
         grown.grow(grown.unknown(words))
         grown.encode_prompts(task.classes, task.templates[:1])
-        candidate, facts = self._taught(grown, task, folder, progress, open_file, training)
+        candidate, facts = self._teaching().taught(grown, task, folder, progress, open_file, training)
         guarded = self._guarded(candidate, probes)
         drop = sum(a - b for a, b in guarded.values()) / max(1, len(guarded))
         if drop > self.settings.max_drop:
@@ -154,6 +148,11 @@ class ContinualLearner(Task):
         self._serve(candidate, task, accuracy, open_file)
         _clear(folder)
         return Update(task.name, True, "", guarded, accuracy, **facts)
+
+    def _teaching(self) -> Teaching:
+        return Teaching(
+            self.method, self.config, self.settings, not self.learned, self.first_model, self.memory
+        )
 
     def _tested(self, towers: Towers, tests: Sequence[TaskData]) -> dict[str, float]:
         names = [t.name for t in tests]
@@ -180,78 +179,6 @@ class ContinualLearner(Task):
                 mend="use another name or template, or repeat=True to teach it again",
             )
         apart(task.train, probes)
-
-    def _taught(
-        self,
-        grown: Towers,
-        task: TaskData,
-        folder: Path | None,
-        progress: bool,
-        open_file: Open,
-        training: Mapping[str, Any],
-    ) -> tuple[Towers, dict[str, Any]]:
-        """The candidate model, and what its training leaves."""
-        if not self.method.objective.trains:
-            return grown, {}
-        begin = time.perf_counter()
-        pictures = Pictures(task.train, grown.pixels, open_file)
-        count = sum(w.numel() for w in grown.parameters())
-        config = recipe(count, len(pictures), {"seed": self.settings.seed, **training})
-        objective = self._objective(grown, task, pictures, config)
-        student, before = self._student(grown, task, objective)
-        prepared = time.perf_counter()
-        run = Run(config, folder, progress, f"{self.settings.method}: {task.name}")
-        history = run_task(student, pictures, run)
-        candidate = self._merged(student, before)
-        drift = objective.drift().tolist()
-        facts = {
-            "weights": objective.teacher_weights().tolist(),
-            "drift": dict(zip(task.classes, drift, strict=True)) if drift else {},
-            "curve": history.curve("loss"),
-            "seconds": {"prepare": prepared - begin, "train": history.seconds},
-        }
-        return candidate, facts
-
-    def _objective(self, grown: Towers, task: TaskData, pictures: Pictures, config: TrainConfig) -> Objective:
-        """The method's loss on this task, with everything that it may know."""
-        zero = grown if not self.learned else self.first_model()
-        zero.grow(grown.words)
-        settings, needs = self.settings, self.method.objective.needs
-        corpus = None
-        if "reference" in needs:
-            corpus = read_reference(settings.reference, grown, settings.reference_count, settings.seed)
-        live = settings.teacher_view == "exact" or not getattr(self.config, "hoist", True)
-        lesson: Lesson = make_lesson(
-            self.method.objective,
-            zero,
-            grown,
-            task,
-            pictures,
-            first=not self.learned,
-            steps=steps_of(config, len(pictures)),
-            exact=live,
-            reference=corpus,
-            memory=torch.cat(self.memory) if self.memory else None,
-            seed=settings.seed,
-        )
-        return self.method.objective_for(self.config, lesson)
-
-    def _student(
-        self, grown: Towers, task: TaskData, objective: Objective
-    ) -> tuple[Student, dict[str, Tensor]]:
-        towers = grown.copied()
-        if isinstance(self.config, LoRA):
-            adapt(towers, self.config, self.settings.seed)
-        student = Student(towers, objective, grown.tokens(task.prompts()), self.settings.crop)
-        return student, weights_of(grown)
-
-    def _merged(self, student: Student, before: dict[str, Tensor]) -> Towers:
-        towers = student.towers
-        if isinstance(self.config, LoRA):
-            merge(towers)
-        else:
-            put(towers, student.finished(before))
-        return towers.cpu().eval()
 
     def _guarded(self, candidate: Towers, probes: Sequence[TaskData]) -> dict[str, tuple[float, float]]:
         """Probe task -> accuracy before and after."""

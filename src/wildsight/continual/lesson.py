@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.continual.data import TaskData, content
@@ -154,7 +155,7 @@ def read_reference(source: str, towers: Towers, count: int, seed: int = 0) -> tu
     return pixels, [c for _, c in pairs]
 
 
-def _world(size: int, count: int, seed: int) -> list[tuple[object, str]]:
+def _world(size: int, count: int, seed: int) -> list[tuple[Image, str]]:
     from PIL.Image import fromarray
 
     from wildsight.world.language import caption
@@ -165,7 +166,7 @@ def _world(size: int, count: int, seed: int) -> list[tuple[object, str]]:
     return [(fromarray(render(s, max(32, size)).rgb), caption(s, 2)) for s in scenes]
 
 
-def _folder(root: Path, count: int) -> list[tuple[object, str]]:
+def _folder(root: Path, count: int) -> list[tuple[Image, str]]:
     files = list_images(root)[:count]
     listed = root / CAPTIONS
     if not files or not listed.is_file():

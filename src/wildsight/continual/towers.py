@@ -38,7 +38,7 @@ class Towers(nn.Module):
 
     def __init__(self, backbone: Backbone, size: int = 0, resize: str = CROPPED, grow: bool = True) -> None:
         super().__init__()
-        config = getattr(backbone.model, "config", None)
+        config: Any = getattr(backbone.model, "config", None)
         if getattr(config, "model_type", "") != "clip":
             raise UnsupportedModelError("is no CLIP", where=backbone.name, mend="use nano-clip or a CLIP")
         if backbone.name.startswith("openai/") and config.vision_config.hidden_act != "quick_gelu":

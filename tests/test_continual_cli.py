@@ -1,0 +1,132 @@
+"""The command on a tiny CLIP and a plain folder; the bench; peers' own equations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from continual_models import colour_task, saved, tiny_clip
+from wildsight.cli import main
+from wildsight.continual.icarl import herded, quotas
+from wildsight.continual.lwf import kept_answers
+from wildsight.continual.snd import SnD, selected, selective_loss
+from wildsight.continual.towers import Towers
+from wildsight.continual.zscl import distance_to
+from wildsight.errors import DataError
+from wildsight.files import read_json
+from wildsight.workflows.bench import run_bench
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("continual")
+    tiny_clip(root / "clip")
+    for number, colours in enumerate((("red", "white"), ("green", "blue"))):
+        saved(colour_task(f"task{number}", colours, colours, seed=number), root / "tasks")
+    return root / "clip", root / "tasks"
+
+
+def test_update_predict_evaluate(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, tasks = folders
+    run = tmp_path / "run"
+    words = ["continual", "update", str(tasks), "--out", str(run), "--backbone", str(clip), "--epochs", "1"]
+    with pytest.raises(SystemExit) as first:
+        main(words)
+    assert first.value.code == 0 and "task1: learned" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "task0: stands" in capsys.readouterr().out
+    summary = read_json(run / "scores.json")["summary"]
+    assert set(summary) >= {"transfer", "avg", "last"}
+    assert "Teacher weights" in (run / "report.html").read_text() or (run / "report.html").is_file()
+    picture = next((tasks / "task0" / "test").rglob("*.png"))
+    with pytest.raises(SystemExit):
+        main(["continual", "predict", str(run / "checkpoint"), str(picture), "--top", "2"])
+    assert str(picture) in capsys.readouterr().out
+    with pytest.raises(SystemExit) as done:
+        main(["continual", "evaluate", str(run / "checkpoint"), str(tasks), "--out", str(tmp_path / "e")])
+    assert done.value.code == 0 and (tmp_path / "e" / "report.html").is_file()
+    with pytest.raises(SystemExit) as wrong:
+        main([*words, "--method", "nosuch"])
+    assert wrong.value.code == 2 and "no method is called" in capsys.readouterr().err
+
+
+def test_bench_keeps_its_cells(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    clip, tasks = folders
+    options = {"backbone": str(clip), "methods": ["zeroshot", "mulki"], "seeds": 1, "orders": 2, "epochs": 1}
+    result, tables = run_bench("continual", str(tasks), tmp_path, **options, progress=False)
+    assert {r["group"] for r in result.rows} == {"order 1", "order 2"} and len(tables[0].rows) == 2
+    cells = sorted((tmp_path / "cells").iterdir())
+    stamps = [c.stat().st_mtime_ns for c in cells]
+    again, _ = run_bench("continual", str(tasks), tmp_path, **options, progress=False)
+    assert list(again.rows) == list(result.rows)
+    assert [c.stat().st_mtime_ns for c in cells] == stamps and len(cells) == 4
+
+
+def unit(count: int, seed: int) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return functional.normalize(torch.randn(count, 5, generator=draw, dtype=torch.float64), dim=-1)
+
+
+def test_kept_answers_equal_the_definition_and_are_least_at_the_teacher() -> None:
+    teacher, student, text = unit(4, 1), unit(4, 2), unit(3, 3)
+    target, given = 9 * teacher @ text.T, 9 * student @ text.T
+    slow = 0.0
+    for t, s in ((target, given), (target.T, given.T)):
+        slow += 4 * float(-((t / 2).softmax(1) * (s / 2).log_softmax(1)).sum(1).mean())
+    assert float(kept_answers(teacher, student, text, 9.0, 2.0, (1.0, 1.0))) == pytest.approx(slow)
+    best = kept_answers(teacher, teacher, text, 9.0, 2.0, (1.0, 1.0))
+    assert float(best) < slow
+
+
+def test_select_and_distill() -> None:
+    zero, previous, student = unit(4, 1), unit(4, 2), unit(4, 3)
+    share = torch.sigmoid(6 * ((zero - previous).norm(dim=1) - 0.2))
+    assert torch.allclose(selected(zero, previous, 6.0, 0.2), share)
+    slow = 9 * share * (student - previous).norm(dim=1) + 0.5 * (1 - share) * (student - zero).norm(dim=1)
+    assert float(selective_loss(student, zero, previous, SnD())) == pytest.approx(
+        float(slow.mean()), abs=1e-5
+    )
+    same = zero.clone().requires_grad_()
+    selective_loss(same, zero, zero, SnD()).backward()
+    assert same.grad is not None and bool(same.grad.isfinite().all())
+
+
+def test_herding_follows_the_mean() -> None:
+    rows = unit(12, 5)
+    chosen = herded(rows, 4)
+    assert len(set(chosen.tolist())) == 4 and quotas(3, 10) == 3
+    assert int(chosen[0]) == int((rows - rows.mean(0)).norm(dim=1).argmin())
+    assert sorted(herded(rows, 99).tolist()) == list(range(12))
+
+
+def test_distance_to_the_start() -> None:
+    layer = torch.nn.Linear(2, 2)
+    start = {n: w.detach().clone() for n, w in layer.named_parameters()}
+    with torch.no_grad():
+        layer.weight.add_(0.5)
+    assert float(distance_to(start, layer)) == pytest.approx(4 * 0.25)
+
+
+def test_words_that_the_tokenizer_lacks_get_rows_of_their_own(tmp_path: Path) -> None:
+    base = tiny_clip(tmp_path / "clip")
+    towers = Towers(base, 32)
+    assert towers.unknown(["a photo of a zebra", "a cube"]) == ["zebra"]
+    before = towers.encode_prompts(["cube"], ["a photo of a {}"])
+    plain = Towers(base, 32, grow=False)
+    plain.grow(["zebra"])
+    assert plain.words == []
+    towers.grow(["zebra", "okapi"])
+    rows = towers.encode_prompts(["zebra", "okapi"], ["a photo of a {}"])
+    assert not torch.allclose(rows[0], rows[1])
+    assert torch.allclose(before, towers.encode_prompts(["cube"], ["a photo of a {}"]))
+    other = Towers(base, 32)
+    other.grow(["okapi", "zebra"])
+    assert torch.allclose(rows[0], other.encode_prompts(["zebra"], ["a photo of a {}"])[0], atol=1e-6)
+    with pytest.raises(DataError, match="read the same"):
+        towers.encode_prompts(["Zebra", "zebra"], ["a photo of a {}"])
