@@ -71,7 +71,7 @@ def bench(
     epochs: int = 20,
     batch_size: int = 32,
     lr: float = 2e-3,
-    train: int = 800,
+    train: int = 600,
     test: int = 60,
     image_size: int = 96,
     pool: int = 3,
