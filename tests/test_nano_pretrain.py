@@ -43,7 +43,8 @@ LLAVA = LlavaLessons(
     few_steps=2, steps=2, batch=4, questions=3, drawn=4, shown=6,
 )  # fmt: skip
 SAM = SamLessons(
-    size=32, patch=8, width=64, layers=2, window=2, channels=32, scenes=8, products=3, steps=2, batch=4
+    size=32, patch=8, width=64, layers=2, window=2, channels=32, scenes=8, products=3, still_steps=2,
+    steps=2, batch=4,
 )  # fmt: skip
 
 
@@ -324,6 +325,20 @@ def test_sam_starts_with_the_eyes_of_clip() -> None:
         wanted = tower.pre_layrnorm(patches).view(2, 4, 4, 64)
     assert torch.allclose(new.view(1, 16, 64), old, atol=1e-4)
     assert torch.nn.functional.cosine_similarity(entered, wanted, dim=3).mean() > 0.95
+
+
+def test_a_fresh_mask_token_looks_at_the_middle_of_the_box() -> None:
+    own = SamLessons(size=128, width=64, layers=1)
+    sam, seen = new_sam(own), []
+    block = sam.mask_decoder.transformer.layers[0].cross_attn_token_to_image
+    block.register_forward_hook(lambda _m, _i, output: seen.append(output[1]))
+    boxes = torch.tensor([[[16.0, 16, 64, 64], [72.0, 64, 120, 112], [24.0, 72, 72, 120]]])
+    sam(pixel_values=torch.zeros(1, 3, 128, 128), input_boxes=boxes)
+    grid = torch.arange(16) * 8 + 4.0
+    for look, box in zip(seen[0].mean(1)[:, 1].view(3, 16, 16), boxes[0], strict=True):
+        middle = torch.stack([(look.sum(0) * grid).sum(), (look.sum(1) * grid).sum()]) / look.sum()
+        wanted = (box[:2] + box[2:]) / 2
+        assert (middle - wanted).norm() < (middle - (128 - wanted)).norm()
 
 
 def test_the_designs_are_what_the_rooms_need() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wildsight.backbones.pretrain.lessons import Book, lesson_scene
+from wildsight.backbones.pretrain.lessons import Book, lesson_scene, world_print
 from wildsight.files import atomic_path, cache_folder, digest_of
 from wildsight.world.asking import KINDS, Examiner
 
@@ -32,7 +32,9 @@ class Asked:
 
 def asked(book: Book, words: Any, drawn: int, *, seed: int = 0) -> Asked:
     """``drawn`` balanced questions about each scene of a book."""
-    key = digest_of(["asked", 1, book.first, len(book), drawn, seed, sorted(words.get_vocab().items())])[:24]
+    key = digest_of(
+        ["asked", world_print(), book.first, len(book), drawn, seed, sorted(words.get_vocab().items())]
+    )[:24]
     names = ("texts", "answers", "kinds")
     files = [cache_folder("pretrain", "scenes") / f"{key}-{name}.npy" for name in names]
     if not files[-1].is_file():

@@ -170,8 +170,9 @@ def sam_card(facts: dict[str, Any]) -> str:
         start if facts["tower"] else "",
         f"{own['scenes']:,} rendered scenes and {own['products']} products with a defect",
         "(every eighth picture),",
-        f"{facts['steps']['outlines']:,} steps of {own['batch']} pictures with",
-        f"{own['prompts']} prompts: loose boxes,",
+        f"{facts['steps']['still']:,} steps with the encoder's layers as they were, then",
+        f"{facts['steps']['all']:,} with all in motion, {own['batch']} pictures a step with {own['prompts']}",
+        "prompts: loose boxes,",
         "points, both, or a draft of the mask. Cross-entropy and Dice on the best mask, and the predicted",
         "IoU.",
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import numpy.typing as npt
 
 from wildsight.errors import ConfigError
 from wildsight.files import atomic_path, cache_folder, digest_of
+from wildsight.world.asking import all_questions
+from wildsight.world.language import caption
 from wildsight.world.render import render
 from wildsight.world.scene import COLOURS, MATERIALS, SHAPES, SIZES, Scene, Thing, random_scene
 
@@ -45,6 +49,21 @@ def lesson_scene(seed: int, *, count: int | None = None) -> Scene:
     """A scene of 1 to 6 things, none of a held-out pair, through lenses of 0.7 to 1.8 picture sides."""
     scene = random_scene(seed, count=count, focal=(0.7, 1.8))
     return replace(scene, things=tuple(_allowed(t) for t in scene.things))
+
+
+@cache
+def world_print() -> str:
+    """What a few scenes look like and are described by, as one hash: caches of another world do not fit."""
+    told = []
+    for seed in range(TRAIN, TRAIN + 4):
+        scene = lesson_scene(seed)
+        shown = sha256(render(scene, 32).rgb.tobytes()).hexdigest()
+        told += [
+            shown,
+            *(caption(scene, level) for level in (1, 2, 3)),
+            *(q.text for q in all_questions(scene)),
+        ]
+    return digest_of(told)
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ def lessons(count: int, size: int = 96, *, first: int = TRAIN) -> Book:
 
 def _part(first: int, size: int, count: int) -> list[Path]:
     """Files of one part, in the order of `Book`; the last written says that it is whole."""
-    key = digest_of(["scenes", 1, first, size, count])[:24]
+    key = digest_of(["scenes", world_print(), first, size, count])[:24]
     folder = cache_folder("pretrain", "scenes")
     files = [folder / f"{key}-{name}.npy" for name in ("pictures", "instances", "things", "places", "seen")]
     if not files[-1].is_file():

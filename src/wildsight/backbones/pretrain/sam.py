@@ -23,7 +23,8 @@ class SamLessons:
             of the windows of every other layer.
         channels: width of the prompt encoder and of the mask decoder.
         scenes, products: rendered scenes and products with a defect.
-        steps, batch, lr: steps, pictures a step, peak rate.
+        still_steps, still_lr: steps with the encoder's layers as they are, peak rate.
+        steps, batch, lr: steps with all in motion, pictures a step (of both), peak rate.
         prompts: things asked for in a picture.
         weight_decay: of AdamW.
         seed: of weights, order and augmentation.
@@ -37,10 +38,12 @@ class SamLessons:
     channels: int = 96
     scenes: int = 5000
     products: int = 700
-    steps: int = 600
+    still_steps: int = 310
+    still_lr: float = 1.5e-3
+    steps: int = 310
     batch: int = 16
     lr: float = 8e-4
-    prompts: int = 3
+    prompts: int = 8
     weight_decay: float = 0.05
     seed: int = 0
 
@@ -114,14 +117,46 @@ def _begin(model: Any, config: SamLessons) -> None:
     codes = torch.zeros(config.side**2, config.width)
     begin(encoder.patch_embed.projection, codes, layers, config.side)
     encoder.pos_embed.copy_(codes.view(1, config.side, config.side, -1))
-    waves = torch.randn_like(model.shared_image_embedding.positional_embedding)
-    model.shared_image_embedding.positional_embedding.copy_(waves)
-    model.prompt_encoder.shared_embedding.positional_embedding.copy_(waves)
+    codes_of = model.shared_image_embedding.positional_embedding
+    codes_of.copy_(torch.randn_like(codes_of) * torch.linspace(0.3, 1.0, codes_of.shape[1]))
+    model.prompt_encoder.shared_embedding.positional_embedding = codes_of.requires_grad_(False)
+    for block in model.mask_decoder.transformer.layers:
+        _pass_on(block.self_attn)
+        _look_at_places(block.cross_attn_token_to_image)
+        _look_at_places(block.cross_attn_image_to_token)
+    _look_at_places(model.mask_decoder.transformer.final_attn_token_to_image)
+
+
+def _pass_on(attention: Any) -> None:
+    """Tokens begin by taking over what the others are: the mask's learns of the prompt's place."""
+    for part in (attention.v_proj, attention.out_proj):
+        nn.init.eye_(part.weight)
+
+
+def _look_at_places(attention: Any) -> None:
+    """Queries begin by looking at keys with a place like theirs, and copy part of them.
+
+    The mean code of two corners is about that of the middle, since the codes change slowly: so a box begins
+    as a look at its middle.
+    """
+    alike = 2.0 * nn.init.orthogonal_(torch.empty_like(attention.q_proj.weight))
+    for part in (attention.q_proj, attention.k_proj):
+        part.weight.copy_(alike)
+    nn.init.orthogonal_(attention.v_proj.weight)
+    attention.out_proj.weight.copy_(attention.v_proj.weight.T)
+
+
+def stand_still(model: Any, still: bool) -> None:
+    """Whether the encoder's filters, places and layers are left as they are in training."""
+    encoder = model.vision_encoder
+    for part in (encoder.patch_embed, encoder.layers):
+        part.requires_grad_(not still)
+    encoder.pos_embed.requires_grad_(not still)
 
 
 @torch.no_grad()
 def begin_as(model: Any, clip: Any, pictures: Tensor) -> None:
-    """Give the encoder the filters, places and first layers of a CLIP's tower of equal width and patch.
+    """Give the encoder the filters, places and first layers of a CLIP tower of equal width and patch.
 
     CLIP normalises what enters its first layer and SAM does not: the filters and places are scaled by what
     that does to ``pictures`` on average. Places beyond CLIP's grid get the codes that its own began with.

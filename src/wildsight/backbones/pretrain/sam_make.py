@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def pretrain_sam(
         ConfigError: a setting out of range, or no such tower.
     """
     settings = config or SamLessons()
-    if settings.steps < 1:
+    if min(settings.steps, settings.still_steps) < 1:
         raise ConfigError(f"steps={settings.steps} is below 1", mend="give at least 1")
     model, clip = new_sam(settings), None if tower is None else load_backbone(tower)
     book, flawed = lessons(settings.scenes, settings.size), faults(settings.products, settings.size)
@@ -62,19 +63,23 @@ def pretrain_sam(
         begin_as(model, clip.model, torch.from_numpy(book.take(range(min(16, len(book))))[0]).float())
     key = digest_of([asdict(settings), None if clip is None else clip.sha])[:24]
     folder = cache_folder("pretrain", f"nano-sam-{key}")
-    history = outline(model, book, flawed, settings, folder, progress=progress)
-    return ship_sam(Path(out), model, settings, sam_facts(settings, history, tower))
+    parts = [
+        outline(model, book, flawed, settings, folder / name, still=still, progress=progress)
+        for name, still in (("still", True), ("all", False))
+    ]
+    return ship_sam(Path(out), model, settings, sam_facts(settings, parts, tower))
 
 
-def sam_facts(settings: SamLessons, history: History, tower: str | None) -> dict[str, Any]:
+def sam_facts(settings: SamLessons, parts: Sequence[History], tower: str | None) -> dict[str, Any]:
     """What the card says of the training."""
+    histories = dict(zip(("still", "all"), parts, strict=True))
     return {
         "settings": asdict(settings),
         "tower": None if tower is None else Path(tower).name,
-        "steps": {"outlines": history.steps},
-        "seconds": {"outlines": round(history.seconds)},
+        "steps": {name: history.steps for name, history in histories.items()},
+        "seconds": {name: round(history.seconds) for name, history in histories.items()},
         "hardware": hardware(),
-        "last_epoch": plain_json(history.epochs[-1]),
+        "last_epoch": plain_json({name: history.epochs[-1] for name, history in histories.items()}),
     }
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from wildsight.backbones.pretrain.clip import normalised
 from wildsight.backbones.pretrain.clip_school import Numbers
 from wildsight.backbones.pretrain.lessons import Book
-from wildsight.backbones.pretrain.sam import Prompts, SamLessons, outline_loss
+from wildsight.backbones.pretrain.sam import Prompts, SamLessons, outline_loss, stand_still
 from wildsight.files import atomic_path, cache_folder, digest_of
 from wildsight.training import Batch, History, TrainConfig, train
 from wildsight.training.batches import mix
@@ -48,10 +48,19 @@ def faults(count: int, size: int, *, first: int = 50_000) -> Faults:
 
 
 def outline(
-    model: nn.Module, book: Book, flawed: Faults, lessons: SamLessons, folder: Path, *, progress: bool
+    model: nn.Module,
+    book: Book,
+    flawed: Faults,
+    lessons: SamLessons,
+    folder: Path,
+    *,
+    still: bool,
+    progress: bool,
 ) -> History:
-    """The schooling."""
-    rows = np.flatnonzero((book.seen >= _SMALLEST).any(1))[: lessons.steps * lessons.batch]
+    """One part of the schooling, with the encoder's layers ``still`` or in motion."""
+    steps, rate = (lessons.still_steps, lessons.still_lr) if still else (lessons.steps, lessons.lr)
+    rows = np.flatnonzero((book.seen >= _SMALLEST).any(1))[: steps * lessons.batch]
+    stand_still(model, still)
 
     def step(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         pictures, masks = _batch(book, flawed, rows[batch.index.cpu().numpy()], lessons, batch)
@@ -63,9 +72,9 @@ def outline(
         return outline_loss(network, pixels, moved, several=float(torch.rand(())) < 0.5)
 
     plan = TrainConfig(
-        epochs=max(1, round(lessons.steps * lessons.batch / len(rows))),
+        epochs=max(1, round(steps * lessons.batch / len(rows))),
         batch_size=lessons.batch,
-        lr=lessons.lr,
+        lr=rate,
         weight_decay=lessons.weight_decay,
         betas=(0.9, 0.98),
         clip_norm=1.0,
@@ -75,7 +84,15 @@ def outline(
         precision="bf16",
         checkpoint_seconds=45.0,
     )
-    return train(model, Numbers(len(rows)), step, plan, folder=folder, progress=progress, label="nano-sam")
+    return train(
+        model,
+        Numbers(len(rows)),
+        step,
+        plan,
+        folder=folder,
+        progress=progress,
+        label="nano-sam: prompts" if still else "nano-sam: all",
+    )
 
 
 def _batch(

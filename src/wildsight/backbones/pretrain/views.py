@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wildsight.backbones.pretrain.clip import ClipConfig, normalised
-from wildsight.backbones.pretrain.lessons import NAMES, Book, lesson_scene
+from wildsight.backbones.pretrain.lessons import NAMES, Book, lesson_scene, world_print
 from wildsight.files import atomic_path, cache_folder, digest_of
 from wildsight.world.language import caption, view_of, with_article
 
@@ -38,7 +38,9 @@ class Speech:
 
 def speech(book: Book, words: Any, length: int) -> Speech:
     """Captions and distances of a book's scenes, kept in the cache."""
-    key = digest_of(["speech", 1, book.first, len(book), length, sorted(words.get_vocab().items())])[:24]
+    key = digest_of(
+        ["speech", world_print(), book.first, len(book), length, sorted(words.get_vocab().items())]
+    )[:24]
     files = [cache_folder("pretrain", "scenes") / f"{key}-{name}.npy" for name in ("captions", "far")]
     if not files[-1].is_file():
         for file, array in zip(files, _speak(book, words, length), strict=True):
