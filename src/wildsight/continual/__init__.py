@@ -3,7 +3,7 @@
 Paper: MulKI (arXiv 2411.06764), reconstructed. Peers: zero-shot, fine-tuning, LwF, LwF-VR, WiSE-FT, iCaRL,
 ZSCL*, ZSCL, SnD, LoRA per task.
 
-    from wildsight import ContinualLearner, TaskData
+    from wildsight.continual import ContinualLearner, TaskData
 
     learner = ContinualLearner()
     report = learner.update(TaskData.of("valves", files, labels, ["open valve", "shut valve"]))
