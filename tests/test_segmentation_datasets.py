@@ -138,6 +138,16 @@ def test_a_larger_share_keeps_the_smaller_one(tmp_path: Path) -> None:
         hashed_split(samples, tmp_path, 0.0)
 
 
+def test_kinds_with_a_single_defect_fall_on_both_sides(tmp_path: Path) -> None:
+    for i in range(40):
+        picture(tmp_path / f"part/test/kind{i}/0.png", i)
+        mask(tmp_path / f"part/ground_truth/kind{i}/0.png")
+    data = read("mvtec-ad", tmp_path)
+    assert 10 < len(data.train) < 30
+    few = {s.image for s in read("mvtec-ad", tmp_path, train_fraction=0.2).train}
+    assert few < {s.image for s in data.train}
+
+
 def test_at_most_deals_over_the_kinds(tmp_path: Path) -> None:
     for kind, count in (("dent", 6), ("hole", 2)):
         for i in range(count):

@@ -207,7 +207,8 @@ def hashed_split(
     Args:
         samples: any.
         root: the hash is over paths below it, so that moving the folder changes nothing.
-        train_fraction: in (0, 1]; a kind with two or more defects keeps at least one on each side below 1.
+        train_fraction: in (0, 1]; below 1, a kind with two or more defects keeps at least one on each side,
+            and a single defect goes by its own hash.
 
     Raises:
         ConfigError: ``train_fraction`` outside (0, 1].
@@ -219,8 +220,9 @@ def hashed_split(
     for members in _by_kind(every).values():
         ordered = sorted(members, key=lambda s: path_hash(s.image.relative_to(root)))
         count = round(train_fraction * len(ordered))
-        if train_fraction < 1.0 and len(ordered) > 1:
-            count = min(max(count, 1), len(ordered) - 1)
+        if train_fraction < 1.0:
+            alone = int(path_hash(ordered[0].image.relative_to(root))[:8], 16) / 2**32 < train_fraction
+            count = min(max(count, 1), len(ordered) - 1) if len(ordered) > 1 else int(alone)
         train |= {s.image for s in ordered[:count]}
     return tuple(replace(s, split="train" if s.image in train else "test") for s in every)
 

@@ -34,10 +34,10 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
 
 
 def _few(folder: Path) -> str:
-    """Fourteen defects of each product, two of each kind, drawn into ``folder``."""
+    """Seven defects of each product, one of each kind, drawn into ``folder``."""
     from wildsight.world.products import export_products
 
     path = folder / "defects"
     if not path.is_dir():
-        export_products(path, **{**WORLD_SETTINGS, "test_bad": 14})
+        export_products(path, **{**WORLD_SETTINGS, "test_bad": 7})
     return f"mvtec-ad:{path}"
