@@ -26,7 +26,7 @@ SETS = (("rgb", "depth"), ("rgb", "depth", "thermal"), ("rgb", "depth", "thermal
 
 
 def bench(
-    source: str,
+    source: str | FusionData,
     *,
     out: Path,
     backbone: str = "nano-conv",
@@ -46,7 +46,7 @@ def bench(
     together. Finished cells are kept under ``out/cells``.
 
     Args:
-        source: ``world``, a folder or ``NAME:PATH``.
+        source: ``world``, a folder, ``NAME:PATH``, or data already read.
         out: the bench's folder.
         backbone: hub id, local folder or ``nano-*``; frozen.
         methods: names from `METHODS`.
@@ -67,7 +67,8 @@ def bench(
     for name in methods:
         if name not in METHODS:
             raise ConfigError(f"no method is called {name!r}", mend=f"use one of {', '.join(METHODS)}")
-    data, network = read_source(source), load_backbone(backbone)
+    data = source if isinstance(source, FusionData) else read_source(source)
+    network = load_backbone(backbone)
     sets = modalities or [names for names in SETS if set(names) <= set(data.modalities)]
     settings = {"image_size": image_size, "drop": drop}
     rows: list[dict[str, Any]] = []
@@ -81,7 +82,7 @@ def bench(
                 rows += cell
                 pictures += shown
     facts = {
-        "source": source,
+        "source": data.name if isinstance(source, FusionData) else source,
         "backbone": f"{network.name}, frozen",
         "backbone SHA-256": network.sha,
         "image size": image_size,
