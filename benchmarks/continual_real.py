@@ -2,8 +2,8 @@
 
 python benchmarks/continual_real.py DATA FOLDER [--train 6] [--test 4]
 
-DATA holds `pacs`, `fruit_state`, `sign_digits`, `grocery81` and the zips of `omniglot_small` and `cifar10`. What
-is written is a task folder: drawings, characters, signs, groceries, fruit states, objects; ten classes at most.
+DATA holds `pacs`, `fruit_state`, `sign_digits`, `grocery81` and the zips of `omniglot_small` and `cifar10`.
+Written is a task folder: drawings, characters, signs, groceries, fruit states, objects; ten classes at most.
 """
 
 from __future__ import annotations
