@@ -179,7 +179,8 @@ def test_frozen_encoder_learns_from_cached_embeddings(kind: str, folder: Path) -
             segmenter.network.adapter.trains_encoder = True
         segmenter.fit(folder, epochs=3, batch_size=4, progress=False)
         found.append(segmenter.history.curve("loss"))
-        assert len(counts) <= (2 if cached else 3)
+        # direct: once per epoch, and once for the look at how flat the relation is
+        assert len(counts) <= (2 if cached else 4)
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 

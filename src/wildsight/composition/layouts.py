@@ -273,7 +273,7 @@ def hold_out(pairs: list[Pair]) -> set[Pair]:
     """Every pair, in the order given, whose attribute and object both stay seen without it.
 
     >>> sorted(hold_out([("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("c", "z")]))
-    [('a', 'x')]
+    [('a', 'x'), ('b', 'y')]
     """
     held: set[Pair] = set()
     for pair in pairs:

@@ -191,7 +191,7 @@ def focal_of_exif(tags: Mapping[int, Any], width: int, height: int) -> float | N
     resolution.
 
     >>> round(focal_of_exif({0xA405: 26}, 4032, 3024))
-    3028
+    3029
     """
     equivalent = _number(tags.get(_FOCAL_35))
     if equivalent:
