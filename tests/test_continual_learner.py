@@ -174,3 +174,12 @@ def test_faults_of_a_task_are_named(base: Backbone) -> None:
     with pytest.raises(DataError, match="was taught by task 'warm'"):
         learner.update(replace(ONE, name="again"), **FAST)
     assert learner.update(replace(ONE, name="again"), repeat=True, **FAST).accepted
+
+
+def test_a_task_added_later_gets_its_column_in_every_row(base: Backbone, tmp_path: Path) -> None:
+    fit_sequence(ContinualLearner(backbone=base), TaskSequence((ONE,)), tmp_path, None, False, {"epochs": 1})
+    learner = ContinualLearner(backbone=base)
+    updates = fit_sequence(learner, TaskSequence((ONE, TWO)), tmp_path, None, False, {"epochs": 1})
+    assert [u.resumed for u in updates] == [True, False]
+    assert [list(row["accuracy"]) for row in learner.matrix] == [["warm", "cold"]] * 2
+    assert read_json(tmp_path / "matrix.json") == learner.matrix and "transfer" in scores(learner)

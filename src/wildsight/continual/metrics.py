@@ -102,7 +102,14 @@ def class_incremental(accuracies: Sequence[float]) -> dict[str, float]:
 
 
 def history(rows: Sequence[dict[str, Any]]) -> tuple[list[list[float]], list[str], list[str]]:
-    """(rows, names, columns) of the entries ``{"task", "accuracy": {task: value}}``, for `square`."""
+    """(rows, names, columns) of the entries ``{"task", "accuracy": {task: value}}``, for `square`.
+
+    Raises:
+        DataError: a task that later rows test is missing in an earlier one.
+    """
     names = [str(row["task"]) for row in rows]
     columns = list(rows[-1]["accuracy"]) if rows else []
+    absent = [c for row in rows for c in columns if c not in row["accuracy"]]
+    if absent:
+        raise DataError(f"task {absent[0]!r} was not tested after every task", mend="run update again")
     return [[float(row["accuracy"][c]) for c in columns] for row in rows], names, columns

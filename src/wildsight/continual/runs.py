@@ -40,11 +40,14 @@ def fit_sequence(
     sequence = source if isinstance(source, TaskSequence) else read_source(source)
     _all_words(learner, sequence)
     updates: list[Update] = []
+    known: dict[str, dict[str, float]] = {}
     for number, task in enumerate(sequence.tasks):
         place = None if folder is None else folder / f"task-{number + 1:02d}"
         done = place is not None and _loaded(learner, place, task, training)
         if done:
-            updates.append(Update(task.name, True, resumed=True, accuracy=_row(learner, task)))
+            known[task.name] = _completed(learner, sequence, task)
+            _put_rows(learner, known)
+            updates.append(Update(task.name, True, resumed=True, accuracy=known[task.name]))
             continue
         tests = _tests(sequence)
         state = None if place is None else place.with_name(f"{place.name}.training")
@@ -86,8 +89,20 @@ def _add_seen(learner: ContinualLearner, sequence: TaskSequence, number: int) ->
     learner.matrix = [*learner.matrix, entry]
 
 
-def _row(learner: ContinualLearner, task: TaskData) -> dict[str, float]:
-    return next((dict(r["accuracy"]) for r in learner.matrix if r["task"] == task.name), {})
+def _completed(learner: ContinualLearner, sequence: TaskSequence, task: TaskData) -> dict[str, float]:
+    """The row of a task that stands, with a column for every task that the sequence gained since."""
+    row = next((dict(r["accuracy"]) for r in learner.matrix if r["task"] == task.name), {})
+    if sequence.scenario != "task":
+        return row
+    missing = [t for t in sequence.tasks if t.name not in row]
+    if missing:
+        row |= evaluate(learner.towers, missing, learner.gallery).accuracy
+    return {t.name: row[t.name] for t in sequence.tasks}
+
+
+def _put_rows(learner: ContinualLearner, known: Mapping[str, dict[str, float]]) -> None:
+    """Replace the learner's rows by the completed ones."""
+    learner.matrix = [{**r, "accuracy": known.get(r["task"], r["accuracy"])} for r in learner.matrix]
 
 
 def _identity(learner: ContinualLearner, training: Mapping[str, Any]) -> str:
