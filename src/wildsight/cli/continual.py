@@ -47,7 +47,8 @@ def update(
     from wildsight.continual.source import read_source
 
     sequence = read_source(source)
-    options = {"image_size": image_size, "max_drop": max_drop, "seed": seed, "scenario": sequence.scenario}
+    options: dict[str, Any] = {"image_size": image_size, "max_drop": max_drop, "seed": seed}
+    options["scenario"] = sequence.scenario
     learner = ContinualLearner(method, backbone, **options)
     training: dict[str, Any] = {"precision": precision} | ({} if epochs is None else {"epochs": epochs})
     updates = fit_sequence(learner, sequence, out, guard, True, training, strict=False)
