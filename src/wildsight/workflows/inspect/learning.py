@@ -54,10 +54,9 @@ def learn(
             "nothing was named since the last time", where=project.folder, mend="name a find first"
         )
     learner = _open(project) if known else ContinualLearner(method, backbone)
-    pairs = [(path, name) for name in fresh for path in crops[name]]
-    task = TaskData.of(
-        f"names {len(learner.learned) + 1}", [p for p, _ in pairs], [n for _, n in pairs], fresh, (TEMPLATE,)
-    )
+    classes = list(dict.fromkeys([*fresh, GOOD]))  # a lone class would leave nothing to tell apart
+    files, labels = zip(*((path, name) for name in classes for path in crops[name]), strict=True)
+    task = TaskData.of(f"names {len(learner.learned) + 1}", files, labels, classes, (TEMPLATE,))
     learner.update(task, repeat=True, progress=progress, **training)
     with atomic_folder(project.learner) as temporary:
         learner.save_pretrained(temporary / "model")
@@ -94,6 +93,5 @@ def answers(project: Project, finds: Sequence[str]) -> dict[str, dict[str, Any]]
     classes = list(dict.fromkeys(c for t in learner.learned for c in t["classes"]))
     results = learner.predict([project.crop(f) for f in there], classes=classes, templates=(TEMPLATE,), top=1)
     return {
-        find: {"name": r.label, "confidence": r.probability}
-        for find, r in zip(there, results, strict=True)
+        find: {"name": r.label, "confidence": r.probability} for find, r in zip(there, results, strict=True)
     }
