@@ -68,7 +68,7 @@ def bench(
     backbone: str = TINY,
     methods: Sequence[str] = tuple(METHODS),
     seeds: int = 3,
-    epochs: int = 20,
+    epochs: int = 40,
     batch_size: int = 32,
     lr: float = 2e-3,
     train: int = 600,
