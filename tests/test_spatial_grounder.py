@@ -61,6 +61,18 @@ def test_a_fit_is_the_same_twice_and_learns(data: SpatialData) -> None:
 
 
 @pytest.mark.slow
+def test_a_few_pictures_are_learned_by_heart() -> None:
+    """The whole way: what training calls a small loss is a right box when it is asked for."""
+    data = world(5, 1, 48, 0, (1.0,))
+    hyper = {"tune": "full", "w_text": 0.1, "w_d": 0.1, "dropout": 0.0}
+    grounder = SpatialGrounder("llmi3d", tiny_mllm(), hyper=hyper)
+    grounder.fit(data, epochs=250, batch_size=6, lr=5e-3, progress=False)
+    scores = grounder.evaluate(data, split="train").rows[-1]
+    assert scores["acc@0.5"] >= 0.8, scores
+    assert scores["refusal"] == 1.0, scores
+
+
+@pytest.mark.slow
 def test_augmented_pictures_train(data: SpatialData) -> None:
     grounder = SpatialGrounder("llmi3d", tiny_mllm()).fit(data, augment=True, **FAST)
     assert np.isfinite(grounder.history.curve("loss")[-1])

@@ -137,6 +137,8 @@ class SpatialGrounder(Task):
         if not any(s.targets for s in samples):
             raise DataError("no training question with a box", where=data.root, mend="see the layouts")
         config = self._training(training)
+        if folder is not None:  # a state belongs to the weights that it was learned on
+            folder = folder / f"on-{digest_of([self.mllm.sha, self.eyes.cnn.sha])[:12]}"
         self.mllm.learn_words([s.expression for s in samples])
         rows = self._rows(samples, progress)
         self.net = self._new_net()
