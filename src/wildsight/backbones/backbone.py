@@ -15,7 +15,7 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
-from wildsight.backbones.tokens import as_map, token_grid
+from wildsight.backbones.tokens import as_map, chain, pooled, token_grid
 from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError
 from wildsight.files import digest_of, read_json, sha256, verify_manifest
 
@@ -163,9 +163,9 @@ class Backbone:
         """Hidden maps [B, C, h, w], shallow to deep; block by block where the network allows it."""
         model = self._tower
         if hasattr(model, "conv_stem") and hasattr(model, "layer"):  # MobileNet
-            yield from _chain(model.conv_stem(pixels), model.layer)
+            yield from chain(model.conv_stem(pixels), model.layer)
         elif hasattr(getattr(model, "encoder", None), "blocks"):  # EfficientNet
-            yield from _chain(model.embeddings(pixels), model.encoder.blocks)
+            yield from chain(model.embeddings(pixels), model.encoder.blocks)
         elif not hasattr(model, "config"):  # timm
             yield from model(pixels)
         else:
@@ -213,7 +213,7 @@ class Backbone:
             UnsupportedModelError: a network without a shared space (only CLIP and SigLIP have one).
         """
         self._need_shared_space()
-        return _pooled(self.model.get_image_features(pixel_values=pixels, interpolate_pos_encoding=True))
+        return pooled(self.model.get_image_features(pixel_values=pixels, interpolate_pos_encoding=True))
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -229,7 +229,7 @@ class Backbone:
         )
         names = inspect.signature(self.model.get_text_features).parameters
         given = {k: v.to(self.device) for k, v in tokens.items() if k in names}
-        return _pooled(self.model.get_text_features(**given))
+        return pooled(self.model.get_text_features(**given))
 
     def _need_shared_space(self) -> None:
         if not hasattr(self.model, "get_text_features"):
@@ -251,19 +251,6 @@ class Backbone:
             raise UnsupportedModelError(
                 f"its tokenizer cannot be read ({error})", where=where, mend="restore tokenizer.json"
             ) from error
-
-
-def _chain(first: Tensor, blocks: Sequence[nn.Module]) -> Iterator[Tensor]:
-    """A stem's map, then the map after each block."""
-    yield first
-    for block in blocks:
-        first = block(first)
-        yield first
-
-
-def _pooled(output: Any) -> Tensor:
-    """The embedding, bare or inside an output object."""
-    return output if isinstance(output, Tensor) else output.pooler_output
 
 
 def load_backbone(name: str | Path, *, device: str = "cpu") -> Backbone:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from wildsight.errors import UnsupportedModelError
 
@@ -35,3 +37,16 @@ def token_grid(tokens: int, pixels: Tensor, patch: int | None) -> tuple[int, int
     if not rows:
         raise UnsupportedModelError(f"{tokens} tokens fit no grid", mend="use square pictures")
     return rows, rows * width // height
+
+
+def chain(first: Tensor, blocks: Sequence[nn.Module]) -> Iterator[Tensor]:
+    """A stem's map, then the map after each block."""
+    yield first
+    for block in blocks:
+        first = block(first)
+        yield first
+
+
+def pooled(output: Any) -> Tensor:
+    """The embedding, bare or inside an output object."""
+    return output if isinstance(output, Tensor) else output.pooler_output

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wildsight.backbones import Backbone
+from wildsight.backbones.tokens import pooled
 from wildsight.errors import CheckpointError, DataError, UnsupportedModelError
 
 CROPPED = "crop"
@@ -117,12 +118,12 @@ class Towers(nn.Module):
         """Normalised pixels [B, 3, S, S] to unit rows [B, D]."""
         stretched = pixels.shape[-1] != self.native
         output = self.clip.get_image_features(pixel_values=pixels, interpolate_pos_encoding=stretched)
-        return functional.normalize(_pooled(output), dim=-1)
+        return functional.normalize(pooled(output), dim=-1)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids [K, L] to unit rows [K, D]."""
         output = self.clip.get_text_features(input_ids=tokens)
-        return functional.normalize(_pooled(output), dim=-1)
+        return functional.normalize(pooled(output), dim=-1)
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Both towers at once: unit rows [B, D] and [K, D]."""
@@ -198,7 +199,3 @@ def _row(word: str, rows: Tensor) -> Tensor:
     seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:7], "big")
     noise = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed))
     return rows.mean(0) + noise.to(rows) * rows.std(0)
-
-
-def _pooled(output: Any) -> Tensor:
-    return output if isinstance(output, Tensor) else output.pooler_output
