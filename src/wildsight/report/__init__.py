@@ -21,14 +21,18 @@ STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:72rem;
 margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:0}h2{margin-top:2.5rem;border-bottom:1px solid var(--line)}.sub{opacity:.75;margin-top:.2rem}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-caption{text-align:left;opacity:.75;padding:.3rem 0}
+.wide{overflow-x:auto;margin-bottom:1rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:min(100%,28rem)}
+caption{text-align:left;opacity:.75;padding:.3rem 0}nav a{margin-right:1rem}nav{margin:1rem 0}a{color:inherit}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;overflow-wrap:anywhere}
 th{background:var(--soft)}img{max-width:100%;height:auto;border-radius:4px}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:1rem}
+.gallery{display:grid;gap:1rem;
+grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--tile,11rem)),1fr))}
 .gallery img{width:100%}figure{margin:0 0 1rem}figcaption{font-size:.85rem;opacity:.8;overflow-wrap:anywhere}
 .warning{border-left:4px solid var(--warn);padding:.4rem .8rem;background:var(--soft);white-space:pre-wrap}
 """
+TILE, WIDEST = 11.0, 44.0  # least and largest width of a gallery's tile, rem
+SECTIONS = 6  # a page with so many headings begins with links to them
 
 
 class Report:
@@ -42,10 +46,17 @@ class Report:
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title, self.subtitle = title, subtitle
         self.parts: list[str] = []
+        self.first: list[str] = []
+        self.headings: list[str] = []
 
     def section(self, title: str) -> None:
         """A heading."""
-        self.parts.append(f"<h2>{_safe(title)}</h2>")
+        self.headings.append(title)
+        self.parts.append(f'<h2 id="s{len(self.headings)}">{_safe(title)}</h2>')
+
+    def lead(self, table: Table, caption: str = "") -> None:
+        """A table that stands above everything else."""
+        self.first.append(_table(table, caption))
 
     def text(self, paragraph: str) -> None:
         """Paragraphs, parted by an empty line; ``**bold**`` and `` `code` `` are set as such."""
@@ -62,21 +73,20 @@ class Report:
 
     def table(self, table: Table, caption: str = "") -> None:
         """A table that scrolls sideways on a narrow screen."""
-        head = "".join(f"<th>{_safe(c)}</th>" for c in table.columns)
-        head = f"<thead><tr>{head}</tr></thead>" if any(table.columns) else ""
-        body = "".join("<tr>" + "".join(f"<td>{_safe(c)}</td>" for c in r) + "</tr>" for r in table.rows)
-        above = f"<caption>{_safe(caption)}</caption>" if caption else ""
-        self.parts.append(f'<div class="wide"><table>{above}{head}<tbody>{body}</tbody></table></div>')
+        self.parts.append(_table(table, caption))
 
     def figure(self, figure: Any, caption: str = "") -> None:
         """A matplotlib figure or a PIL picture."""
         self.parts.append(_figure(figure, caption))
 
     def gallery(self, pictures: Sequence[tuple[Image, str]], title: str = "") -> None:
-        """Pictures with captions in a grid."""
+        """Pictures with captions in a grid; the wider they are, the fewer stand in a row."""
         if title:
             self.parts.append(f"<h3>{_safe(title)}</h3>")
-        self.parts.append(f'<div class="gallery">{"".join(_figure(p, c) for p, c in pictures)}</div>')
+        shape = max((p.width / p.height for p, _ in pictures), default=1.0)
+        tile = f"--tile:{min(WIDEST, max(TILE, 8 * shape)):.0f}rem"
+        figures = "".join(_figure(p, c) for p, c in pictures)
+        self.parts.append(f'<div class="gallery" style="{tile}">{figures}</div>')
 
     def save(self, path: str | Path) -> Path:
         """Write the file, whole or not at all.
@@ -88,9 +98,23 @@ class Report:
         view = '<meta name="viewport" content="width=device-width,initial-scale=1">'
         head = f'<meta charset="utf-8">{view}{head}'
         top = f'<h1>{_safe(self.title)}</h1><p class="sub">{_safe(self.subtitle)}</p>'
-        body = "\n".join([top, *self.parts])
+        body = "\n".join([top, *self._links(), *self.first, *self.parts])
         write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>')
         return Path(path)
+
+    def _links(self) -> list[str]:
+        if len(self.headings) < SECTIONS:
+            return []
+        links = (f'<a href="#s{n}">{_safe(t.split(":")[0])}</a>' for n, t in enumerate(self.headings, 1))
+        return [f'<nav aria-label="Sections">{"".join(links)}</nav>']
+
+
+def _table(table: Table, caption: str) -> str:
+    head = "".join(f"<th>{_safe(c)}</th>" for c in table.columns)
+    head = f"<thead><tr>{head}</tr></thead>" if any(table.columns) else ""
+    body = "".join("<tr>" + "".join(f"<td>{_safe(c)}</td>" for c in r) + "</tr>" for r in table.rows)
+    above = f"<caption>{_safe(caption)}</caption>" if caption else ""
+    return f'<div class="wide"><table>{above}{head}<tbody>{body}</tbody></table></div>'
 
 
 def _safe(value: Any) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +14,25 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 EVERY = 10.0
+Listener = Callable[[str, int, int], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Tell ``listener`` (what runs, steps done, steps there are) how far every meter of this context is.
+
+    >>> with listening(lambda label, done, total: print(label, done, "of", total)):
+    ...     with Meter("reading", 3, enabled=False) as meter:
+    ...         meter.add(2)
+    reading 2 of 3
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 class Meter:
@@ -28,6 +50,7 @@ class Meter:
         self.done = 0
         self.began = self.shown = time.monotonic()
         self.bar: Progress | None = None
+        self.listener = _listener.get()
 
     def __enter__(self) -> Self:
         if self.enabled and sys.stderr.isatty():
@@ -50,6 +73,8 @@ class Meter:
 
     def update(self, done: int, loss: float | None = None) -> None:
         """Say that ``done`` steps are done."""
+        if self.listener is not None:
+            self.listener(self.label, done, self.total)
         if self.first is None:
             self.first = done
         text = self.label if loss is None else f"{self.label} loss {loss:.4g}"
