@@ -141,6 +141,14 @@ def test_allocation_goes_where_it_helps() -> None:
     assert allocate([steep, flat_], 1.0) == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(("floor", "least"), [(0.0, 0.0), (0.5, 0.2), (0.75, 0.3), (1.0, 0.4)])
+def test_allocation_starves_no_layer(floor: float, least: float) -> None:
+    """A layer that seems not to matter alone keeps ``floor`` times the mean; at 1 sizes are uniform."""
+    steep, idle = loss_curve((0.1, 0.5), (9.0, 4.0)), loss_curve((0.1, 0.5), (0.0, 0.0))
+    shares = allocate([steep, steep, idle], 0.4, floor)
+    assert math.isclose(sum(shares), 1.2) and math.isclose(min(shares), least)
+
+
 def test_a_plan_is_the_least_loss_that_is_cheap_enough(tmp_path: Path) -> None:
     made = [
         plan.Candidate(16, 1.0, 1.0, 0.9, 0.0, 0.0, 0.0),

@@ -133,6 +133,10 @@ def test_kept_columns() -> None:
     valid = torch.tensor([[True] * 8, [False] * 3 + [True] * 5])
     kept = prefixkv.kept_columns(scores[:, None], valid, [4, 3], 1, 1)
     assert kept[:, 0].tolist() == [[0, 2, 4, 7], [3, 5, 7, -1]]
+    alone = prefixkv.kept_columns(scores[:1, None], None, [4], 1, 1)
+    assert alone[0, 0].tolist() == [0, 2, 4, 7]
+    whole = prefixkv.kept_columns(scores[1:, None, 3:], None, [5], 3, 9)
+    assert whole[0, 0].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_tail_and_eviction() -> None:
@@ -271,3 +275,21 @@ def test_expected_attention_undoes_the_rotation() -> None:
     outer = query[0, 0, 4:].T @ query[0, 0, 4:]
     assert torch.allclose(scorer.state["outer"][0, 0], outer, atol=1e-4)
     assert torch.isfinite(scorer.scores(parts)).all()
+
+
+def test_expected_attention_leaves_the_first_tokens_out() -> None:
+    """The softmax is over the columns behind the sinks, which are kept ahead of all; padding gets nothing."""
+    from wildsight.compression.expected import SINKS, expected_scores
+
+    parts, query = stored()
+    mean, spread = query.mean(dim=2), 0.01 * torch.eye(8).expand(1, 4, 8, 8)
+    keys, values = (t.repeat_interleave(2, dim=1) for t in (parts.keys, parts.values))
+    open_ = torch.arange(12)[None] >= SINKS
+    short = expected_scores(mean, spread, keys[:, :, SINKS:], values[:, :, SINKS:], 0.35)
+    whole = expected_scores(mean, spread, keys, values, 0.35, open_)
+    assert torch.allclose(whole[..., SINKS:], short, atol=1e-6) and not whole[..., :SINKS].any()
+    scorer = SCORERS["expected"](0, 0, 4, lambda p: (torch.ones(*p.shape, 8), torch.zeros(*p.shape, 8)))
+    padded = Stored(parts.keys, parts.values, torch.arange(12)[None] >= 2)
+    scorer.observe(Chunk(query, parts.keys, None, padded.valid, torch.arange(12)[None], 0.35))
+    scores = scorer.scores(padded)[0]
+    assert not scores[:, :2].any() and bool((scores[:, 2:6] > scores[:, 6:].amax(dim=1, keepdim=True)).all())

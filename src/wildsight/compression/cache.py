@@ -127,6 +127,7 @@ class RaggedCache(Cache):
         stock = DynamicCache(config=config).layers
         self.settings, self.prompt_len = settings, prompt_len
         self.lengths: list[int] = []
+        self._plans: dict[int, tuple[list[float], list[int]]] = {}
         self.depth = sum(type(layer) is DynamicLayer for layer in stock)
         shares = None if settings.online or isinstance(settings.keep, int) else self._known(settings)
         layers: list[Any] = []
@@ -181,12 +182,18 @@ class RaggedCache(Cache):
             self.lengths = layer.valid.sum(dim=1).tolist()
         return self.lengths
 
+    def _plan(self, length: int) -> tuple[list[float], list[int]]:
+        """Shares and sizes of all layers for a row of ``length`` tokens, found once."""
+        if length not in self._plans:
+            shares = self.settings.shares(self.settings.share_of(length), self.depth)
+            count = published_counts if self.settings.rounding == "published" else token_counts
+            self._plans[length] = shares, count(shares, length, self.settings.floor)
+        return self._plans[length]
+
     def _finalise(self, layer: RaggedLayer) -> None:
-        shares = [self.settings.shares(self.settings.share_of(n), self.depth) for n in self._measure(layer)]
-        count = published_counts if self.settings.rounding == "published" else token_counts
-        sizes = [count(s, n, self.settings.floor) for s, n in zip(shares, self.lengths, strict=True)]
-        own = [s[layer.index] for s in sizes]
-        targets = [self._target(s[layer.index], k) for s, k in zip(shares, own, strict=True)]
+        plans = [self._plan(n) for n in self._measure(layer)]
+        own = [sizes[layer.index] for _, sizes in plans]
+        targets = [self._target(p[0][layer.index], k) for p, k in zip(plans, own, strict=True)]
         layer.compress(layer.scores(), own, targets)
 
     def _finalise_online(self, layers: Sequence[RaggedLayer]) -> None:

@@ -4,11 +4,16 @@ Paper: "Expected Attention: KV Cache Compression by Estimating Attention from Fu
 (2025, arXiv 2510.00636). Implemented: mean and covariance of the queries before rotation, both rotated by the
 average of the next positions' rotations, ``softmax(k.mu * s + k' C k * s^2 / 2) * ||v||``.
 
+The first four tokens take no part: their queries are left out of the moments, their keys out of the softmax,
+and they are kept ahead of all others.
+
 Difference from the published code: rotation is undone on the queries that attention sees, so that no layer is
 read twice.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -17,7 +22,9 @@ from wildsight.compression.scorer import Chunk, Scorer, Stored
 from wildsight.errors import UnsupportedModelError
 
 SINKS = 4
+"""First tokens of a prompt that draw attention whatever they say."""
 AHEAD = 512
+"""Positions to come that the rotation is averaged over."""
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -40,7 +47,9 @@ def mean_rotation(cos: Tensor, sin: Tensor) -> Tensor:
     return rotate(identity, cos.mean(dim=0), sin.mean(dim=0)).T
 
 
-def expected_scores(mean: Tensor, cov: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+def expected_scores(
+    mean: Tensor, cov: Tensor, keys: Tensor, values: Tensor, scaling: float, open_: Tensor | None = None
+) -> Tensor:
     """``softmax_n(k.mu s + k' C k s^2 / 2) ||v||`` per query head.
 
     Args:
@@ -49,13 +58,16 @@ def expected_scores(mean: Tensor, cov: Tensor, keys: Tensor, values: Tensor, sca
         keys: ``[B, H, n, d]``.
         values: ``[B, H, n, d]``.
         scaling: s.
+        open_: ``[B, n]`` bool, the columns that share the softmax; the others get 0. None means all.
 
     Returns:
         ``[B, H, n]``.
     """
     logits = (keys @ mean[..., None])[..., 0] * scaling
     logits = logits + ((keys @ cov) * keys).sum(dim=-1) * (scaling**2 / 2)
-    return torch.softmax(logits, dim=-1) * torch.linalg.vector_norm(values, dim=-1)
+    if open_ is not None:
+        logits = logits.masked_fill(~open_[:, None], -math.inf)
+    return torch.softmax(logits, dim=-1).nan_to_num(0.0) * torch.linalg.vector_norm(values, dim=-1)
 
 
 class Expected(Scorer):
@@ -84,17 +96,32 @@ class Expected(Scorer):
     def _add(self, name: str, value: Tensor) -> None:
         self.state[name] = self.state[name] + value if name in self.state else value
 
+    def mass(self, stored: Stored, /) -> Tensor:
+        """Expected attention times value norm, the mean over heads; 0 for the first four tokens."""
+        return self._expected(stored, self._open(stored)).mean(dim=1)
+
     def scores(self, stored: Stored, /) -> Tensor:
-        """Expected attention times value norm, the mean over each group of query heads."""
+        """Expected attention times value norm, the mean over each group of query heads; sinks on top."""
+        open_ = self._open(stored)
+        own = self._expected(stored, open_)
+        sinks = (stored.valid & ~open_)[:, None]
+        return torch.where(sinks, own.amax(dim=2, keepdim=True) + 1.0, own)
+
+    @staticmethod
+    def _open(stored: Stored) -> Tensor:
+        """``[B, n]`` real columns behind the first four."""
+        return stored.valid & (stored.valid.long().cumsum(dim=1) > SINKS)
+
+    def _expected(self, stored: Stored, open_: Tensor) -> Tensor:
         count = self.state["count"].clamp_min(1.0)
         mean = self.state["sum"] / count
         cov = self.state["outer"] / count[..., None] - mean[..., :, None] * mean[..., None, :]
         turn = self._turn()
         groups = mean.shape[1] // stored.keys.shape[1]
         keys, values = (t.float().repeat_interleave(groups, dim=1) for t in (stored.keys, stored.values))
-        keys = keys.masked_fill(~stored.valid[:, None, :, None], 0.0)
         mean, cov = (turn @ mean[..., None])[..., 0], turn @ cov @ turn.transpose(-1, -2)
-        return expected_scores(mean, cov, keys, values, self.scaling).unflatten(1, (-1, groups)).mean(dim=2)
+        own = expected_scores(mean, cov, keys, values, self.scaling, open_)
+        return own.unflatten(1, (-1, groups)).mean(dim=2)
 
     def _turn(self) -> Tensor:
         """``[B, 1, d, d]`` mean rotation of the positions to come."""

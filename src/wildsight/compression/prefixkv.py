@@ -167,12 +167,15 @@ def bisect_sizes(scores: Tensor, forgotten: float, protected: int = 2, tolerance
             high = share
 
 
-def kept_columns(scores: Tensor, valid: Tensor, counts: Sequence[int], start: int, protect: int) -> Tensor:
+def kept_columns(
+    scores: Tensor, valid: Tensor | None, counts: Sequence[int], start: int, protect: int
+) -> Tensor:
     """Columns that a layer keeps at the end of the prompt.
 
     Args:
         scores: ``[B, G, n]`` for G groups of heads that choose alike; higher is kept, ties go to the earlier.
-        valid: ``[B, n]`` bool, False for padding; the real columns of a row stand together at its end.
+        valid: ``[B, n]`` bool, False for padding; the real columns of a row stand together at its end. None:
+            no column is padding.
         counts: how many columns each row keeps, at most its number of valid ones.
         start: first valid columns that are kept in any case.
         protect: last valid columns that are kept in any case.
@@ -180,16 +183,21 @@ def kept_columns(scores: Tensor, valid: Tensor, counts: Sequence[int], start: in
     Returns:
         ``[B, G, max(counts)]`` int64 ascending, -1 behind a row's own count.
     """
-    valid = valid[:, None]
-    rank = valid.long().cumsum(dim=2) - 1
-    length = valid.sum(dim=2, keepdim=True)
-    first, last = valid & (rank < start), valid & (rank >= length - protect)
-    value = scores.float().masked_fill(first | last, math.inf).masked_fill(~valid, -math.inf)
-    wanted = torch.tensor(list(counts), device=scores.device)[:, None, None]
+    length = scores.shape[2]
+    value = scores.float().clone()
+    value[..., max(0, length - protect) :] = math.inf
+    if valid is None:
+        value[..., :start] = math.inf
+    else:
+        rank = valid.long().cumsum(dim=1) - 1
+        value.masked_fill_((rank < start)[:, None], math.inf).masked_fill_(~valid[:, None], -math.inf)
     order = value.sort(dim=2, descending=True, stable=True).indices[..., : max(counts)]
+    if min(counts) == max(counts):
+        return order.sort(dim=2).values
+    wanted = torch.tensor(list(counts), device=scores.device)[:, None, None]
     beyond = torch.arange(order.shape[2], device=scores.device) >= wanted
-    columns = order.masked_fill(beyond, scores.shape[2]).sort(dim=2).values
-    return columns.masked_fill(columns == scores.shape[2], -1)
+    columns = order.masked_fill(beyond, length).sort(dim=2).values
+    return columns.masked_fill(columns == length, -1)
 
 
 def tail_rank(size: int, tail: int) -> int:

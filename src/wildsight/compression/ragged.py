@@ -78,6 +78,7 @@ class RaggedLayer(CacheLayerMixin):
         done: the prompt has been read and compressed.
         preset: ``[B, n]`` logical columns of a prompt that reaches this layer shortened, -1 for padding.
         gaps: some stored columns are padding.
+        padded: the prompt came with a mask, so that some of its columns may be padding.
         whole: this layer forgets nothing, and runs the plain path.
     """
 
@@ -96,7 +97,7 @@ class RaggedLayer(CacheLayerMixin):
         self.keys: Any = None
         self.values: Any = None
         self.preset: Tensor | None = None
-        self.gaps = False
+        self.gaps = self.padded = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Empty storage of the states' kind."""
@@ -162,6 +163,7 @@ class RaggedLayer(CacheLayerMixin):
     def observe(self, query: Tensor, key: Tensor, allowed: Tensor | None, about: dict[str, Any]) -> None:
         """Let the scorer see a piece of the prompt; compress once all of it has been read."""
         batch, queries = query.shape[0], query.shape[2]
+        self.padded = allowed is not None
         if allowed is None:
             real = torch.ones(batch, queries, dtype=torch.bool, device=key.device)
             self.valid = torch.ones(batch, key.shape[2], dtype=torch.bool, device=key.device)
@@ -195,7 +197,8 @@ class RaggedLayer(CacheLayerMixin):
             targets: per row, tokens that the layer may hold once it has seen so many.
         """
         plan = self.owner.settings
-        columns = kept_columns(scores, self.valid, counts, plan.start, plan.protect)
+        valid = self.valid if self.padded else None
+        columns = kept_columns(scores, valid, counts, plan.start, plan.protect)
         self.slots = columns
         made: dict[tuple[int, int], Row] = {}
         for count, seen, target in zip(counts, self.owner.lengths, targets, strict=True):

@@ -4,6 +4,9 @@ An equal share of attention mass in every layer says nothing about how much a la
 alone is cut to a few shares on calibration prompts, the change of the output distribution is measured
 (Kullback-Leibler divergence on the text that follows), and the budget goes where the next token of cache
 lowers it most.
+
+Losses of single layers do not add up: a layer that seems idle while all others are whole is missed once
+several are cut. So no layer gets less than ``floor`` times the mean; 0 turns the floor off, 1 is uniform.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from wildsight.errors import DataError
 
 GRID = (0.05, 0.2, 0.5)
 """Shares that one layer is cut to while the others keep all."""
+FLOOR = 0.5
+"""Least share of a layer, relative to the mean."""
 STEPS = 200
 """Steps of a share in the greedy allocation."""
 
@@ -90,13 +95,19 @@ def loss_curve(shares: Sequence[float], losses: Sequence[float]) -> Callable[[fl
     return at
 
 
-def allocate(curves: Sequence[Callable[[float], float]], mean: float) -> list[float]:
+def allocate(curves: Sequence[Callable[[float], float]], mean: float, floor: float = FLOOR) -> list[float]:
     """Shares with the given mean: each step goes to the layer whose loss it lowers most per unit of cache.
 
     A layer may look further ahead than one step, so that a flat beginning does not hide a steep end.
+
+    Args:
+        curves: loss of each layer by its share.
+        mean: of the shares.
+        floor: least share of a layer, relative to the mean, in [0, 1]: losses are measured one layer at a
+            time, and say nothing of several starved ones.
     """
-    steps = [0] * len(curves)
-    budget = round(mean * len(curves) * STEPS)
+    steps = [int(floor * mean * STEPS)] * len(curves)
+    budget = round(mean * len(curves) * STEPS) - sum(steps)
     tables = [[curve(k / STEPS) for k in range(STEPS + 1)] for curve in curves]
     while budget > 0:
         best, gain, width = -1, -1.0, 1
@@ -119,6 +130,7 @@ def calibrate_sensitivity(
     budgets: Sequence[float] = BUDGETS,
     *,
     grid: Sequence[float] = GRID,
+    floor: float = FLOOR,
     name: str = "",
     source: str = "",
     advance: Callable[[int], Any] | None = None,
@@ -132,6 +144,7 @@ def calibrate_sensitivity(
         base: scorer and eviction rule; its sizes and budget are not used.
         budgets: mean shares to solve for.
         grid: shares that a layer is cut to.
+        floor: least share of a layer, relative to the mean.
         name: of the model.
         source: where the prompts come from.
         advance: called with 1 after each prompt.
@@ -157,9 +170,9 @@ def calibrate_sensitivity(
     return Profile(
         model=name or type(model).__name__,
         how="sensitivity",
-        budgets={b: tuple(allocate(curves, b)) for b in budgets},
+        budgets={b: tuple(allocate(curves, b, floor)) for b in budgets},
         samples=len(prompts),
         source=source,
         text=fingerprint(model.config),
-        about={"scorer": base.scorer, "grid": list(grid), "divergence": losses},
+        about={"scorer": base.scorer, "grid": list(grid), "floor": floor, "divergence": losses},
     )
