@@ -16,8 +16,9 @@ from torch.overrides import TorchFunctionMode
 from wildsight.anomaly import AnomalyDetector
 from wildsight.anomaly.datasets import resize_mask
 from wildsight.anomaly.features import NeckConfig
+from wildsight.anomaly.layouts import AnomalySample
 from wildsight.anomaly.methods import METHODS
-from wildsight.anomaly.scoring import score_tokens
+from wildsight.anomaly.scoring import figures, score_tokens
 from wildsight.anomaly.select import Selector, cut_paste, held_back, synthetic_score
 from wildsight.cli import main
 from wildsight.errors import ConfigError
@@ -175,3 +176,17 @@ def test_a_detector_moves_to_the_gpu_and_back(root: Path) -> None:
     here = detector.predict(file)[0]
     there = detector.to("cuda").predict(file)[0]
     assert there.score == pytest.approx(here.score, rel=1e-3)
+
+
+def test_a_defect_that_vanishes_when_its_mask_is_resized_is_named_and_stays_a_defect(tmp_path: Path) -> None:
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[0, 0] = 255
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    picture, mask = tmp_path / "a.png", (tmp_path / "mask.png",)
+    samples = [
+        AnomalySample(picture, mask, 1, "c", "hole", "test"),
+        AnomalySample(picture, (), 0, "c", "good", "test"),
+    ]
+    rows, faults = figures(samples, np.array([2.0, 1.0]), np.zeros((2, 8, 8), np.float32))
+    assert rows[0]["image_auroc"] == 1.0 and rows[0]["pixel_auroc"] is None
+    assert len(faults) == 1 and "no pixel of its defect is left at 8 x 8" in faults[0]

@@ -202,3 +202,15 @@ def test_public_names_come_on_first_use() -> None:
 def test_commands_are_strings_to_modules_that_exist() -> None:
     for name in COMMANDS:
         assert callable(cli.load_command(name))
+
+
+@pytest.mark.parametrize(("number", "said"), [(28, "disk is full"), (30, "cannot write here")])
+def test_a_disk_that_refuses_is_one_sentence(
+    number: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch, OSError(number, "refused", "a.png"))
+    assert exit_code(["fail"]) == 2
+    assert f"error: a.png: {'the ' if number == 28 else ''}{said}" in capsys.readouterr().err
+    stand_in(monkeypatch, OSError(5, "a fault", "a.png"))
+    with pytest.raises(OSError, match="a fault"):
+        main(["fail"])

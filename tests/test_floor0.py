@@ -17,6 +17,7 @@ from wildsight.errors import BudgetError, CheckpointError, DataError, ImageError
 from wildsight.files import (
     atomic_folder,
     atomic_path,
+    check_writable,
     load_checkpoint,
     recover_folder,
     save_checkpoint,
@@ -90,6 +91,31 @@ def test_an_interrupted_swap_is_finished(tmp_path: Path) -> None:
 def test_an_unwritable_folder_is_one_sentence() -> None:
     with pytest.raises(DataError, match="cannot write"):
         write_json("/proc/nowhere/a.json", {})
+
+
+def test_an_unwritable_place_is_found_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "report.html")
+    assert names(tmp_path / "new") == []
+    with pytest.raises(DataError, match="cannot write"):
+        check_writable("/proc/nowhere/report.html")
+
+
+REFUSED_WRITE = """
+import resource, sys, torch
+from wildsight.errors import DataError
+from wildsight.files import save_checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    save_checkpoint(sys.argv[1], {"a": torch.zeros(4096)}, {})
+except DataError as error:
+    print(error)
+"""
+
+
+def test_tensors_that_the_disk_refuses_are_one_sentence_and_leave_nothing(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", REFUSED_WRITE, str(tmp_path / "c")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "cannot write" in done.stdout and names(tmp_path) == []
 
 
 def test_checkpoint_round_trip_and_damage(tmp_path: Path) -> None:

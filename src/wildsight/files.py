@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
 _CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+REFUSED = (*_FULL, *_FORBIDDEN)
+"""Numbers of the refusals that are the disk's, not a fault of ours."""
 
 
-def _explain(error: OSError, path: Path) -> DataError:
-    """The user's sentence for an operating-system refusal."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def refusal(error: OSError, path: Path) -> DataError:
+    """The user's sentence for an operating-system refusal at ``path``."""
+    if error.errno in _FULL:
         return DataError("the disk is full", where=path, mend="free some space and run it again")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in _FORBIDDEN:
         return DataError("cannot write here", where=path, mend="choose a folder that you may write to")
     return DataError(f"cannot write: {error.strerror or error}", where=path, mend="check the path")
 
@@ -41,7 +45,7 @@ def explained(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _explain(error, Path(path)) from error
+        raise refusal(error, Path(path)) from error
 
 
 @contextlib.contextmanager
@@ -65,6 +69,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Find out now, not at the end of long work, whether ``path`` can be written.
+
+    Raises:
+        DataError: its folder cannot be made or written, or the disk is full.
+    """
+    final = Path(path)
+    with explained(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=final.parent, prefix=f".{final.name}."):
+            pass
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -215,11 +232,11 @@ def save_checkpoint(
         name: stem of the tensor file.
         config_name: name of the settings' file.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     with atomic_folder(folder) as temporary:
         stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        save_file(stored, str(temporary / f"{name}.safetensors"))
+        (temporary / f"{name}.safetensors").write_bytes(save(stored))
         write_json(temporary / config_name, dict(config))
         write_manifest(temporary)
     return Path(folder)

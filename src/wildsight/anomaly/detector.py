@@ -126,9 +126,7 @@ class AnomalyDetector(Task):
     ) -> tuple[np.ndarray, list[AnomalySample]]:
         """Features of the readable samples; the others are listed in ``not_read``."""
         if not samples:
-            raise DataError(
-                "no good training picture", where=where, mend="see the layouts in the documentation"
-            )
+            raise DataError("no good training picture", where=where, mend="see the layouts in the docs")
         with Meter("features", len(samples), enabled=progress) as meter:
             files = [s.image for s in samples]
             cached = features_of_files(self.backbone, files, self.settings.neck, meter.add)

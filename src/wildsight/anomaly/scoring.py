@@ -17,6 +17,7 @@ from wildsight.anomaly.metrics import mean_over_categories, score_category
 from wildsight.errors import WildSightError
 
 BATCH = 16
+VANISHED = "no pixel of its defect is left at {} x {} and pixel figures count it as good; enlarge the input"
 
 
 @torch.no_grad()
@@ -47,7 +48,6 @@ class TokenSet(torch.utils.data.Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         return torch.from_numpy(np.array(self.features[self.chosen[index]], dtype=np.float32))
 
-
 def device_of(module: nn.Module) -> torch.device:
     """Where the first of its parameters or buffers is."""
     for tensor in (*module.parameters(), *module.buffers()):
@@ -60,7 +60,8 @@ def figures(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Image and pixel metrics, masks brought to the maps' size.
 
-    A picture whose mask is missing or cannot be read counts in the image metrics alone.
+    A picture whose mask is missing or cannot be read counts in the image metrics alone. A defect that
+    vanishes when its mask is resized stays a defect there, and is named.
 
     Returns:
         (one mapping per category, then ``mean``; one sentence per picture without a usable mask).
@@ -81,12 +82,15 @@ def figures(
 def _masks(
     samples: Sequence[AnomalySample], chosen: NDArray[np.intp], size: tuple[int, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_], list[str]]:
-    """Those of ``chosen`` whose masks can be read, the masks, and the faults of the others."""
+    """Those of ``chosen`` whose masks can be read, the masks, and what is wrong with a mask."""
     known, masks, faults = [], [], []
     for index in chosen:
+        sample = samples[int(index)]
         try:
-            masks.append(read_mask(samples[int(index)], size))
+            masks.append(read_mask(sample, size))
             known.append(index)
+            if sample.label and not masks[-1].any():
+                faults.append(f"{sample.image}: {VANISHED.format(*size)}")
         except WildSightError as error:
             faults.append(str(error))
     return np.array(known, np.intp), np.stack(masks) if masks else np.zeros((0, *size), np.bool_), faults

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 from wildsight.errors import WildSightError
+from wildsight.files import REFUSED, refusal
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "tour": ("wildsight.cli.tour:tour", "Every method on the embedded world, one report."),
@@ -68,6 +70,10 @@ def main(arguments: list[str] | None = None) -> None:
         load_command(words[0])(args=words[1:], prog_name=f"wildsight {words[0]}")
     except WildSightError as error:
         _fail(str(error))
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        _fail(str(refusal(error, Path(error.filename or Path.cwd()))))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

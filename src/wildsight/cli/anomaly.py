@@ -126,11 +126,13 @@ def predict(
     from wildsight.anomaly.reports import write_predictions
     from wildsight.cli.common import console, finish, progress
     from wildsight.errors import DataError
+    from wildsight.files import check_writable
     from wildsight.images import expand
 
     files = [file for item in pictures for file in expand(item)]
     if not files:
         raise DataError("no picture found", where=", ".join(pictures), mend="name files, a glob or a folder")
+    check_writable(out / "report.html")
     detector = AnomalyDetector.from_pretrained(model, backbone=backbone)
     with progress("predict", len(files)) as advance:
         results, errors = detector.predict_files(files, category=category, tile=tile, progress=advance)
@@ -162,9 +164,11 @@ def evaluate(
     from wildsight.anomaly import AnomalyDetector
     from wildsight.anomaly.bench import worst_and_best
     from wildsight.cli.common import console, finish
+    from wildsight.files import check_writable
     from wildsight.report import Report
     from wildsight.results import RunFolder, environment, write_csv
 
+    check_writable(out / "report.html")
     detector = AnomalyDetector.from_pretrained(model, backbone=backbone)
     evaluation = detector.evaluate(source, progress=True)
     folder = RunFolder(out)

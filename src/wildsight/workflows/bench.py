@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wildsight.errors import ConfigError
+from wildsight.files import check_writable
 from wildsight.report import Report
 from wildsight.report.plots import scatter
 from wildsight.results import RunFolder, Table, environment, score_table, scores_of, spread, write_csv
@@ -52,13 +53,14 @@ def run_bench(room_name: str, source: str, out: Path, **options: Any) -> tuple[B
         The rows and one table per metric.
 
     Raises:
-        ConfigError: an option that this room's bench does not have.
+        ConfigError: an option that this room's bench does not have. DataError: ``out`` cannot be written.
     """
     run = resolve(room(room_name).bench)
     _known(room_name, run, options)
+    folder = RunFolder(out)
+    check_writable(folder.report)
     result: BenchResult = BenchResult(**run(source, out=out, **options))
     tables = [score_table(result.rows, metric) for metric in result.metrics]
-    folder = RunFolder(out)
     write_csv(folder.results, result.rows)
     folder.write_scores(
         {

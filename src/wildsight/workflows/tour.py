@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wildsight.errors import ConfigError, WildSightError
+from wildsight.files import check_writable
 from wildsight.report import Report
 from wildsight.results import environment
 from wildsight.task import ROOMS, resolve
@@ -73,12 +74,13 @@ def tour(
         say: called with one line per stop.
 
     Raises:
-        ConfigError: an unknown stop.
+        ConfigError: an unknown stop. DataError: the report cannot be written there.
     """
     names = [stop.name for stop in STOPS]
     for name in only:
         if name not in names:
             raise ConfigError(f"no stop is called {name!r}", mend=f"use one of {', '.join(names)}")
+    check_writable(out)
     report = Report("WildSight tour", "every method on the embedded world, no download")
     outcomes = [_visit(s, report, work / s.name, quick, say) for s in STOPS if not only or s.name in only]
     report.section("Environment")
