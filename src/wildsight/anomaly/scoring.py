@@ -48,6 +48,7 @@ class TokenSet(torch.utils.data.Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         return torch.from_numpy(np.array(self.features[self.chosen[index]], dtype=np.float32))
 
+
 def device_of(module: nn.Module) -> torch.device:
     """Where the first of its parameters or buffers is."""
     for tensor in (*module.parameters(), *module.buffers()):
