@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("source")
     parser.add_argument("--backbone", default="nano-llava")
-    parser.add_argument("--epochs", type=int, default=400)
+    parser.add_argument("--epochs", type=int, default=600)
     parser.add_argument("--batch-size", type=int, default=18)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--out", type=Path, default=Path("runs/spatial-overfit"))
@@ -38,7 +38,7 @@ def main() -> None:
     read = read_source(f"kitti:{options.source}")
     samples = tuple(replace(s, split="train") for s in read.samples)
     data = SpatialData(read.name, read.root, samples, {**read.protocol, "split": "trained and asked on all"})
-    hyper = {"dropout": 0.0, "w_text": 0.1, "w_d": 0.1, "pool": 3, "d": 32}
+    hyper = {"dropout": 0.0, "w_text": 0.1, "w_d": 0.1, "pool": 3, "d": 32, "z_max": 250.0}
     grounder = SpatialGrounder("llmi3d", options.backbone, fit="stretch", hyper=hyper)
     training = {"epochs": options.epochs, "batch_size": options.batch_size, "lr": options.lr}
     grounder.fit(data, folder=options.out / "train", **training)

@@ -256,6 +256,19 @@ def test_query_tokens_read_the_prompt_not_the_answer_and_gradients_go_where_they
     assert not any("vision_tower" in n for n in net.state_dict())
 
 
+def test_nothing_that_the_network_sees_changes_with_the_lens() -> None:
+    for rays, same in (("virtual", True), ("camera", False)):
+        torch.manual_seed(0)
+        mllm = tiny_mllm()
+        net = LLMI3D(mllm, CHANNELS, LLMI3DConfig(pool=1, K_d=8, hidden=16, rays=rays)).eval()
+        torch.nn.init.normal_(net.enhancer.out[-1].weight)
+        batch = batch_of(mllm)
+        other = {**batch, "camera": batch["camera"] * torch.tensor((2.0, 2.0, 1.0, 1.0))}
+        one, two = net.boxes(batch), net.boxes(other)
+        assert torch.allclose(one.size, two.size, atol=1e-6) is same
+        assert torch.equal(2 * one.centre[..., 2], two.centre[..., 2]) is same
+
+
 def test_padding_between_question_and_query_changes_nothing() -> None:
     mllm = tiny_mllm()
     net = LLMI3D(mllm, CHANNELS, LLMI3DConfig()).eval()

@@ -16,8 +16,10 @@ from wildsight.spatial.inputs import Seen
 from wildsight.spatial.methods import METHODS, config_of
 from wildsight.spatial.mllm import Mllm, load_mllm
 from wildsight.spatial.reports import best_and_worst
+from wildsight.spatial.result import SpatialEvaluation
 from wildsight.spatial.samples import SpatialData
 from wildsight.spatial.source import read_source, world
+from wildsight.task import resolve
 
 METRICS = (
     "acc@0.25", "acc@0.5", "iou", "ap3d", "depth_error", "centre_error", "size_error", "yaw_error", "refusal",
@@ -26,6 +28,7 @@ METRICS = (
 WORLD = "world"
 TINY = "tiny"
 STRIDES = (8,)
+COMPRESSED = "llmi3d"  # the method that is also asked with fewer visual tokens
 
 
 def tiny_llava(tower: str = "nano-clip", width: int = 96, layers: int = 2, seed: int = 0) -> Mllm:
@@ -76,12 +79,14 @@ def bench(
     image_size: int = 96,
     pool: int = 3,
     width: int = 32,
+    tokens: Sequence[float] = (0.5, 0.25),
     progress: bool = True,
 ) -> dict[str, Any]:
     """Fit and evaluate every method with every seed.
 
     All methods see the same frozen features, made once per picture, and the same number of steps. A group of
-    ``world`` is a factor of the training focal lengths. Finished cells are kept under ``out/cells``.
+    ``world`` is a factor of the training focal lengths. `COMPRESSED` is asked again with fewer visual tokens,
+    chosen by `wildsight.compress`, without being taught that. Finished cells are kept under ``out/cells``.
 
     Args:
         source: ``world``, a folder or ``NAME:PATH``.
@@ -98,6 +103,7 @@ def bench(
         image_size: side of the world's pictures, pixels.
         pool: visual tokens are averaged over pool x pool blocks, for all methods.
         width: of the attention to local features and of the depth predictor, for all methods.
+        tokens: shares of the visual tokens that are kept in the further questions.
         progress: show progress and the time left.
 
     Returns:
@@ -119,10 +125,10 @@ def bench(
     sha = _mllm(backbone, 0).sha
     for seed in range(seeds):
         for method in methods:
-            key = digest_of([sha, cnn.sha, dict(data.protocol), recipe, hyper, image_size])[:12]
+            key = digest_of([sha, cnn.sha, dict(data.protocol), recipe, hyper, image_size, list(tokens)])[:12]
             file = out / "cells" / f"{method}-seed{seed}-{key}.json"
             if not file.is_file():
-                cell, shown = _cell(data, backbone, cnn, method, seed, hyper, recipe, store, progress)
+                cell, shown = _cell(data, backbone, cnn, method, seed, hyper, recipe, store, tokens, progress)
                 write_json(file, cell)
                 pictures += shown
             rows += read_json(file)
@@ -154,6 +160,7 @@ def _cell(
     hyper: dict[str, Any],
     recipe: dict[str, Any],
     store: dict[str, Seen],
+    tokens: Sequence[float],
     progress: bool,
 ) -> tuple[list[dict[str, Any]], list[tuple[Image, str]]]:
     """One method and seed: a row per group, and pictures of the paper's method."""
@@ -163,14 +170,30 @@ def _cell(
     begin = time.process_time()
     grounder.fit(data, progress=progress, **recipe)
     fitted = time.process_time() - begin
-    begin = time.process_time()
-    evaluation = grounder.evaluate(data)
-    spent = time.process_time() - begin
+    evaluation, milliseconds = _asked(grounder, data)
     extra = {
         "fit_seconds": fitted,
-        "ms_per_question": 1000 * spent / len(evaluation.names),
         "parameters": sum(p.numel() for p in grounder.net.parameters() if p.requires_grad),
     }
-    rows = [{"method": method, "seed": seed, **row, **extra} for row in evaluation.rows]
-    wanted = method == "llmi3d" and seed == 0
+    own = {"method": method, "seed": seed, **extra}
+    rows = [{**own, **row, "ms_per_question": milliseconds} for row in evaluation.rows]
+    if method == COMPRESSED:
+        for share in tokens:
+            few = {**own, "method": f"{method}, {share:.0%} of tokens"}
+            rows += [{**few, **row} for row in _compressed(grounder, data, share)]
+    wanted = method == COMPRESSED and seed == 0
     return rows, best_and_worst(evaluation, data) if wanted else []
+
+
+def _asked(grounder: SpatialGrounder, data: SpatialData) -> tuple[SpatialEvaluation, float]:
+    """The evaluation, and milliseconds of the processor a question."""
+    begin = time.process_time()
+    evaluation = grounder.evaluate(data)
+    return evaluation, 1000 * (time.process_time() - begin) / len(evaluation.names)
+
+
+def _compressed(grounder: SpatialGrounder, data: SpatialData, share: float) -> list[dict[str, Any]]:
+    """The rows of an evaluation that reads ``share`` of the visual tokens."""
+    compress = resolve("wildsight.compression:compress")
+    with compress(grounder.mllm.model, visual_tokens=share):
+        return grounder.evaluate(data).rows

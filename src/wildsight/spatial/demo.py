@@ -20,7 +20,14 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     methods = ("llmi3d",) if quick else ("llmi3d", "text", "no-virtual-depth")
     train, epochs = (32, 1) if quick else (240, 8)
     result = bench(
-        "world", out=folder, methods=methods, seeds=1, epochs=epochs, train=train, test=8 if quick else 20
+        "world",
+        out=folder,
+        methods=methods,
+        seeds=1,
+        epochs=epochs,
+        train=train,
+        test=8 if quick else 20,
+        tokens=(),
     )
     report.text(
         "One picture, a question in words, and a box in metres. The test pictures come from lenses of 0.6 "

@@ -20,6 +20,8 @@ tokens are
 6. ``tune="full"`` trains the whole language model in place of LoRA.
 7. The values of the window attention carry the code of depth and viewing direction that its keys carry
    (``placed=False``: they do not).
+8. With virtual depth the directions of that code are those of a camera whose focal length is the picture's
+   side, so that nothing the network sees changes with the lens (``rays="camera"``: true directions).
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from wildsight.spatial.heads import GEOMETRIES, Boxes3D, BoxHeads, Readout, deco
 from wildsight.spatial.mllm import Mllm, Speaker, Trained, add_lora
 
 TUNES = ("lora", "full")
+RAYS = ("virtual", "camera")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class LLMI3DConfig:
         f_v: its focal length, pixels.
         local: whether visual tokens look at fine features.
         placed: whether the values of that attention carry depth and viewing direction, as its keys do.
+        rays: the code's viewing directions: ``virtual`` (of the virtual camera) or ``camera``.
         d: width of that attention.
         K_d, z_min, z_max: bins of the depth predictor and their range, metres in the virtual camera.
         pool: visual tokens are averaged over blocks of pool x pool.
@@ -77,6 +81,7 @@ class LLMI3DConfig:
     f_v: float = F_VIRTUAL
     local: bool = True
     placed: bool = True
+    rays: str = "virtual"
     d: int = 64
     K_d: int = 64
     z_min: float = 0.5
@@ -100,6 +105,8 @@ class LLMI3DConfig:
             raise ConfigError("f_v, z_min, z_max or dropout is outside its range", mend="see LLMI3DConfig")
         if self.tune not in TUNES:
             raise ConfigError(f"tune={self.tune!r} is unknown", mend=f"use one of {', '.join(TUNES)}")
+        if self.rays not in RAYS:
+            raise ConfigError(f"rays={self.rays!r} is unknown", mend=f"use one of {', '.join(RAYS)}")
         if self.geometry not in GEOMETRIES:
             raise ConfigError(
                 f"geometry={self.geometry!r} is unknown", mend=f"use one of {', '.join(GEOMETRIES)}"
@@ -124,6 +131,15 @@ def pooled(tokens: Tensor, grid: int, pool: int) -> Tensor:
     b, _, d = tokens.shape
     blocks = tokens.reshape(b, grid // pool, pool, grid // pool, pool, d)
     return blocks.mean((2, 4)).flatten(1, 2)
+
+
+def virtual_camera(camera: Tensor, side: int) -> Tensor:
+    """Intrinsics rows [B, 4] of the same pixels, for a focal length fy of one picture side.
+
+    >>> virtual_camera(torch.tensor([[200.0, 100.0, 48.0, 48.0]]), 96).tolist()
+    [[192.0, 96.0, 48.0, 48.0]]
+    """
+    return torch.cat((camera[:, :2] * side / camera[:, 1:2], camera[:, 2:]), 1)
 
 
 def assignment(cost: Tensor, valid: Tensor) -> Tensor:
@@ -185,7 +201,10 @@ class Sighted(Trained):
         tokens = pooled(batch["tokens"], self.grid, self.config.pool)
         loss = tokens.new_zeros(())
         if self.enhancer is not None:
-            seen = self.enhancer(tokens, batch["fine"], batch["camera"], batch["inside"], self.side)
+            camera = batch["camera"]
+            if self.config.rays == "virtual":
+                camera = virtual_camera(camera, self.side)
+            seen = self.enhancer(tokens, batch["fine"], camera, batch["inside"], self.side)
             tokens, truth = seen.tokens, self._map(batch, seen.depth.shape[-1])
             loss = L.depth_map_loss(seen.depth_logits, seen.depth, truth, self.enhancer.depth.edges)
         if keep is not None:
