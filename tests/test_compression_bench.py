@@ -60,6 +60,16 @@ def test_answers_follow_generate(asked: Any) -> None:
     assert found.said[0] == said[: len(found.said[0])]
 
 
+@pytest.mark.parametrize("positions", ["compact", "original"])
+def test_both_protocols_prune_alike(asked: Any, positions: str) -> None:
+    """With the cache whole, the pruned picture is read the same way; question and answer follow it."""
+    loaded, _, batches = asked
+    read = ask_visual(loaded, batches, 9, "hybrid", positions=positions)
+    settings = KVSettings(keep=1.0)
+    through = ask_cache(loaded, batches, settings, keep=9, method="hybrid", positions=positions)
+    assert np.allclose(flat(read), flat(through), atol=1e-3)
+
+
 def test_pruning_and_caching_together(asked: Any) -> None:
     loaded, _, batches = asked
     answers = ask_cache(loaded, batches, KVSettings(keep=0.5), keep=9, method="hybrid")
@@ -160,7 +170,8 @@ def test_a_plan_is_the_least_loss_that_is_cheap_enough(tmp_path: Path) -> None:
     assert plan.choose(made, 1.5, 0.01) is made[1]
     with pytest.raises(BudgetError, match=r"at most 1\.90x"):
         plan.choose(made, 2.0, 0.001)
-    settings = plan.Settings("m", "s", 8, None, "hybrid", "prefixkv", {"gain": 2.0})
+    settings = plan.Settings("m", "s", 8, None, "hybrid", "prefixkv", {"gain": 2.0}, "original")
+    assert settings.options()["positions"] == "original"
     assert plan.Settings.load(settings.save(tmp_path / "s.json")) == settings
     for text, read in (("zero", plan.read_target), ("0.5x", plan.read_target), ("-1%", plan.read_drop)):
         with pytest.raises(ConfigError):
@@ -183,6 +194,8 @@ def test_bench_runs_and_resumes(folder: Path, tmp_path: Path) -> None:
     h2o = next(r for r in timed if r["method"] == "h2o")
     assert full["agreement"] == 1.0 and h2o["cache_kib"] < 0.45 * full["cache_kib"]
     assert result["pictures"]
+    assert next(r for r in timed if r["method"] == "hybrid")["layer_tokens"] == 9.0
+    assert h2o["layer_tokens"] is None
     cells = {f: f.stat().st_mtime_ns for f in (tmp_path / "cells").iterdir()}
     again = run("world", out=tmp_path, **{**options, "repeats": 0})
     assert cells == {f: f.stat().st_mtime_ns for f in (tmp_path / "cells").iterdir()}

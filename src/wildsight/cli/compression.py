@@ -71,6 +71,7 @@ def generate(
         "kv_cache": budget(kv_cache),
         "visual": visual,
         "kv": kv,
+        "positions": positions,
     }
     loaded = load_model(model, device=device, precision=precision)
     if settings is not None:
@@ -82,7 +83,7 @@ def generate(
         options["visual_tokens"], options["kv_cache"] = 0.25, 0.4
     result = answer(
         loaded, image, prompt, max_new_tokens=max_new_tokens, repeats=repeats,
-        profile=profile, positions=positions, **options,
+        profile=profile, **options,
     )  # fmt: skip
     _say(result)
     if figure is not None:
@@ -110,7 +111,10 @@ def _say(result: CompressedAnswer) -> None:
     if result.saliency:
         lines.append(f"saliency from: {result.saliency}")
     if result.layers:
-        lines.append(f"cache: {sum(result.layers)} of {result.cache_tokens * len(result.layers)} tokens")
+        depth = len(result.layers)
+        read, whole = result.cache_tokens * depth, (result.cache_tokens + before - kept) * depth
+        dropped = f", {whole} with the whole picture" if whole > read else ""
+        lines.append(f"cache: {sum(result.layers)} tokens over {depth} layers; uncompressed {read}{dropped}")
     for name in ("first_token_ms", "token_ms", "cache_bytes"):
         if name in result.cost:
             own, full = result.cost[name], result.cost[f"full {name}"]

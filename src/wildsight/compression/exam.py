@@ -231,6 +231,7 @@ def ask_cache(
     seed: int = 0,
     keep: int | float = 1.0,
     method: str = DEFAULT,
+    positions: str = "compact",
 ) -> Answers:
     """Answer through a cache of the picture that was compressed before the question came.
 
@@ -241,13 +242,14 @@ def ask_cache(
         seed: for scorers that draw.
         keep: tokens of a picture that the model reads.
         method: selector of those tokens.
+        positions: of those tokens, ``compact`` or ``original``.
     """
     settings = replace(settings, seed=seed)
     found: dict[int, tuple[list[int], list[float]]] = {}
     first = 0
     with ragged_attention(loaded.model):
         for batch in batches:
-            for rows, said, losses in _ask_batch(loaded, batch, settings, keep, method):
+            for rows, said, losses in _ask_batch(loaded, batch, settings, keep, method, positions):
                 for row, own, loss in zip(rows, said, losses, strict=True):
                     found[first + row] = (own, loss)
             first += len(batch.samples)
@@ -266,7 +268,11 @@ def split_prompt(ids: Tensor, mask: Tensor, token: int) -> tuple[Tensor, Tensor]
 
 
 def picture_prompts(
-    loaded: LoadedModel, batch: Batch, keep: int | float = 1.0, method: str = DEFAULT
+    loaded: LoadedModel,
+    batch: Batch,
+    keep: int | float = 1.0,
+    method: str = DEFAULT,
+    positions: str = "compact",
 ) -> tuple[list[int], dict[str, Any], list[Tensor]]:
     """The different pictures of a batch as prompts of their own, pruned to ``keep`` tokens.
 
@@ -283,19 +289,27 @@ def picture_prompts(
         raise ConfigError("pictures of different lengths in one batch", mend="ask one picture at a time")
     asked = {"input_ids": torch.stack(prompts)}
     pictures = [batch.pictures[i] for i in chosen]
-    pruned = prune_visual_tokens(loaded.model, asked, keep, method, encoded_pictures=pictures)
+    pruned = prune_visual_tokens(
+        loaded.model, asked, keep, method, positions=positions, encoded_pictures=pictures
+    )
     if not bool(pruned.mask.all()):
         raise ConfigError("pictures of different lengths in one batch", mend="ask one picture at a time")
     inputs = {"input_ids": pruned.ids, "mm_encoder_outputs": {"image": encoded(pruned.features)}}
+    if positions == "original":
+        inputs["position_ids"] = pruned.positions
     return number, inputs, [p[1] for p in parts]
 
 
 def _ask_batch(
-    loaded: LoadedModel, batch: Batch, settings: KVSettings, keep: int | float, method: str
+    loaded: LoadedModel, batch: Batch, settings: KVSettings, keep: int | float, method: str, positions: str
 ) -> Iterator[tuple[list[int], list[list[int]], list[list[float]]]]:
     """Compress each picture once, then ask its questions in groups of equal length."""
-    number, inputs, questions = picture_prompts(loaded, batch, keep, method)
+    number, inputs, questions = picture_prompts(loaded, batch, keep, method, positions)
     length = inputs["input_ids"].shape[1]
+    before = length
+    if positions == "original":
+        before += batch.pictures[0].features.shape[0]
+        before -= inputs["mm_encoder_outputs"]["image"].pooler_output[0].shape[0]
     cache = build_cache(loaded.model, settings, length)
     loaded.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     groups: dict[int, list[int]] = defaultdict(list)
@@ -305,15 +319,16 @@ def _ask_batch(
         own = copy.deepcopy(cache)
         own.batch_select_indices(torch.tensor([number[r] for r in rows], device=inputs["input_ids"].device))
         asked = torch.stack([questions[r] for r in rows])
-        said, losses = _ask_group(loaded, own, asked, length, [batch.answers[r] for r in rows])
+        said, losses = _ask_group(loaded, own, asked, length, before, [batch.answers[r] for r in rows])
         yield rows, said, losses
 
 
 def _ask_group(
-    loaded: LoadedModel, cache: RaggedCache, asked: Tensor, length: int, answers: list[list[int]]
+    loaded: LoadedModel, cache: RaggedCache, asked: Tensor, length: int, before: int, answers: list[list[int]]
 ) -> tuple[list[list[int]], list[list[float]]]:
+    """Ask behind a picture that takes ``length`` columns and ends at position ``before - 1``."""
     mask = torch.ones(asked.shape[0], length, dtype=torch.long, device=asked.device)
-    place = torch.full((asked.shape[0], 1), length - 1, device=asked.device)
+    place = torch.full((asked.shape[0], 1), before - 1, device=asked.device)
     state = State(mask, place, cache)
     logits = asked.new_zeros(0).float()
     for column in asked.unbind(dim=1):

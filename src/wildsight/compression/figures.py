@@ -64,4 +64,5 @@ def summary_figure(pictures: Sequence[tuple[Image, str]], tokens: Sequence[int] 
         axes[-1].axhline(full, linestyle="--", linewidth=1)
         axes[-1].set_title(f"cache: {sum(tokens)} of {full * len(tokens)} tokens")
         axes[-1].set_xlabel("layer")
+        axes[-1].set_ylabel("tokens; dashed: uncompressed")
     return figure

@@ -37,6 +37,7 @@ class Settings:
         visual: selector.
         kv: cache method.
         measured: gain, accuracy, its drop and the drop's interval, samples.
+        positions: of the tokens that are kept, ``compact`` or ``original``.
     """
 
     model: str
@@ -46,10 +47,11 @@ class Settings:
     visual: str
     kv: str
     measured: dict[str, Any] = field(default_factory=dict)
+    positions: str = "compact"
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments of `compress`."""
-        names = ("visual_tokens", "kv_cache", "visual", "kv")
+        names = ("visual_tokens", "kv_cache", "visual", "kv", "positions")
         return {name: getattr(self, name) for name in names}
 
     def save(self, path: str | Path) -> Path:
@@ -84,6 +86,7 @@ class Candidate:
         accuracy: on the samples.
         drop: accuracy lost.
         low, high: interval of the drop, pictures drawn.
+        positions: of the tokens that are kept.
     """
 
     visual_tokens: int
@@ -93,6 +96,7 @@ class Candidate:
     drop: float
     low: float
     high: float
+    positions: str = "compact"
 
 
 def read_target(text: str) -> float:
@@ -141,6 +145,7 @@ def search(
     shares: Sequence[float] = SHARES,
     visual: str = DEFAULT,
     kv: str = "prefixkv",
+    positions: str | None = None,
     measured: str = "time",
     answer_tokens: int = 16,
     repeats: int = 3,
@@ -155,6 +160,7 @@ def search(
         shares: of the cache; 1.0 first.
         visual: selector.
         kv: cache method.
+        positions: ``compact`` or ``original``; None takes what answers better with the whole cache.
         measured: ``time`` of an answer, or ``memory`` of the cache.
         answer_tokens: length of the answer that is timed.
         repeats: timed runs of each.
@@ -170,11 +176,14 @@ def search(
     n = batches[0].pictures[0].view.features.shape[0]
     pairs = list(dict.fromkeys((n_keep(n, t), float(s)) for t, s in product(tokens, shares)))
     pairs = [(n, 1.0), *(p for p in pairs if p != (n, 1.0))]
+    counts = [count for count, share in pairs if count < n and share == 1.0]
     caches = [KVSettings(keep=s, sizes=sizes, scorer=scorer) for _, s in pairs]
-    points = []
+    asker = _Asker(loaded, batches, data, visual)
     with Meter("plan", len(pairs) * (repeats + 2), enabled=progress) as meter:
+        place = positions or asker.better_positions(counts)
+        points = []
         for (count, _), settings in zip(pairs, caches, strict=True):
-            points.append(_points(loaded, batches, data, settings, count, visual))
+            points.append(asker.points(settings, count, place if count < n else "compact"))
             meter.add(1)
         sample = data.samples[0]
         inputs = loaded.inputs([sample.load()], [sample.question])
@@ -186,26 +195,48 @@ def search(
     gains = [gain_of(times[0], own, answer_tokens, measured) for own in times]
     pictures = [s.picture for s in data.samples]
     return [
-        _candidate(pair, gain, own, points[0], pictures)
+        _candidate(pair, gain, own, points[0], pictures, place)
         for pair, gain, own in zip(pairs, gains, points, strict=True)
     ]
 
 
-def _points(
-    loaded: LoadedModel, batches: Sequence[Batch], data: QuestionData, settings: KVSettings, count: int,
-    visual: str,
-) -> list[float]:  # fmt: skip
-    answers = ask_cache(loaded, batches, settings, keep=count, method=visual)
-    said = (loaded.text(ids) for ids in answers.said)
-    return [answer_score(s, q.answers) for s, q in zip(said, data.samples, strict=True)]
+class _Asker:
+    """Asks the samples once under each setting."""
+
+    def __init__(
+        self, loaded: LoadedModel, batches: Sequence[Batch], data: QuestionData, visual: str
+    ) -> None:
+        self.loaded, self.batches, self.data, self.visual = loaded, batches, data, visual
+        self._known: dict[Any, list[float]] = {}
+
+    def points(self, settings: KVSettings, count: int, positions: str) -> list[float]:
+        """What each answer is worth."""
+        key = (settings.keep, count, positions)
+        if key not in self._known:
+            answers = ask_cache(
+                self.loaded, self.batches, settings, keep=count, method=self.visual, positions=positions
+            )
+            said = (self.loaded.text(ids) for ids in answers.said)
+            pairs = zip(said, self.data.samples, strict=True)
+            self._known[key] = [answer_score(s, q.answers) for s, q in pairs]
+        return self._known[key]
+
+    def better_positions(self, counts: Sequence[int]) -> str:
+        """Positions with the better answers over all counts, the cache whole; compact ones if level."""
+        whole = KVSettings(keep=1.0)
+        worth = {
+            place: sum(sum(self.points(whole, count, place)) for count in counts)
+            for place in ("compact", "original")
+        }
+        return "original" if worth["original"] > worth["compact"] else "compact"
 
 
 def _candidate(
-    pair: tuple[int, float], gain: float, own: list[float], full: list[float], pictures: list[str]
+    pair: tuple[int, float], gain: float, own: list[float], full: list[float], pictures: list[str], place: str
 ) -> Candidate:
     lost = [f - o for f, o in zip(full, own, strict=True)]
     low, high = bootstrap_interval(lost, pictures)
-    return Candidate(pair[0], pair[1], gain, sum(own) / len(own), sum(lost) / len(lost), low, high)
+    return Candidate(pair[0], pair[1], gain, sum(own) / len(own), sum(lost) / len(lost), low, high, place)
 
 
 def choose(candidates: Sequence[Candidate], target: float, max_drop: float) -> Candidate:
@@ -265,5 +296,6 @@ def plan(
         visual,
         kv,
         measured,
+        best.positions,
     )
     return settings, candidates
