@@ -1,4 +1,33 @@
-"""The public call on tiny LLaVA models: bit-equality, batches, turns, beams, and what it leaves behind."""
+"""The public call on tiny LLaVA models: bit-equality, batches, turns, beams, and what it leaves behind.
+
+Pitfalls that were met once, and the test that holds each:
+
+| pitfall | test |
+|---|---|
+| P1 a pruned batch is padded on the left anew | `test_shortening_pads_on_the_left` (selectors) |
+| P2 `generate` drops an all-ones mask | `test_original_positions_survive_an_all_ones_mask` |
+| P3 beams change the features' container | `test_one_pruned_batch_serves_many_calls` |
+| P4 gaps in positions look like packed sequences | `test_gapped_positions_are_no_packed_sequences` |
+| P5 sdpa gives no attention maps | `test_sdpa_gives_no_attentions` (selectors) |
+| P6 budgets and pointers are per row | `test_a_row_in_a_batch_equals_the_row_alone` (here and ragged) |
+| P7 a layer that forgets nothing appends | `test_keeping_all_is_bit_equal` (ragged, padded rows) |
+| P8 padding's queries look at nothing | `test_padding_adds_no_score` (prefixkv) |
+| P9 other caches are refused | `test_bad_calls`, `test_other_caches_are_refused_by_name` |
+
+What the specification asks for, V of visual tokens and K of the cache, in the same way:
+
+V1 `test_keeping_all_is_bit_equal`, V2 `test_probe_equals_eager_attention`, V3 `test_budgets_nest`,
+V4 `test_permuted_patches_permute_the_choice`, V5 `test_by_hand`,
+V6 `test_a_row_in_a_batch_equals_the_row_alone`, V7 `test_next_map_is_the_packing`,
+V8 `test_qwen_survivors_keep_their_positions`, V9 `test_placeholders_and_pictures_must_match`,
+V10 `test_one_pruned_batch_serves_many_calls`;
+K1 `test_keeping_all_is_bit_equal`, `test_keeping_all_with_beams_and_sampling`,
+K2 `test_ragged_equals_a_dense_cache_with_masks`, K3 `test_a_row_in_a_batch_equals_the_row_alone`,
+K4 `test_golden_sizes`, `test_published_lists`, K5 `test_solver_invariants`, K6 `test_prompt_in_chunks`,
+K7 `test_a_further_turn_equals_a_dense_cache_with_masks`, K8 `test_bytes_are_the_budget`,
+K9 `test_every_scorer_with_every_size`, K10 `test_streamed_scores_equal_the_whole_matrix`,
+K11 `test_rollback_is_refused`, K12 `test_a_stock_cache_is_left_alone`, K13 `test_reset_copy_and_reuse`.
+"""
 
 from __future__ import annotations
 
@@ -125,6 +154,21 @@ def test_original_positions_survive_an_all_ones_mask() -> None:
     assert torch.allclose(cached, masked, atol=1e-5)
 
 
+def test_gapped_positions_are_no_packed_sequences() -> None:
+    """Without mask and cache, `transformers` takes a gap for a new sequence; our inputs carry the mask."""
+    model, inputs = llava(), llava_inputs((1,), (9,))
+    pruned = prune_visual_tokens(model, inputs, 5, positions="original")
+    call = pruned.inputs()
+    assert bool((pruned.positions.diff() > 1).any()) and bool(call["attention_mask"].all())
+    with torch.no_grad():
+        right = model(**call, use_cache=True).logits
+        assert torch.allclose(right, model(**pruned.inputs(), use_cache=False).logits, atol=1e-5)
+        wrong = model(**{**pruned.inputs(), "attention_mask": None}, use_cache=False).logits
+    assert not torch.allclose(right, wrong, atol=1e-3)
+    with compress(model, visual_tokens=5, positions="original"), pytest.raises(ConfigError, match="cache"):
+        model.generate(**inputs, **GREEDY, use_cache=False)
+
+
 @pytest.mark.parametrize("kv", [None, 0.5])
 @pytest.mark.parametrize("whole", [True, False])
 def test_second_turn(kv: float | None, whole: bool) -> None:
@@ -222,6 +266,8 @@ def test_fastv_drops_after_the_second_layer() -> None:
         ({"kv_cache": 0.0}, BudgetError),
         ({"kv_cache": 1.2}, BudgetError),
         ({"kv_cache": 1}, BudgetError),
+        ({"kv_cache": "half"}, BudgetError),
+        ({"kv_cache": float("nan")}, BudgetError),
         ({}, ConfigError),
         ({"visual_tokens": 4, "visual": "nonsense"}, ConfigError),
         ({"kv_cache": 0.5, "kv": "nonsense"}, ConfigError),
@@ -229,8 +275,9 @@ def test_fastv_drops_after_the_second_layer() -> None:
     ],
 )
 def test_bad_settings(options: dict[str, Any], error: Any) -> None:
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         compress(llava(), **options)
+    assert error is ConfigError or "LlavaForConditionalGeneration" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +286,7 @@ def test_bad_settings(options: dict[str, Any], error: Any) -> None:
         ({"cache_implementation": "quantized"}, UnsupportedModelError),
         ({"cache_implementation": "offloaded"}, UnsupportedModelError),
         ({"prompt_lookup_num_tokens": 3}, UnsupportedModelError),
+        ({"penalty_alpha": 0.6}, UnsupportedModelError),
         ({"use_cache": False}, ConfigError),
         ({"position_ids": torch.zeros(3, 4)}, ConfigError),
     ],
@@ -249,14 +297,34 @@ def test_bad_calls(options: dict[str, Any], error: Any) -> None:
         model.generate(**llava_inputs(), **GREEDY, **options)
 
 
-def test_more_bad_calls() -> None:
-    from transformers import DynamicCache
+def test_other_caches_are_refused_by_name() -> None:
+    from transformers import DynamicCache, EncoderDecoderCache
 
+    model, inputs = llava(), llava_inputs()
+    for cache in (DynamicCache(), EncoderDecoderCache(DynamicCache(), DynamicCache())):
+        wanted = f"LlavaForConditionalGeneration.*{type(cache).__name__}"
+        with compress(model, kv_cache=0.5), pytest.raises(UnsupportedModelError, match=wanted):
+            model.generate(**inputs, past_key_values=cache, **GREEDY)
+
+
+def test_placeholders_and_pictures_must_match() -> None:
+    model, inputs = llava(), llava_inputs()
+    ids = inputs["input_ids"].clone()
+    ids[tuple((ids == IMAGE).nonzero()[0])] = 5
+    text = {k: v for k, v in inputs.items() if k != "pixel_values"}
+    with compress(model, visual_tokens=5):
+        with pytest.raises(BudgetError, match=r"LlavaFor.* 47 image placeholders, the 3 images 48 tokens"):
+            model.generate(**{**inputs, "input_ids": ids}, **GREEDY)
+        with pytest.raises(BudgetError, match="48 image placeholders, the 0 images"):
+            model.generate(**text, **GREEDY)
+        with pytest.raises(ConfigError, match="pixels"):
+            model.generate(**text, mm_encoder_outputs={"image": 1}, **GREEDY)
+
+
+def test_more_bad_calls() -> None:
     model, inputs = llava(), llava_inputs()
     with pytest.raises(BudgetError, match=r"\[1, 16\]"):
         compress(model, visual_tokens=17)
-    with compress(model, kv_cache=0.5), pytest.raises(UnsupportedModelError, match="DynamicCache"):
-        model.generate(**inputs, past_key_values=DynamicCache(), **GREEDY)
     with compress(model, kv_cache=0.5, start=30), pytest.raises(BudgetError, match="never evicted"):
         model.generate(**inputs, **GREEDY)
     with pytest.raises(ConfigError, match="not both"):

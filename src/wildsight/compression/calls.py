@@ -14,7 +14,7 @@ from wildsight.compression.inputs import running_positions
 from wildsight.compression.prune import Pruned, encoded
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 
-ASSISTED = ("assistant_model", "prompt_lookup_num_tokens")
+ASSISTED = ("assistant_model", "prompt_lookup_num_tokens", "penalty_alpha")
 MODEL_INPUTS = ("pixel_values", "image_sizes", "image_grid_thw", "mm_token_type_ids", "pixel_values_videos",
                 "mm_encoder_outputs")  # fmt: skip
 
@@ -150,7 +150,7 @@ def _refuse_assisted(call: Call) -> None:
     for name in ASSISTED:
         if call.setting(name) is not None:
             raise UnsupportedModelError(
-                f"assisted decoding ({name}) rolls the cache back", mend="use greedy, sampling or beams"
+                f"{name}: this way of decoding rolls the cache back", mend="use greedy, sampling or beams"
             )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,24 @@ from wildsight.compression.calls import (
 )
 from wildsight.compression.families import check_tokens, family_of
 from wildsight.compression.fastv import FastV, fastv_hooks
+from wildsight.compression.inputs import placeholder_flags
 from wildsight.compression.methods import build_cache, kv_method
 from wildsight.compression.profile import Profile
 from wildsight.compression.prune import Pruned, prune_visual_tokens
 from wildsight.compression.selectors import DEFAULT, FASTV, selector
-from wildsight.errors import ConfigError
+from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
+
+
+@contextmanager
+def naming(model: Any) -> Iterator[None]:
+    """Let what is refused inside the block name the model."""
+    name = type(model).__name__
+    try:
+        yield
+    except (BudgetError, UnsupportedModelError) as error:
+        if name in str(error):
+            raise
+        raise error.at(name) from None
 
 
 class Compressed:
@@ -128,11 +140,12 @@ class Compressed:
             UnsupportedModelError: a cache or decoding mode that cannot be compressed.
         """
         call = Call.read(inputs, kwargs, self.model.generation_config)
-        if self.settings is not None:
-            check_cache_call(call, self.settings)
-        if self.visual_tokens is None:
-            return self._with_cache(call)
-        check_plain_call(call, self.positions)
+        with naming(self.model):
+            if self.settings is not None:
+                check_cache_call(call, self.settings)
+            if self.visual_tokens is None:
+                return self._with_cache(call)
+            check_plain_call(call, self.positions)
         if self.visual == FASTV:
             return self._fastv(call)
         return self._visual(call)
@@ -156,6 +169,7 @@ class Compressed:
                 "the cache holds a prompt that was not pruned here", mend="begin with an empty one"
             )
         if fresh.get("pixel_values") is None and turn is None:
+            self._refuse_placeholders(fresh)
             return self._with_cache(call)
         prompt = call.options["input_ids"]
         now = self._turn(fresh, turn, family_of(self.model).pixels)
@@ -165,6 +179,12 @@ class Compressed:
         if cache is not None and call.beams == 1:
             self._turns[cache] = now
         return with_prompt(out, prompt, now.ids.shape[1])
+
+    def _refuse_placeholders(self, fresh: Mapping[str, Any]) -> None:
+        """A first turn without pictures has no placeholders either; later ones may have generated some."""
+        if fresh.get("mm_encoder_outputs"):
+            raise ConfigError("encoded images cannot be pruned", mend="give pixels in their place")
+        placeholder_flags(fresh["input_ids"], self.model.config.image_token_id, [], type(self.model).__name__)
 
     def _turn(self, fresh: Mapping[str, Any], turn: Turn | None, pixels: tuple[str, ...]) -> Turn:
         if fresh.get("pixel_values") is None:
@@ -224,21 +244,24 @@ def compress(
     """
     if visual_tokens is None and kv_cache is None:
         raise ConfigError("nothing to compress", mend="give visual_tokens, kv_cache or both")
-    if visual_tokens is not None:
-        check_tokens(model, visual_tokens)
-        if visual != FASTV:
-            selector(visual)
-        elif kv_cache is not None:
-            raise ConfigError("FastV and a compressed cache do not combine", mend="use another selector")
-    settings = None
-    if kv_cache is not None:
-        sizes, scorer = kv_method(kv)
-        if isinstance(profile, str | Path):
-            profile = Profile.load(profile)
-        try:
-            settings = KVSettings(
-                keep=kv_cache, sizes=sizes, scorer=scorer, profile=profile, seed=seed, **hyper
-            )
-        except TypeError as error:
-            raise ConfigError(f"unknown setting ({error})", mend="see KVSettings") from error
-    return Compressed(model, visual_tokens, visual, copy.copy(settings), positions, seed)
+    with naming(model):
+        if visual_tokens is not None:
+            check_tokens(model, visual_tokens)
+            if visual != FASTV:
+                selector(visual)
+            elif kv_cache is not None:
+                raise ConfigError("FastV and a compressed cache do not combine", mend="use another selector")
+        settings = None if kv_cache is None else _settings(kv_cache, kv, profile, seed, hyper)
+        return Compressed(model, visual_tokens, visual, settings, positions, seed)
+
+
+def _settings(
+    keep: int | float, kv: str, profile: Profile | str | Path | None, seed: int, hyper: dict[str, Any]
+) -> KVSettings:
+    sizes, scorer = kv_method(kv)
+    if isinstance(profile, str | Path):
+        profile = Profile.load(profile)
+    try:
+        return KVSettings(keep=keep, sizes=sizes, scorer=scorer, profile=profile, seed=seed, **hyper)
+    except TypeError as error:
+        raise ConfigError(f"unknown setting ({error})", mend="see KVSettings") from error

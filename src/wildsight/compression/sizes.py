@@ -12,9 +12,9 @@ def check_share(share: float) -> float:
     """``share`` itself.
 
     Raises:
-        BudgetError: it is not in (0, 1].
+        BudgetError: it is not a number in (0, 1].
     """
-    if isinstance(share, bool) or not 0.0 < float(share) <= 1.0:
+    if not isinstance(share, int | float) or isinstance(share, bool) or not 0.0 < float(share) <= 1.0:
         raise BudgetError(
             f"a cache share of {share} is outside (0, 1]", mend="give a share above 0, at most 1"
         )
