@@ -1,40 +1,24 @@
-"""The vector database: one collection of photos, in an embedded file or on a Milvus cluster by its address.
-
-Rows are keyed by the SHA-256 of the picture's bytes: storing one twice changes nothing, so that an
-interrupted indexing goes on where it stopped, a moved picture keeps its row, and duplicates share one.
-"""
+"""One collection of photos in a Milvus database: an embedded file, or a cluster by its address."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.retrieval.collection import EXACT_BELOW, Collection, Hit, hit
 
 PREFIX = "wildsight_"
-EXACT_BELOW = 50_000
 PAGE = 1000
 WRITE = 500
 HNSW = {"M": 16, "efConstruction": 120}
 EF = 128
 FIELDS = ["id", "path", "stamp", "copies"]
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A found photo: content hash, path, Euclidean distance in [0, 2], other paths of the same content."""
-
-    id: str
-    path: Path
-    distance: float
-    copies: tuple[Path, ...] = ()
 
 
 def _client(uri: str) -> Any:
@@ -62,7 +46,7 @@ def _explained(uri: str) -> Iterator[None]:
         raise DataError(f"the database does not answer ({text})", where=uri, mend=mend) from error
 
 
-class Database:
+class Database(Collection):
     """An open collection.
 
     Args:
@@ -91,12 +75,6 @@ class Database:
                 self._refuse_others()
                 self._create()
             self.client.load_collection(self.name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Write what is pending and let the file go."""
@@ -167,10 +145,13 @@ class Database:
             for start in range(0, len(ids), WRITE):
                 self.client.delete(self.name, ids=list(ids[start : start + WRITE]))
 
-    def get(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Whole rows by id."""
-        with _explained(self.uri):
-            return [dict(r) for r in self.client.get(self.name, ids=list(ids), output_fields=["*"])]
+    def relabel(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """New paths of stored rows; their vectors stay."""
+        for start in range(0, len(rows), WRITE):
+            fields = {r["id"]: r for r in rows[start : start + WRITE]}
+            with _explained(self.uri):
+                stored = self.client.get(self.name, ids=list(fields), output_fields=["*"])
+            self.put([{**dict(row), **fields[row["id"]]} for row in stored])
 
     @property
     def kind(self) -> str:
@@ -203,45 +184,7 @@ class Database:
             )
         return [[_hit(row) for row in rows] for rows in found]
 
-    def exact(self, queries: np.ndarray, k: int) -> list[list[str]]:
-        """Ids of the ``k`` nearest rows by comparing with every vector, page by page."""
-        best = np.full((len(queries), 0), 0, np.float32)
-        names: list[list[str]] = [[] for _ in queries]
-        for ids, vectors in self.vectors():
-            scores = np.concatenate([best, queries @ vectors.T], axis=1)
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            names = [[(old + ids)[j] for j in row] for old, row in zip(names, order, strict=True)]
-            best = np.take_along_axis(scores, order, axis=1)
-        return names
-
-    def recall(self, k: int = 10, *, samples: int = 100, seed: int = 0) -> float:
-        """Share of the exact ``k`` nearest that the index finds, for stored vectors drawn at random."""
-        if self.kind == "FLAT":
-            return 1.0
-        drawn = _reservoir(self.vectors(), samples, np.random.default_rng(seed))
-        found = self.nearest(drawn, k)
-        pairs = zip(found, self.exact(drawn, k), strict=True)
-        return float(np.mean([len({h.id for h in hits} & set(ids)) / len(ids) for hits, ids in pairs]))
-
-
-def _reservoir(
-    pages: Iterator[tuple[list[str], np.ndarray]], count: int, rng: np.random.Generator
-) -> np.ndarray:
-    """``count`` rows drawn evenly from pages of vectors."""
-    kept: list[np.ndarray] = []
-    seen = 0
-    for _, vectors in pages:
-        for vector in vectors:
-            seen += 1
-            if len(kept) < count:
-                kept.append(vector)
-            elif (place := int(rng.integers(seen))) < count:
-                kept[place] = vector
-    return np.stack(kept)
-
 
 def _hit(row: Mapping[str, Any]) -> Hit:
     entity = row.get("entity", row)
-    distance = float(np.sqrt(max(0.0, 2.0 - 2.0 * float(row["distance"]))))
-    copies = tuple(Path(p) for p in json.loads(entity["copies"] or "{}"))
-    return Hit(str(row["id"]), Path(entity["path"]), distance, copies)
+    return hit(str(row["id"]), entity["path"], entity["copies"], float(row["distance"]))

@@ -12,7 +12,7 @@ import numpy as np
 
 from wildsight.errors import WildSightError
 from wildsight.files import sha256
-from wildsight.retrieval.database import Database
+from wildsight.retrieval.collection import Collection
 
 BATCH = 32
 Embed = Callable[[Sequence[Path]], tuple[np.ndarray, np.ndarray, list[WildSightError]]]
@@ -71,7 +71,7 @@ class Indexer:
         root: rows of files below it that are gone are removed; None removes nothing.
     """
 
-    def __init__(self, database: Database, embed: Embed, root: Path | None) -> None:
+    def __init__(self, database: Collection, embed: Embed, root: Path | None) -> None:
         self.database, self.embed, self.root = database, embed, root
         self.rows = {row["id"]: _Row.of(row) for row in database.rows()}
         self.known = {path: row.id for row in self.rows.values() for path in row.places}
@@ -161,7 +161,4 @@ class Indexer:
         gone = [i for i in self.changed if not self.rows[i].places]
         self.database.remove(gone)
         self.report.removed = len(gone)
-        kept = [i for i in self.changed if self.rows[i].places]
-        for start in range(0, len(kept), BATCH):
-            stored = self.database.get(kept[start : start + BATCH])
-            self.database.put([{**row, **self.rows[row["id"]].fields()} for row in stored])
+        self.database.relabel([self.rows[i].fields() for i in self.changed if self.rows[i].places])

@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from wildsight.images import load_image
 from wildsight.results import Result
-from wildsight.retrieval.database import Hit
+from wildsight.retrieval.collection import Hit
 
 
 @dataclass(frozen=True)

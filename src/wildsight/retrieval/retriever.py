@@ -17,7 +17,7 @@ from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError
 from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
 from wildsight.retrieval.codes import Codes, hamming, train_codes
-from wildsight.retrieval.database import Database
+from wildsight.retrieval.collection import open_collection
 from wildsight.retrieval.datasets import PHOTO, SKETCH, Item, RetrievalData
 from wildsight.retrieval.encoder import Adapter, Untouched
 from wildsight.retrieval.episodes import Episodes
@@ -224,7 +224,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
             CheckpointError: the index was made by another model.
             DataError: the database does not answer, or is in use.
         """
-        with Database(uri, self.out_width, self.maker) as database:
+        with open_collection(uri, self.out_width, self.maker) as database:
             return Indexer(database, self._embed_files, root).run(files, progress)
 
     def _embed_files(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[WildSightError]]:
@@ -259,7 +259,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         many = [sketches] if isinstance(sketches, str | Path | Image | np.ndarray) else list(sketches)
         pictures = [_picture(s) for s in many]
         queries = np.concatenate([self._query(p, s) for p, s in zip(pictures, many, strict=True)])
-        with Database(uri, queries.shape[1], self.maker, create=False) as database:
+        with open_collection(uri, queries.shape[1], self.maker, create=False) as database:
             found = database.nearest(queries, k)
         odd = [("looks like a photo, not like a sketch",) if looks_like_photo(p) else () for p in pictures]
         return [
