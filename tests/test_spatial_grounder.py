@@ -91,6 +91,7 @@ def test_predict_says_where_its_intrinsics_come_from(fitted: SpatialGrounder, tm
     assert [r.intrinsics_from for r in guess] == ["estimate"] * 2
     assert "intrinsics estimated" in guess[0].flags
     assert told.boxes[0].spread > 0
+    assert "unknown words: weather" in fitted.predict(file, "the weather")[0].flags
     twice = fitted.predict(file, "the red cube", focal=140.0)[0]
     assert twice.boxes[0].centre[2] == pytest.approx(2 * told.boxes[0].centre[2], rel=0.6)
     with pytest.raises(DataError, match="no intrinsics"):
@@ -115,6 +116,17 @@ def test_results_are_drawn_written_and_exported(fitted: SpatialGrounder, tmp_pat
     node = document["nodes"][1]
     assert np.allclose(node["translation"], result.boxes[0].centre)
     assert np.allclose(node["scale"], result.boxes[0].size)
+
+
+def test_every_thing_with_a_name_of_its_own_is_asked_for() -> None:
+    few, many = world(12, 2, 48), world(12, 2, 48, all_named=True)
+    assert len({s.name for s in many.samples}) == len(many.samples)
+    assert [s.name for s in few.part("test")] == [s.name for s in many.part("test")]
+    more = [s for s in many.part("train") if s.targets and s.name not in {x.name for x in few.samples}]
+    assert more
+    for sample in more:
+        assert sample.expression == f"the {sample.targets[0].name}"
+        assert sample.targets[0].name not in {b.name for b in sample.others}
 
 
 def test_what_is_not_there_is_refused(data: SpatialData) -> None:

@@ -37,10 +37,19 @@ def boxes_of(found: Boxes3D, threshold: float) -> list[list[Box]]:
 
 
 def result_of(
-    expression: str, boxes: Sequence[Box], camera: Camera, told: str, image: Path | None, picture: Image
+    expression: str,
+    boxes: Sequence[Box],
+    camera: Camera,
+    told: str,
+    image: Path | None,
+    picture: Image,
+    unknown: Sequence[str] = (),
 ) -> GroundingResult:
-    """The result of one question; boxes behind the camera are left out and flagged."""
+    """The result of one question; boxes behind the camera are left out and flagged, as are words that the
+    model does not know."""
     flags = ["intrinsics estimated"] if camera.origin == "estimate" else []
+    if unknown:
+        flags.append(f"unknown words: {' '.join(unknown)}")
     named = [Box(b.centre, b.size, b.rotation, expression, b.score, b.spread) for b in boxes]
     shown = [b for b in named if b.centre[2] > 0]
     if len(shown) < len(named):

@@ -229,7 +229,7 @@ class SpatialGrounder(Task):
         found, told = self._asked(asks, [self._told_box(box, camera)] * len(many), words)
         file = Path(where) if where is not None else None
         return [
-            result_of(e, boxes, camera, answer, file, picture)
+            result_of(e, boxes, camera, answer, file, picture, self.mllm.unknown_words(e))
             for e, boxes, answer in zip(many, found, told, strict=True)
         ]
 

@@ -131,6 +131,13 @@ class Mllm:
             if pieces == [unknown] and word not in self.words:
                 self.words.append(word)
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of ``text`` that neither the tokenizer knows nor a fit has taken in."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None:
+            return []
+        return [w for w in text.split() if unknown in self.ids(w)]
+
     def text(self, ids: Sequence[int]) -> str:
         """Words of tokens, up to the end of the text."""
         end = self.tokenizer.eos_token_id

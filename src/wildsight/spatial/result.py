@@ -26,7 +26,7 @@ class GroundingResult(Result):
         answer_by: ``model`` or ``rule``.
         camera: that was used.
         flags: what to be careful about: ``intrinsics estimated``, ``behind camera`` (a box was left out),
-            ``out of sight``, ``not there``.
+            ``out of sight``, ``not there``, ``unknown words: ...`` (the answer does not rest on them).
         score: in [0, 1], that such an object is there.
         image: the file, or None.
         picture: RGB.

@@ -49,6 +49,7 @@ def world(
     factors: tuple[float, ...] = FACTORS,
     focal: tuple[float, float] = FOCAL,
     several: bool = False,
+    all_named: bool = False,
 ) -> SpatialData:
     """The embedded world before level cameras: one range of focal lengths to learn from, others for the test.
 
@@ -60,8 +61,11 @@ def world(
         factors: the test's focal lengths over the training's.
         focal: the training's range, in picture sides.
         several: ask for "all objects" too, once in every other picture.
+        all_named: in training ask for every other thing too whose shape is the only one of its kind.
     """
     samples = list(_drawn("train", train, size, 2 * seed, focal, "x1"))
+    if all_named:
+        samples += [more for sample in samples for more in _named_others(sample)]
     for factor in factors:
         low, high = (min(max(v * factor, 0.6), 3.0) for v in focal)
         samples += _drawn("test", test, size, 2 * seed + 1, (low, high), f"x{factor:g}")
@@ -106,6 +110,22 @@ def with_refusals(samples: list[SpatialSample], seed: int, every: int = REFUSALS
             others = (*sample.targets, *sample.others)
             out.append(replace(sample, name=f"{sample.name}#no", expression=text, targets=(), others=others))
     return out
+
+
+def _named_others(sample: SpatialSample) -> list[SpatialSample]:
+    """A question for each other thing that is the only one of its shape and whose middle is in sight."""
+    boxes = (*sample.targets, *sample.others)
+    found = []
+    for place, box in enumerate(sample.others, start=1):
+        x, y = sample.camera.matrix[:2] @ (box.centre / box.centre[2])
+        seen = 0 < x < sample.camera.width and 0 < y < sample.camera.height
+        if seen and sum(b.name == box.name for b in boxes) == 1:
+            rest = tuple(b for b in boxes if b is not box)
+            name = f"{sample.name}#{place}"
+            found.append(
+                replace(sample, name=name, expression=f"the {box.name}", targets=(box,), others=rest)
+            )
+    return found
 
 
 def _everything(sample: SpatialSample) -> SpatialSample:
