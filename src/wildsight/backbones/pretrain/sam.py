@@ -40,7 +40,7 @@ class SamLessons:
     products: int = 700
     still_steps: int = 310
     still_lr: float = 1.5e-3
-    steps: int = 310
+    steps: int = 1200
     batch: int = 16
     lr: float = 8e-4
     prompts: int = 8
