@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 
 from wildsight import compress
-from wildsight.files import write_json
-from wildsight.results import environment
+from wildsight.results import write_csv
 from wildsight.spatial import SpatialGrounder
 from wildsight.spatial.reports import best_and_worst, write_evaluation
 from wildsight.spatial.samples import SpatialData
@@ -45,12 +44,14 @@ def main() -> None:
     grounder.save_pretrained(options.out / "checkpoint")
     evaluation = grounder.evaluate(data, split="train")
     write_evaluation(evaluation, grounder, read.name, best_and_worst(evaluation, data, 10), options.out)
-    rows = {}
-    for share in SHARES:
-        with compress(grounder.mllm.model, visual_tokens=share):
-            rows[str(share)] = grounder.evaluate(data, split="train").rows[-1]
-        print(share, rows[str(share)])
-    write_json(options.out / "tokens.json", {"visual tokens kept": rows, "environment": environment()})
+    rows = []
+    for positions in ("original", "compact"):
+        for share in SHARES:
+            with compress(grounder.mllm.model, visual_tokens=share, positions=positions):
+                row = grounder.evaluate(data, split="train").rows[-1]
+            rows.append({"positions": positions, "tokens kept": share, **row})
+            print(positions, share, {k: round(row[k], 3) for k in ("acc@0.25", "acc@0.5", "iou")})
+    write_csv(options.out / "tokens.csv", rows)
     print(evaluation.rows[-1])
 
 

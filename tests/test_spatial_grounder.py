@@ -119,6 +119,7 @@ def test_results_are_drawn_written_and_exported(fitted: SpatialGrounder, tmp_pat
 
 
 def test_every_thing_with_a_name_of_its_own_is_asked_for() -> None:
+    assert all(len(s.targets) + len(s.others) == 1 for s in world(4, 2, 48, most=1).samples)
     few, many = world(12, 2, 48), world(12, 2, 48, all_named=True)
     assert len({s.name for s in many.samples}) == len(many.samples)
     assert [s.name for s in few.part("test")] == [s.name for s in many.part("test")]
@@ -208,11 +209,14 @@ def test_it_works_inside_compress(fitted: SpatialGrounder) -> None:
     whole = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
     with compress(fitted.mllm.model, visual_tokens=9):
         few = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
-    with compress(fitted.mllm.model, visual_tokens=1.0):
+    with compress(fitted.mllm.model, visual_tokens=9, positions="original"):
+        in_place = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
+    with compress(fitted.mllm.model, visual_tokens=1.0, positions="original"):
         all_of_them = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
     again = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
     assert blocks_of(torch.tensor([0, 1, 6, 7, 14]), 6, 2).tolist() == [0]
     assert not np.array_equal(few.centre, whole.centre)
+    assert not np.array_equal(few.centre, in_place.centre)
     assert np.allclose(all_of_them.centre, whole.centre, atol=1e-5)
     assert np.array_equal(again.centre, whole.centre)
 

@@ -18,6 +18,7 @@ from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, fitted
 from wildsight.spatial.heads import Boxes3D
 from wildsight.spatial.inputs import Eyes
+from wildsight.spatial.llmi3d import Kept
 from wildsight.spatial.mllm import Mllm
 from wildsight.spatial.result import GroundingResult
 
@@ -97,8 +98,8 @@ def compression_of(model: Any) -> Any:
 
 def kept_tokens(
     mllm: Mllm, eyes: Eyes, pictures: Sequence[Image], batch: Mapping[str, Tensor], pool: int
-) -> Tensor | None:
-    """Numbers [B, n] of the visual tokens that a compressed model keeps; None where it is not compressed.
+) -> Kept | None:
+    """The visual tokens that a compressed model keeps; None where it is not compressed.
 
     `wildsight.compress` chooses them from the same picture and question; the enhancer has then still
     seen all.
@@ -120,7 +121,8 @@ def kept_tokens(
     kept = [s.keep.sort().values for s in pruned.selections]
     if len({len(k) for k in kept}) != 1:
         raise ConfigError("pictures keep different numbers of tokens", mend="give visual_tokens as a count")
-    return torch.stack([k if pool == 1 else blocks_of(k, mllm.grid, pool) for k in kept])
+    blocks = torch.stack([k if pool == 1 else blocks_of(k, mllm.grid, pool) for k in kept])
+    return Kept(blocks, handle.positions == "original")
 
 
 def blocks_of(kept: Tensor, grid: int, pool: int) -> Tensor:

@@ -71,13 +71,15 @@ def bench(
     backbone: str = TINY,
     methods: Sequence[str] = tuple(METHODS),
     seeds: int = 3,
-    epochs: int = 40,
+    epochs: int = 10,
     batch_size: int = 32,
-    lr: float = 2e-3,
-    train: int = 600,
-    test: int = 60,
+    lr: float = 1e-3,
+    train: int = 2000,
+    test: int = 100,
+    most: int = 2,
+    scales: Sequence[float] = (1.5, 2.2),
     image_size: int = 96,
-    pool: int = 3,
+    pool: int = 2,
     width: int = 32,
     tokens: Sequence[float] = (0.5, 0.25),
     progress: bool = True,
@@ -100,6 +102,8 @@ def bench(
         lr: peak learning rate.
         train: training pictures of ``world``.
         test: test pictures of ``world`` for each factor.
+        most: things in a picture of ``world``, 1 to 4.
+        scales: range of their sizes in multiples of a shape's own.
         image_size: side of the world's pictures, pixels.
         pool: visual tokens are averaged over pool x pool blocks, for all methods.
         width: of the attention to local features and of the depth predictor, for all methods.
@@ -115,7 +119,11 @@ def bench(
     """
     for name in methods:
         config_of(name, {"pool": pool, "d": width})
-    data = world(train, test, image_size) if source == WORLD else read_source(source)
+    data = (
+        read_source(source)
+        if source != WORLD
+        else world(train, test, image_size, most=most, scales=(scales[0], scales[1]), all_named=True)
+    )
     cnn = load_backbone("nano-conv")
     recipe = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     hyper = {"pool": pool, "d": width, "tune": "full" if backbone == TINY else "lora"}
@@ -195,5 +203,5 @@ def _asked(grounder: SpatialGrounder, data: SpatialData) -> tuple[SpatialEvaluat
 def _compressed(grounder: SpatialGrounder, data: SpatialData, share: float) -> list[dict[str, Any]]:
     """The rows of an evaluation that reads ``share`` of the visual tokens."""
     compress = resolve("wildsight.compression:compress")
-    with compress(grounder.mllm.model, visual_tokens=share):
+    with compress(grounder.mllm.model, visual_tokens=share, positions="original"):
         return grounder.evaluate(data).rows

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from wildsight.spatial import losses as L
 from wildsight.spatial.heads import Boxes3D, BoxHeads, Readout, decode
-from wildsight.spatial.llmi3d import LLMI3DConfig
+from wildsight.spatial.llmi3d import Kept, LLMI3DConfig
 from wildsight.spatial.mllm import Mllm, Trained
 
 CELLS = 4
@@ -88,7 +88,7 @@ class CubeHead(Trained):
         return {"loss": three + split["there"], **{k: v.detach() for k, v in split.items()}}
 
     @torch.no_grad()
-    def boxes(self, batch: Mapping[str, Any], keep: Tensor | None = None) -> Boxes3D:  # noqa: ARG002
+    def boxes(self, batch: Mapping[str, Any], keep: Kept | None = None) -> Boxes3D:  # noqa: ARG002
         """A box for each 2D box of ``batch``; one without an area is not there."""
         found = decode(
             self._read(batch), batch["camera"], self.side, self.config.f_or_none, self.config.geometry

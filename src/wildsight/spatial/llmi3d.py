@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -133,6 +133,25 @@ def pooled(tokens: Tensor, grid: int, pool: int) -> Tensor:
     return blocks.mean((2, 4)).flatten(1, 2)
 
 
+class Kept(NamedTuple):
+    """Visual tokens that stay: numbers [B, n], rising; whether they keep their positions in the text."""
+
+    tokens: Tensor
+    original: bool = False
+
+
+def moved_on(keep: Tensor, count: int, after: Tensor) -> tuple[Tensor, Tensor]:
+    """How many places each kept token [B, n] of ``count`` moves on, and each token of the text [B, T] behind.
+
+    >>> moved_on(torch.tensor([[0, 3, 4]]), 6, torch.tensor([[1.0, 1.0, 0.0]]))
+    (tensor([[1., 3., 1.]]), tensor([[2., 1., 0.]]))
+    """
+    start = torch.full_like(keep[:, :1], -1)
+    steps = keep.diff(dim=1, prepend=start).float()
+    rest = torch.cat((count - 1 - keep[:, -1:], torch.zeros_like(after[:, 1:])), 1)
+    return steps, after + rest
+
+
 def virtual_camera(camera: Tensor, side: int) -> Tensor:
     """Intrinsics rows [B, 4] of the same pixels, for a focal length fy of one picture side.
 
@@ -191,12 +210,12 @@ class Sighted(Trained):
                 placed=config.placed,
             )
 
-    def prefix(self, batch: Mapping[str, Any], keep: Tensor | None = None) -> tuple[list[Any], Tensor]:
+    def prefix(self, batch: Mapping[str, Any], keep: Kept | None = None) -> tuple[list[Any], Tensor]:
         """The embedded question about the picture, and the loss of the depth map.
 
         Args:
             batch: see `wildsight.spatial.inputs`.
-            keep: [B, n] numbers of the visual tokens that stay; None: all.
+            keep: the visual tokens that stay; None: all.
         """
         tokens = pooled(batch["tokens"], self.grid, self.config.pool)
         loss = tokens.new_zeros(())
@@ -207,13 +226,17 @@ class Sighted(Trained):
             seen = self.enhancer(tokens, batch["fine"], camera, batch["inside"], self.side)
             tokens, truth = seen.tokens, self._map(batch, seen.depth.shape[-1])
             loss = L.depth_map_loss(seen.depth_logits, seen.depth, truth, self.enhancer.depth.edges)
+        all_tokens, steps = tokens.shape[1], batch["after_mask"].float()
+        ones = torch.ones(tokens.shape[:2], device=tokens.device)
         if keep is not None:
-            tokens = tokens.gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
+            tokens = tokens.gather(1, keep.tokens[..., None].expand(-1, -1, tokens.shape[-1]))
+            ones = ones[:, : tokens.shape[1]]
+            if keep.original:
+                ones, steps = moved_on(keep.tokens, all_tokens, steps)
         picture = self.speaker.project(tokens)
         before, after = self.speaker.embed(batch["before"]), self.speaker.embed(batch["after"])
-        ones = torch.ones(picture.shape[:2], device=picture.device)
         first = torch.ones(before.shape[:2], device=before.device)
-        return [(before, first), (picture.to(before.dtype), ones), (after, batch["after_mask"].float())], loss
+        return [(before, first), (picture.to(before.dtype), ones), (after, steps)], loss
 
     def _map(self, batch: Mapping[str, Any], side: int) -> Tensor:
         """True depths [B, side, side] in the camera that the network sees, 0 where unknown."""
@@ -256,7 +279,7 @@ class LLMI3D(Sighted):
         seen = depth * self.config.f_v / focal if self.config.virtual else depth
         self.heads.start_from(seen.log(), size.log())
 
-    def _asked(self, batch: Mapping[str, Any], keep: Tensor | None = None) -> tuple[list[Any], Tensor]:
+    def _asked(self, batch: Mapping[str, Any], keep: Kept | None = None) -> tuple[list[Any], Tensor]:
         parts, loss = self.prefix(batch, keep)
         query = self.queries.to(parts[0][0].dtype).expand(len(batch["camera"]), -1, -1)
         ones = torch.ones(query.shape[:2], device=query.device)
@@ -295,7 +318,7 @@ class LLMI3D(Sighted):
         return decode(readout, camera, self.side, config.f_or_none, how, config.pixel_error)
 
     @torch.no_grad()
-    def boxes(self, batch: Mapping[str, Any], keep: Tensor | None = None) -> Boxes3D:
+    def boxes(self, batch: Mapping[str, Any], keep: Kept | None = None) -> Boxes3D:
         """Boxes of a batch from one pass, no token decoded."""
         parts, _ = self._asked(batch, keep)
         hidden = self.speaker.read(parts).last_hidden_state[:, -self.config.Q :]

@@ -288,7 +288,8 @@ class Speaker(nn.Module):
         """The language model's output over embedded parts in a row.
 
         Args:
-            parts: pairs of embeddings [B, L, D] and masks [B, L], 0 where nothing stands.
+            parts: pairs of embeddings [B, L, D] and masks [B, L]: how many places a token moves on, 0 where
+                nothing stands.
             cache: keep keys and values, to go on from there.
 
         Returns:
@@ -298,7 +299,7 @@ class Speaker(nn.Module):
         places = (mask.long().cumsum(1) - 1).clamp_min(0)
         return self.llava.model.language_model(
             inputs_embeds=torch.cat([e for e, _ in parts], 1),
-            attention_mask=mask.long(),
+            attention_mask=(mask > 0).long(),
             position_ids=places,
             use_cache=cache,
         )
@@ -323,7 +324,7 @@ class Speaker(nn.Module):
             mask = torch.cat((mask, torch.ones_like(mask[:, :1])), 1)
             output = self.llava.model.language_model(
                 inputs_embeds=self.embed(token[:, None]),
-                attention_mask=mask.long(),
+                attention_mask=(mask > 0).long(),
                 position_ids=mask.long().sum(1, keepdim=True) - 1,
                 past_key_values=past,
                 use_cache=True,

@@ -18,6 +18,7 @@ SIZE = 96
 TRAIN, TEST = 400, 100
 FOCAL = (1.0, 1.2)  # focal lengths of the training pictures, in picture sides
 FACTORS = (0.6, 1.0, 1.6, 2.5)
+MOST, SCALES = 4, (1.0, 1.6)  # things in a picture, and their sizes in multiples of a shape's own
 REFUSALS = 5  # one question in so many is about something that is not there
 
 
@@ -50,6 +51,8 @@ def world(
     focal: tuple[float, float] = FOCAL,
     several: bool = False,
     all_named: bool = False,
+    most: int = MOST,
+    scales: tuple[float, float] = SCALES,
 ) -> SpatialData:
     """The embedded world before level cameras: one range of focal lengths to learn from, others for the test.
 
@@ -61,31 +64,42 @@ def world(
         factors: the test's focal lengths over the training's.
         focal: the training's range, in picture sides.
         several: ask for "all objects" too, once in every other picture.
+        most: things in a picture, 1 to 4.
+        scales: range of their sizes in multiples of a shape's own.
         all_named: in training ask for every other thing too whose shape is the only one of its kind.
     """
-    samples = list(_drawn("train", train, size, 2 * seed, focal, "x1"))
+    things = (most, scales)
+    samples = list(_drawn("train", train, size, 2 * seed, focal, "x1", *things))
     if all_named:
         samples += [more for sample in samples for more in _named_others(sample)]
     for factor in factors:
         low, high = (min(max(v * factor, 0.6), 3.0) for v in focal)
-        samples += _drawn("test", test, size, 2 * seed + 1, (low, high), f"x{factor:g}")
+        samples += _drawn("test", test, size, 2 * seed + 1, (low, high), f"x{factor:g}", *things)
     samples = with_refusals(samples, seed)
     if several:
         samples += [_everything(s) for s in samples[::2] if s.targets]
     rule = (
-        f"training focal lengths {focal[0]:g} to {focal[1]:g} picture sides; test groups are factors of them"
+        f"training focal lengths {focal[0]:g} to {focal[1]:g} picture sides; test groups are factors of "
+        f"them; 1 to {most} things of {scales[0]:g} to {scales[1]:g} times their own size"
     )
     return SpatialData("world", None, tuple(samples), protocol(samples, rule))
 
 
 def _drawn(
-    split: Split, count: int, size: int, seed: int, focal: tuple[float, float], group: str
+    split: Split,
+    count: int,
+    size: int,
+    seed: int,
+    focal: tuple[float, float],
+    group: str,
+    most: int,
+    scales: tuple[float, float],
 ) -> list[SpatialSample]:
     from wildsight.world.sets import grounding
 
     if count < 1:
         return []
-    made = grounding(seed=seed, size=size, count=count, focal=focal)
+    made = grounding(seed=seed, size=size, count=count, focal=focal, most=most, scales=scales)
     samples = []
     for row, (image, boxes) in enumerate(zip(made.images, made.boxes, strict=True)):
         camera = Camera.from_matrix(made.intrinsics[row], size, size, "calibration")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.heads import Boxes3D
-from wildsight.spatial.llmi3d import LLMI3DConfig, Sighted
+from wildsight.spatial.llmi3d import Kept, LLMI3DConfig, Sighted
 from wildsight.spatial.mllm import Mllm
 
 NONE = "no"
@@ -100,7 +100,7 @@ class TextNumbers(Sighted):
         return [mllm.text(row) for row in ids.tolist()]
 
     @torch.no_grad()
-    def boxes(self, batch: Mapping[str, Any], keep: Tensor | None = None) -> Boxes3D:  # noqa: ARG002
+    def boxes(self, batch: Mapping[str, Any], keep: Kept | None = None) -> Boxes3D:  # noqa: ARG002
         """Boxes of a batch, score 0 where the text tells none."""
         return stacked(self.read_boxes(self.told(batch), batch["camera"]), batch["camera"])
 
@@ -131,5 +131,5 @@ def _last(hidden: Tensor, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """The hidden state [B, 1, D] of the last token of the question, padding left out."""
     mask = torch.cat([m for _, m in parts], 1)
     places = torch.arange(mask.shape[1], device=mask.device)
-    at = (mask * places).argmax(1)
+    at = ((mask > 0) * places).argmax(1)
     return hidden.gather(1, at[:, None, None].expand(-1, 1, hidden.shape[-1]))

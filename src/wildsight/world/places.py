@@ -46,9 +46,15 @@ ON_THE_ROAD = ("car", "house", "chair", "bridge", "stairs", "tree", "cube", "tab
 
 
 def grounding(
-    *, seed: int = 0, size: int = 96, count: int = 200, focal: tuple[float, float] = (0.8, 1.2)
+    *,
+    seed: int = 0,
+    size: int = 96,
+    count: int = 200,
+    focal: tuple[float, float] = (0.8, 1.2),
+    most: int = 4,
+    scales: tuple[float, float] = (1.0, 1.6),
 ) -> GroundingSet:
-    """One to four things on a plain before a level camera, as from a car; one of them is asked for.
+    """One to ``most`` things on a plain before a level camera, as from a car; one of them is asked for.
 
     The camera is 1.5 m above the ground. Depth grows with the focal length, so that the pictures alone look
     alike: metres need the intrinsics.
@@ -58,6 +64,8 @@ def grounding(
         size: side in pixels, 32 to 1024.
         count: how many pictures.
         focal: range of focal lengths in multiples of the picture's side, within 0.6 to 3.
+        most: things in a picture, 1 to 4.
+        scales: range of their sizes in multiples of a shape's own, within 0.5 to 3.
 
     Raises:
         ConfigError: a value outside its range.
@@ -65,7 +73,10 @@ def grounding(
     check(size, seed, count=count)
     share(focal[0], "focal", 0.6, 3.0)
     share(focal[1], "focal", focal[0], 3.0)
-    rows = [_grounded(number_of(seed, 60, place), focal) for place in range(count)]
+    share(most, "most", 1, 4)
+    share(scales[0], "scales", 0.5, 3.0)
+    share(scales[1], "scales", scales[0], 3.0)
+    rows = [_grounded(number_of(seed, 60, place), focal, most, scales) for place in range(count)]
     order = [[t, *(i for i in range(len(s.things)) if i != t)] for s, t in rows]
     boxes = tuple([box3d(s.things[i], s.camera) for i in o] for (s, _), o in zip(rows, order, strict=True))
     names = tuple(str(expression(s, t)) for s, t in rows)
@@ -79,13 +90,16 @@ def grounding(
     )
 
 
-def _grounded(seed: int, focal: tuple[float, float]) -> tuple[Scene, int]:
+def _grounded(
+    seed: int, focal: tuple[float, float], most: int, scales: tuple[float, float]
+) -> tuple[Scene, int]:
     """A scene and the thing asked for: it has a name of its own and shows 28 pixels or more in 96 x 96."""
     rng = np.random.default_rng(seed)
     while True:
         camera = Camera(float(rng.uniform(*focal)), 1.5, 0.0)
         depths = (3.0 * camera.focal, 6.5 * camera.focal)
-        things = strew(rng, int(rng.integers(1, 5)), camera, ON_THE_ROAD, depths=depths, scales=(1.0, 1.6))
+        number = int(rng.integers(1, most + 1))
+        things = strew(rng, number, camera, ON_THE_ROAD, depths=depths, scales=scales)
         floor = FLOORS[int(rng.integers(len(FLOORS)))]
         scene = Scene(things, camera, random_lamp(rng), floor, seed)
         shown = np.bincount(render(scene, 48, smooth=False).instance.ravel() + 1, minlength=len(things) + 1)[
