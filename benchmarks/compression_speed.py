@@ -129,11 +129,11 @@ def selection(model: Any, runs: int) -> dict[str, Any]:
         "tower": lambda: lambda: tower(inputs["pixel_values"]),
         "scores": lambda: score,
     }
-    for name in ("vtc-cls", "hybrid", "divprune"):
+    for name in ("scope", "vtc-cls", "hybrid", "divprune"):
         actions[name] = lambda name=name: lambda: select_tokens(picture, 128, name, 0, fixed=True)
     times = interleaved(actions, runs)
     base = times["tower"]["cpu"]
-    for name in ("vtc-cls", "hybrid", "divprune"):
+    for name in ("scope", "vtc-cls", "hybrid", "divprune"):
         times[name]["share of tower, scores included"] = (times[name]["cpu"] + times["scores"]["cpu"]) / base
     return times
 

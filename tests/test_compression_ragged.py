@@ -329,9 +329,8 @@ def test_heads_of_their_own_equal_a_dense_cache() -> None:
     model = llama(layers=1)
     ids = batch((40,))["input_ids"]
     states: list[Any] = []
-    handle = model.model.layers[0].self_attn.register_forward_hook(
-        lambda _m, _a, out: states.append(out[0].clone())
-    )
+    attend = model.model.layers[0].self_attn
+    handle = attend.register_forward_hook(lambda _m, _a, out: states.append(out[0].clone()))
     with ragged_attention(model), torch.no_grad():
         own = settings(scorer="key-norm", profile=None, sizes="uniform", keep=0.3)
         cache = build_cache(model, own, prompt_len=40)
@@ -395,9 +394,7 @@ def test_sliding_window_layers_stay_as_they_are() -> None:
 def test_models_without_full_attention_are_refused() -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
-    config = MistralConfig(
-        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, sliding_window=8,
-    )  # fmt: skip
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+    config = MistralConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, sliding_window=8)
     with pytest.raises(UnsupportedModelError, match="no full-attention layer"):
         build_cache(MistralForCausalLM(config), KVSettings(keep=0.5))

@@ -30,6 +30,7 @@ from wildsight.compression.metrics import (
 from wildsight.compression.profile import Profile
 from wildsight.compression.prune import select_tokens
 from wildsight.compression.questions import QuestionData
+from wildsight.compression.selectors import DEFAULT as SELECTOR
 from wildsight.compression.selectors import FASTV
 from wildsight.compression.timing import Setting, Timing, measure
 from wildsight.errors import ConfigError
@@ -308,7 +309,7 @@ class _Run:
         for name in names:
             row = [s.picture for s in batch.samples].index(name)
             picture = batch.pictures[row]
-            for method in ("hybrid", "vtc-cls", "divprune", "random"):
+            for method in (SELECTOR, "vtc-cls", "divprune", "random"):
                 chosen = select_tokens(picture, keep, method, 0, fixed=True)
                 if picture.grid is not None:
                     image = kept_patches(batch.samples[row].load(), picture.grid, chosen.keep.tolist())

@@ -17,8 +17,8 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         folder: for what the demonstration leaves; finished parts in it are not run again.
         quick: a shorter budget.
     """
-    methods = ["hybrid", "vtc-cls", "prefixkv", "h2o"]
-    methods += [] if quick else ["divprune", "fastv", "snapkv"]
+    methods = ["scope", "vtc-cls", "prefixkv", "h2o"]
+    methods += [] if quick else ["hybrid", "fastv", "snapkv"]
     result = bench(
         "world",
         out=folder,

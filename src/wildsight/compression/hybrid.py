@@ -1,4 +1,4 @@
-"""The default selector: a share of the budget by [CLS] saliency, the rest by distance from what is chosen.
+"""A share of the budget by [CLS] saliency, the rest by distance from what is chosen.
 
 Saliency alone leaves out the frame of reference, diversity alone spends tokens on rare background. A
 quarter of the budget goes to the tokens that the ensemble of VTC-CLS scores highest; the max-min search of
@@ -17,7 +17,7 @@ from wildsight.compression.vtc_cls import ensemble, keep_best
 
 @dataclass(frozen=True)
 class HybridConfig:
-    """Settings of the default selector."""
+    """Settings of the hybrid."""
 
     salient: float = 0.25
     """Share of the budget chosen by saliency, in [0, 1]."""
@@ -26,7 +26,7 @@ class HybridConfig:
 
 
 def select(view: ImageView, count: int, config: HybridConfig | None = None) -> Selection:
-    """The default selector on one image."""
+    """The hybrid on one image."""
     config = config or HybridConfig()
     first = keep_best(ensemble(view.saliency(config.K)), max(1, round(count * config.salient)))
     return Selection(farthest(view.unit, count, first).sort().values)

@@ -131,7 +131,7 @@ class RaggedLayer(CacheLayerMixin):
         width = self.width if self.done else self.keys.shape[2]
         if width == self.keys.shape[2]:
             return self.keys, self.values
-        return self.keys[:, :, :width], self.values[:, :, :width]
+        return self.keys.narrow(2, 0, width), self.values.narrow(2, 0, width)
 
     @property
     def counts(self) -> list[int]:
@@ -221,10 +221,12 @@ class RaggedLayer(CacheLayerMixin):
 
     def _write(self, keys: Tensor, values: Tensor) -> None:
         """Put new tokens into columns; the first of them may take the place of a victim."""
-        self._write_part(keys[:, :, :1], values[:, :, :1], self.seen, evict=not self.fresh)
-        if keys.shape[2] > 1:
-            self._write_part(keys[:, :, 1:], values[:, :, 1:], self.seen + 1, evict=False)
-        self.fresh = False
+        evict, self.fresh = not self.fresh, False
+        if keys.shape[2] == 1:
+            self._write_part(keys, values, self.seen, evict=evict)
+            return
+        self._write_part(keys[:, :, :1], values[:, :, :1], self.seen, evict=evict)
+        self._write_part(keys[:, :, 1:], values[:, :, 1:], self.seen + 1, evict=False)
 
     def _write_part(self, keys: Tensor, values: Tensor, place: int, *, evict: bool) -> None:
         new = keys.shape[2]
@@ -261,12 +263,14 @@ class RaggedLayer(CacheLayerMixin):
         self.slots.scatter_(2, columns, (offset + place).expand_as(columns))
 
     def _put_slice(self, keys: Tensor, values: Tensor, first: int, place: int) -> None:
-        last = first + keys.shape[2]
-        self.keys[:, :, first:last], self.values[:, :, first:last] = keys, values
-        if last - first == 1:
-            self.slots[..., first] = place
+        new = keys.shape[2]
+        self.keys.narrow(2, first, new).copy_(keys)
+        self.values.narrow(2, first, new).copy_(values)
+        slots = self.slots.narrow(2, first, new)
+        if new == 1:
+            slots.fill_(place)
         else:
-            self.slots[..., first:last] = torch.arange(place, place + last - first, device=keys.device)
+            slots.copy_(torch.arange(place, place + new, device=keys.device))
 
     # -- what `transformers` asks ----------------------------------------------------------------------------
 

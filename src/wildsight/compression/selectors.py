@@ -39,7 +39,8 @@ SELECTORS: dict[str, Selector] = {
     "random": baselines.random,
 }
 FASTV = "fastv"
-DEFAULT = "hybrid"
+DEFAULT = "scope"
+"""Best of all on average over counts on development questions about nano-llava, FastV aside."""
 DRAWS = frozenset({"random"})
 """Selectors whose choice depends on the seed."""
 

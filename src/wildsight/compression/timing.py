@@ -18,7 +18,7 @@ from wildsight.compression.families import family_of
 from wildsight.compression.fastv import FastV, fastv_hooks
 from wildsight.compression.methods import build_cache
 from wildsight.compression.prune import prune_visual_tokens
-from wildsight.compression.selectors import FASTV
+from wildsight.compression.selectors import DEFAULT, FASTV
 
 PARTS = ("vision_ms", "selection_ms", "prefill_ms", "first_token_ms", "token_ms")
 
@@ -33,7 +33,7 @@ class Setting:
         kv: what the cache keeps; None leaves the stock cache.
     """
 
-    method: str = "hybrid"
+    method: str = DEFAULT
     keep: int | float = 1.0
     kv: KVSettings | None = None
 
