@@ -15,6 +15,7 @@ from wildsight.continual.data import TaskData
 from wildsight.continual.datasets import check, read, reordered, thinned
 from wildsight.continual.incremental import CIFAR_START, class_order, grouped
 from wildsight.continual.mtil import ORDERS, SIZES, SPLIT
+from wildsight.continual.names import TEMPLATES
 from wildsight.continual.source import check_source
 from wildsight.errors import DataError
 
@@ -180,3 +181,13 @@ def test_mtil_from_its_folders_and_the_written_split(tmp_path: Path) -> None:
     paint(tmp_path / "eurosat" / "2750" / "River" / "new.png", 99)
     with pytest.raises(DataError, match="splits 10 pictures, not 11"):
         read("mtil", tmp_path)
+
+
+def test_templates_are_as_many_as_published_and_differ() -> None:
+    counts = {
+        "aircraft": 2, "caltech101": 34, "cifar100": 18, "dtd": 8, "eurosat": 3, "flowers": 1, "food": 1,
+        "mnist": 1, "oxford-pet": 1, "stanford-cars": 8, "sun397": 2,
+    }  # fmt: skip
+    assert {name: len(set(found)) for name, found in TEMPLATES.items()} == counts
+    assert all(t.count("{}") == 1 for found in TEMPLATES.values() for t in found)
+    assert TEMPLATES["cifar100"][-1] == "a photo of the big {}."

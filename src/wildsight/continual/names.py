@@ -1,11 +1,25 @@
 """Class names and templates of the multi-domain benchmark where the folders' own names do not read well.
 
-Names are the sets' official ones, in the wording that CLIP's authors publish with their prompts. The
-templates are a part of that published list: the first one trains. Figures that depend on the whole list need
-it in a ``tasks.json`` of one's own.
+Names are the sets' official ones, in the wording that CLIP's authors publish with their prompts, and so are
+the templates, all of each set's list: the first one trains, the mean of all tests.
 """
 
 from __future__ import annotations
+
+import re
+
+
+def both(*templates: str) -> tuple[str, ...]:
+    """Templates with an indefinite article, then the same with a definite one.
+
+    >>> both("a photo of a {}.", "a toy {}.")
+    ('a photo of a {}.', 'a toy {}.', 'a photo of the {}.', 'the toy {}.')
+    """
+    definite = [
+        re.sub(r"\bof a ", "of the ", t) if "of a " in t else re.sub(r"^a ", "the ", t) for t in templates
+    ]
+    return (*templates, *definite)
+
 
 FLOWERS = (
     "pink primrose", "hard-leaved pocket orchid", "canterbury bells", "sweet pea", "english marigold",
@@ -50,9 +64,22 @@ CLASS_NAMES: dict[str, dict[str, str]] = {
 }
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "aircraft": ("a photo of a {}, a type of aircraft.", "a photo of the {}, a type of aircraft."),
-    "caltech101": ("a photo of a {}.", "a painting of a {}.", "a drawing of a {}.", "a photo of the {}."),
-    "cifar100": ("a photo of a {}.", "a blurry photo of a {}.", "a low contrast photo of a {}."),
-    "dtd": ("a photo of a {} texture.", "a photo of a {} pattern.", "a photo of a {} thing."),
+    "caltech101": both(
+        "a photo of a {}.", "a painting of a {}.", "a plastic {}.", "a sculpture of a {}.",
+        "a sketch of a {}.",
+        "a tattoo of a {}.", "a toy {}.", "a rendition of a {}.", "a embroidered {}.", "a cartoon {}.",
+        "a {} in a video game.", "a plushie {}.", "a origami {}.", "art of a {}.", "graffiti of a {}.",
+        "a drawing of a {}.", "a doodle of a {}.",
+    ),
+    "cifar100": both(
+        "a photo of a {}.", "a blurry photo of a {}.", "a black and white photo of a {}.",
+        "a low contrast photo of a {}.", "a high contrast photo of a {}.", "a bad photo of a {}.",
+        "a good photo of a {}.", "a photo of a small {}.", "a photo of a big {}.",
+    ),
+    "dtd": both(
+        "a photo of a {} texture.", "a photo of a {} pattern.", "a photo of a {} thing.",
+        "a photo of a {} object.",
+    ),
     "eurosat": (
         "a centered satellite photo of {}.",
         "a centered satellite photo of a {}.",
@@ -62,6 +89,10 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "food": ("a photo of {}, a type of food.",),
     "mnist": ('a photo of the number: "{}".',),
     "oxford-pet": ("a photo of a {}, a type of pet.",),
-    "stanford-cars": ("a photo of a {}.", "a photo of the {}.", "a photo of my {}.", "i love my {}!"),
+    "stanford-cars": (
+        "a photo of a {}.", "a photo of the {}.", "a photo of my {}.", "i love my {}!",
+        "a photo of my dirty {}.",
+        "a photo of my clean {}.", "a photo of my new {}.", "a photo of my old {}.",
+    ),
     "sun397": ("a photo of a {}.", "a photo of the {}."),
-}
+}  # fmt: skip
