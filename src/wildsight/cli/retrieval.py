@@ -13,7 +13,9 @@ Source = Annotated[
     str, typer.Argument(help="`world`, a folder, or NAME:PATH (e.g. sketchy-2:/data/sketchy).")
 ]
 Model = Annotated[Path, typer.Argument(help="Folder written by `wildsight retrieval fit`.")]
-Index = Annotated[str, typer.Option("--index", help="A file such as photos.db, or a Milvus address.")]
+Index = Annotated[
+    str, typer.Option("--index", help="photos.db, photos.shelf (searched from disk), or a Milvus address.")
+]
 Tower = Annotated[str | None, typer.Option("--backbone", help="The backbone, if its folder has moved.")]
 
 
@@ -76,6 +78,9 @@ def index(
     photos: Annotated[list[str], typer.Argument(help="Folders, globs or files.")],
     uri: Index = "photos.db",
     backbone: Tower = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: several processes or machines.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Processes at most, with --engine ray.")] = 2,
+    address: Annotated[str | None, typer.Option("--ray", help="Address of a running Ray cluster.")] = None,
 ) -> None:
     """Bring an index in step with photos; run it again after a change or an interruption.
 
@@ -94,7 +99,9 @@ def index(
     retriever = SketchRetriever.from_pretrained(model, backbone=backbone)
     root = roots[0] if len(photos) == len(roots) == 1 else None
     with progress("index", len(files)) as advance:
-        report = retriever.index(files, uri, root=root, progress=advance)
+        report = retriever.index(
+            files, uri, root=root, progress=advance, engine=engine, workers=workers, address=address
+        )
     for error in report.errors:
         console.print(f"not read: {error}", markup=False, soft_wrap=True)
     console.print(

@@ -88,10 +88,10 @@ class Collection(ABC):
         """Share of the exact ``k`` nearest that the index finds, itself left out, for random stored rows."""
         if self.kind == "FLAT":
             return 1.0
-        keys, drawn = draw(self._pages(), samples, seed)
-        return shared(keys, self._found(drawn, k + 1), compare(self._pages(), drawn, k + 1))
+        keys, drawn = draw(self._keyed(), samples, seed)
+        return shared(keys, self._found(drawn, k + 1), compare(self._keyed(), drawn, k + 1))
 
-    def _pages(self) -> Iterator[tuple[list[Any], np.ndarray]]:
+    def _keyed(self) -> Iterator[tuple[list[Any], np.ndarray]]:
         """Pages of keys and vectors [n, D]; a key is what `_found` gives."""
         return self.vectors()
 

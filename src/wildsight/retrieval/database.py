@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ WRITE = 500
 HNSW = {"M": 16, "efConstruction": 120}
 EF = 128
 FIELDS = ["id", "path", "stamp", "copies"]
+_users: Counter[str] = Counter()
 
 
 def _client(uri: str) -> Any:
@@ -29,6 +31,13 @@ def _client(uri: str) -> Any:
     if "://" not in uri:  # the embedded server logs calls that it lacks, and clients do without
         logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
     return MilvusClient(uri)
+
+
+def _release(uri: str) -> None:
+    """Stop the embedded server of a file, which else keeps it locked until the process ends."""
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(uri)
 
 
 @contextmanager
@@ -62,7 +71,8 @@ class Database(Collection):
     """
 
     def __init__(self, uri: str | Path, width: int, maker: str, *, create: bool = True) -> None:
-        self.uri, self.width, self.maker = str(uri), width, maker
+        self.uri = str(uri) if "://" in str(uri) else str(Path(uri).absolute())
+        self.width, self.maker = width, maker
         local = "://" not in self.uri
         if local and not create and not Path(self.uri).exists():
             raise DataError("no such index", where=uri, mend="make it with `wildsight retrieval index`")
@@ -70,6 +80,7 @@ class Database(Collection):
             Path(self.uri).parent.mkdir(parents=True, exist_ok=True)
         with _explained(self.uri):
             self.client = _client(self.uri)
+            _users[self.uri] += 1
             self.name = f"{PREFIX}{width}_{maker}"
             if not self.client.has_collection(self.name):
                 self._refuse_others()
@@ -77,9 +88,12 @@ class Database(Collection):
             self.client.load_collection(self.name)
 
     def close(self) -> None:
-        """Write what is pending and let the file go."""
+        """Write what is pending; the last to close lets the file go."""
         with _explained(self.uri):
             self.client.close()
+            _users[self.uri] -= 1
+            if "://" not in self.uri and not _users[self.uri]:
+                _release(self.uri)
 
     def _create(self) -> None:
         from pymilvus import DataType, MilvusClient
@@ -101,7 +115,7 @@ class Database(Collection):
     def _refuse_others(self) -> None:
         """The collection's name carries model and width, so that another one's vectors are never mixed in."""
         if any(name.startswith(PREFIX) for name in self.client.list_collections()):
-            self.client.close()
+            self.close()
             raise CheckpointError(
                 "was made by another model", where=self.uri, mend="use that model, or index again elsewhere"
             )

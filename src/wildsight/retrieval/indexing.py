@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from wildsight.files import sha256
 from wildsight.retrieval.collection import Collection
 
 BATCH = 32
-Embed = Callable[[Sequence[Path]], tuple[np.ndarray, np.ndarray, list[WildSightError]]]
+Outcome = tuple[np.ndarray, np.ndarray, list[WildSightError]]
+Embed = Callable[[Sequence[Path]], Outcome]
+Engine = Callable[[Iterator[list[Path]]], Iterable[tuple[list[Path], Outcome]]]
 
 
 @dataclass
@@ -66,62 +68,79 @@ class Indexer:
     """One pass over files.
 
     Args:
-        database: the open collection.
+        collection: the open index.
         embed: files -> unit vectors [n, D] of the readable ones, flags [N], faults.
         root: rows of files below it that are gone are removed; None removes nothing.
+        engine: runs ``embed`` over batches of files and gives each batch with its outcome, in order.
     """
 
-    def __init__(self, database: Collection, embed: Embed, root: Path | None) -> None:
-        self.database, self.embed, self.root = database, embed, root
-        self.rows = {row["id"]: _Row.of(row) for row in database.rows()}
+    def __init__(
+        self, collection: Collection, embed: Embed, root: Path | None, engine: Engine | None = None
+    ) -> None:
+        self.collection, self.root = collection, root
+        self.engine = engine or (lambda batches: ((batch, embed(batch)) for batch in batches))
+        self.rows = {row["id"]: _Row.of(row) for row in collection.rows()}
         self.known = {path: row.id for row in self.rows.values() for path in row.places}
         self.changed: set[str] = set()
+        self.names: dict[Path, str] = {}
         self.report = IndexReport()
 
     def run(self, files: Iterable[Path], progress: Callable[[int], Any] | None = None) -> IndexReport:
-        """Bring the collection in step with ``files``; each batch is stored before the next begins."""
+        """Bring the collection in step with ``files``; each batch is stored as soon as it is embedded."""
         seen: set[str] = set()
-        waiting: dict[str, Path] = {}
-        for file in files:
-            seen.add(str(file))
-            self._look(file, waiting)
-            if len(waiting) >= BATCH:
-                self._store(waiting)
-            if progress:
-                progress(1)
-        self._store(waiting)
+        done = progress or (lambda _: None)
+        for batch, outcome in self.engine(self._batches(files, seen, done)):
+            self._store(batch, *outcome)
+            done(len(batch))
         self._forget(seen)
         self._rewrite()
-        self.report.kind = self.database.settle()
-        self.report.total, self.report.recall = len(self.database), self.database.recall()
+        self.report.kind = self.collection.settle()
+        self.report.total, self.report.recall = len(self.collection), self.collection.recall()
         return self.report
 
-    def _look(self, file: Path, waiting: dict[str, Path]) -> None:
-        """Sort one file: unchanged, moved, a duplicate, or new (then it waits for its vector)."""
+    def _batches(
+        self, files: Iterable[Path], seen: set[str], done: Callable[[int], Any]
+    ) -> Iterator[list[Path]]:
+        """New contents, `BATCH` at a time; what is known already is sorted out on the way."""
+        batch: list[Path] = []
+        for file in files:
+            seen.add(str(file))
+            if self._is_new(file):
+                batch.append(file)
+            else:
+                done(1)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _is_new(self, file: Path) -> bool:
+        """Sort one file: unchanged, moved, a duplicate, unreadable, or new (True: it waits for a vector)."""
         try:
             stamp = _stamp(file)
             row = self.rows.get(self.known.get(str(file), ""))
             if row is not None and row.places.get(str(file)) == stamp:
                 self.report.unchanged += 1
-                return
+                return False
             name = sha256(file)
         except (OSError, WildSightError) as error:
             self.report.errors.append(f"{file}: {error}")
-            return
+            return False
         self._leave(file, name)
-        if name in self.rows:
-            gone = [p for p in self.rows[name].places if not Path(p).exists()]
-            self.report.moved += bool(gone)
-            self.report.duplicates += not gone
-            for path in gone:
-                del self.rows[name].places[path]
-            self.rows[name].places[str(file)] = stamp
-            self.changed.add(name)
-        elif name in waiting:
-            self._store(waiting)
-            self._look(file, waiting)
-        else:
-            waiting[name] = file
+        self.known[str(file)] = name
+        if name not in self.rows:
+            self.rows[name] = _Row(name, {str(file): stamp})
+            self.names[file] = name
+            return True
+        gone = [p for p in self.rows[name].places if not Path(p).exists()]
+        self.report.moved += bool(gone)
+        self.report.duplicates += not gone
+        for path in gone:
+            del self.rows[name].places[path]
+        self.rows[name].places[str(file)] = stamp
+        self.changed.add(name)
+        return False
 
     def _leave(self, file: Path, name: str) -> None:
         """The file's former content no longer lies there."""
@@ -130,20 +149,22 @@ class Indexer:
             self.rows[before].places.pop(str(file), None)
             self.changed.add(before)
 
-    def _store(self, waiting: dict[str, Path]) -> None:
-        if not waiting:
-            return
-        names, files = list(waiting), list(waiting.values())
-        waiting.clear()
-        vectors, ok, errors = self.embed(files)
+    def _store(
+        self, files: Sequence[Path], vectors: np.ndarray, ok: np.ndarray, errors: Sequence[WildSightError]
+    ) -> None:
+        """Rows of the readable files; an unreadable content is forgotten, so that it is tried again."""
         self.report.errors += [str(e) for e in errors]
-        good = [(n, f) for n, f, fine in zip(names, files, ok, strict=True) if fine]
-        rows = []
-        for (name, file), vector in zip(good, vectors, strict=True):
-            self.rows[name] = _Row(name, {str(file): _stamp(file)})
-            self.known[str(file)] = name
-            rows.append({**self.rows[name].fields(), "vector": vector.tolist()})
-        self.database.put(rows)
+        names = [self.names.pop(file) for file in files]
+        for name, fine in zip(names, ok, strict=True):
+            if not fine:
+                del self.rows[name]
+                self.changed.discard(name)
+        good = [name for name, fine in zip(names, ok, strict=True) if fine]
+        rows = [
+            {**self.rows[name].fields(), "vector": vector.tolist()}
+            for name, vector in zip(good, vectors, strict=True)
+        ]
+        self.collection.put(rows)
         self.report.added += len(rows)
 
     def _forget(self, seen: set[str]) -> None:
@@ -159,6 +180,6 @@ class Indexer:
     def _rewrite(self) -> None:
         """Store the rows whose paths changed; remove those that have none left."""
         gone = [i for i in self.changed if not self.rows[i].places]
-        self.database.remove(gone)
+        self.collection.remove(gone)
         self.report.removed = len(gone)
-        self.database.relabel([self.rows[i].fields() for i in self.changed if self.rows[i].places])
+        self.collection.relabel([self.rows[i].fields() for i in self.changed if self.rows[i].places])

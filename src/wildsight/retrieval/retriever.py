@@ -16,6 +16,7 @@ from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError, WildSightError
 from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
+from wildsight.retrieval.bulk import ray_engine
 from wildsight.retrieval.codes import Codes, hamming, train_codes
 from wildsight.retrieval.collection import open_collection
 from wildsight.retrieval.datasets import PHOTO, SKETCH, Item, RetrievalData
@@ -35,6 +36,7 @@ from wildsight.training import History, TrainConfig, train
 Picture = str | Path | Image | np.ndarray
 TRAINING = {"epochs": 10, "batch_size": 1, "lr": 1e-3, "weight_decay": 5e-4, "schedule": "cosine"}
 EPISODES = 50
+ENGINES = ("local", "ray")
 CODES = ("codes.mean", "codes.project", "codes.rotate")
 
 
@@ -211,23 +213,35 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         *,
         root: Path | None = None,
         progress: Callable[[int], Any] | None = None,
+        engine: str = "local",
+        workers: int = 2,
+        address: str | None = None,
     ) -> IndexReport:
         """Bring an index in step with photos: new ones in, moved ones found again, duplicates together.
 
         Args:
             files: the photos.
-            uri: an embedded file (``photos.db``) or a Milvus cluster's address.
+            uri: an embedded file (``photos.db``), a folder that is searched from disk (``photos.shelf``) or a
+                Milvus cluster's address.
             root: rows of files below it that are gone are removed; None removes nothing.
             progress: called with the number of files just done.
+            engine: ``local``, or ``ray`` to embed on several processes or machines.
+            workers: processes at most, with ``ray``.
+            address: of a running Ray cluster; None starts one here.
 
         Raises:
+            ConfigError: unknown engine, or Ray is not installed.
             CheckpointError: the index was made by another model.
             DataError: the database does not answer, or is in use.
         """
-        with open_collection(uri, self.out_width, self.maker) as database:
-            return Indexer(database, self._embed_files, root).run(files, progress)
+        if engine not in ENGINES:
+            raise ConfigError(f"engine={engine!r}", mend=f"use one of {', '.join(ENGINES)}")
+        run = ray_engine(self, workers=workers, address=address) if engine == "ray" else None
+        with open_collection(uri, self.out_width, self.maker) as collection:
+            return Indexer(collection, self.embed_files, root, run).run(files, progress)
 
-    def _embed_files(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[WildSightError]]:
+    def embed_files(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[WildSightError]]:
+        """Unit embeddings [n, width] of the readable photos, whether each is one, and the faults."""
         pictures, ok, errors = [], [], []
         for file in files:
             try:

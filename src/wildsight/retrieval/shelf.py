@@ -235,7 +235,7 @@ class Shelf(Collection):
         """Cluster anew for the present number of rows, and write every living vector into new parts."""
         rows = self._count("rows")
         count = min(TRAINING * list_count(rows), TRAINING_BYTES // (4 * self.width))
-        coarse = self._train(draw(self._pages(), count, seed=0)[1], rows)
+        coarse = self._train(draw(self._keyed(), count, seed=0)[1], rows)
         before = [*self._state("parts"), self._state("coarse")]
         parts, index = list[str](), self.lists.empty(coarse)
         room = max(PART // (2 * self.width), 1)
@@ -287,7 +287,7 @@ class Shelf(Collection):
                 rows = self._rows_of(numbers)
                 yield [rows[n][0] for n in numbers.tolist()], vectors
 
-    def _pages(self) -> Iterator[tuple[list[Any], np.ndarray]]:
+    def _keyed(self) -> Iterator[tuple[list[Any], np.ndarray]]:
         return ((numbers.tolist(), vectors) for numbers, vectors in self._stored())
 
     def _found(self, queries: np.ndarray, k: int) -> list[list[Any]]:
@@ -341,8 +341,8 @@ class Shelf(Collection):
 
     def _tune(self) -> None:
         """The fewest lists to visit that find `WANTED` of the ten nearest of stored vectors."""
-        keys, drawn = draw(self._pages(), 200, seed=1)
-        wanted = compare(self._pages(), drawn, 11)
+        keys, drawn = draw(self._keyed(), 200, seed=1)
+        wanted = compare(self._keyed(), drawn, 11)
         most, probes = self.lists.open(self._state("parts")[0]).nlist, 2
         while probes < most:
             if shared(keys, self._search(drawn, 11, probes)[1].tolist(), wanted) >= WANTED:

@@ -1,0 +1,133 @@
+"""Embedding large folders on Ray: the batches of the local path, on the workers of a machine or a cluster.
+
+A worker gets the checkpoint's files and builds the retriever from them; photos are read where it runs, so
+that their paths have to hold there too. Batches, their order and the number of threads are those of the
+local path, and so are the bits of the vectors on machines of one kind. Ray runs the shard of a worker that
+dies again; a run that dies goes on at the next call, since finished batches are in the index.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wildsight.errors import ConfigError, DataError, WildSightError
+
+if TYPE_CHECKING:
+    from wildsight.retrieval.retriever import SketchRetriever
+
+Outcome = tuple[np.ndarray, np.ndarray, list[WildSightError]]
+SHARDS_EACH = 8
+
+
+class Embedder:
+    """One worker: a retriever made from a checkpoint's files, and what it makes of batches of photos.
+
+    Args:
+        files: the checkpoint, file name -> content.
+        threads: number of torch's threads.
+    """
+
+    def __init__(self, files: dict[str, bytes], threads: int) -> None:
+        import torch
+
+        from wildsight.retrieval import SketchRetriever
+
+        torch.set_num_threads(threads)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            self.retriever = SketchRetriever.from_pretrained(folder)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """``files`` -> their vectors as bytes, whether each could be read, and the faults as text."""
+        vectors, ok, errors = self.retriever.embed_files([Path(f) for f in row["files"]])
+        return {
+            "number": row["number"],
+            "vectors": np.ascontiguousarray(vectors, np.float32).tobytes(),
+            "width": vectors.shape[1],
+            "ok": [bool(x) for x in ok],
+            "errors": [str(e) for e in errors],
+        }
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[Any]:
+    """Ray, started here or joined at ``address``; one that ran before is left running.
+
+    Raises:
+        ConfigError: Ray is not installed.
+        DataError: the cluster does not answer.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ConfigError("ray is not installed", mend="pip install 'wildsight[scale]'") from error
+    before = ray.is_initialized()
+    try:
+        if not before:
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+            ray.init(address, **quiet, **({} if address else {"include_dashboard": False}))
+        yield ray
+    except (ConnectionError, TimeoutError) as error:
+        mend = "check --ray and that the cluster runs"
+        raise DataError("the cluster does not answer", where=address or "ray", mend=mend) from error
+    finally:
+        if not before:
+            ray.shutdown()
+
+
+def ray_engine(
+    retriever: SketchRetriever, *, workers: int, address: str | None
+) -> Callable[[Iterator[list[Path]]], Iterator[tuple[list[Path], Outcome]]]:
+    """An engine for the `Indexer`: batches of files in, each with its outcome out, in the same order.
+
+    Args:
+        retriever: fitted; its backbone is loaded by name on every worker.
+        workers: processes at most.
+        address: of a running cluster; None starts Ray here, or joins what ``RAY_ADDRESS`` names.
+
+    Raises:
+        ConfigError: ``workers`` below 1.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers={workers}", mend="give 1 or more")
+
+    def run(batches: Iterator[list[Path]]) -> Iterator[tuple[list[Path], Outcome]]:
+        if not (planned := list(batches)):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            retriever.save_pretrained(Path(folder) / "model")
+            files = {f.name: f.read_bytes() for f in (Path(folder) / "model").iterdir()}
+        with cluster(address) as ray:
+            for row in _rows(ray, planned, files, workers):
+                yield planned[row["number"]], _outcome(row)
+
+    return run
+
+
+def _rows(ray: Any, planned: list[list[Path]], files: dict[str, bytes], workers: int) -> Iterator[Any]:
+    """What the workers made of the batches, in their order."""
+    import torch
+
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    threads = torch.get_num_threads()
+    items = [{"number": n, "files": [str(f) for f in batch]} for n, batch in enumerate(planned)]
+    data = ray.data.from_items(items, override_num_blocks=min(len(items), SHARDS_EACH * workers))
+    done = data.map(
+        Embedder, fn_constructor_args=(files, threads), concurrency=(1, workers), num_cpus=threads
+    )
+    yield from done.iter_rows()
+
+
+def _outcome(row: dict[str, Any]) -> Outcome:
+    vectors = np.frombuffer(row["vectors"], np.float32).reshape(-1, row["width"])
+    return vectors, np.array(row["ok"], bool), [WildSightError(e) for e in row["errors"]]
