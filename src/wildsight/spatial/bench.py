@@ -10,12 +10,13 @@ from typing import Any
 from PIL.Image import Image
 
 from wildsight.backbones import Backbone, load_backbone
-from wildsight.files import digest_of, read_json, write_json
+from wildsight.files import atomic_path, digest_of, read_json, write_json
+from wildsight.spatial.drawing import side_by_side
 from wildsight.spatial.grounder import SpatialGrounder
 from wildsight.spatial.inputs import Seen
 from wildsight.spatial.methods import METHODS, config_of
 from wildsight.spatial.mllm import Mllm, load_mllm
-from wildsight.spatial.reports import best_and_worst
+from wildsight.spatial.reports import at_ranks, best_and_worst
 from wildsight.spatial.result import SpatialEvaluation
 from wildsight.spatial.samples import SpatialData
 from wildsight.spatial.source import read_source, world
@@ -28,6 +29,7 @@ METRICS = (
 WORLD = "world"
 TINY = "tiny"
 STRIDES = (8,)
+EXAMPLES = "examples.png"  # the first seed's questions at 10, 50 and 90 % of the order from worst to best
 COMPRESSED = "llmi3d"  # the method that is also asked with fewer visual tokens
 
 
@@ -88,7 +90,8 @@ def bench(
 
     All methods see the same frozen features, made once per picture, and the same number of steps. A group of
     ``world`` is a factor of the training focal lengths. `COMPRESSED` is asked again with fewer visual tokens,
-    chosen by `wildsight.compress`, without being taught that. Finished cells are kept under ``out/cells``.
+    chosen by `wildsight.compress`, without being taught that. Finished cells are kept under ``out/cells``,
+    pictures in ``out/examples.png``.
 
     Args:
         source: ``world``, a folder or ``NAME:PATH``.
@@ -139,6 +142,8 @@ def bench(
                 cell, shown = _cell(data, backbone, cnn, method, seed, hyper, recipe, store, tokens, progress)
                 write_json(file, cell)
                 pictures += shown
+                if shown:
+                    _write_row(shown, out / EXAMPLES)
             rows += read_json(file)
     facts = {
         "source": source,
@@ -190,7 +195,13 @@ def _cell(
             few = {**own, "method": f"{method}, {share:.0%} of tokens"}
             rows += [{**few, **row} for row in _compressed(grounder, data, share)]
     wanted = method == COMPRESSED and seed == 0
-    return rows, best_and_worst(evaluation, data) if wanted else []
+    return rows, [*at_ranks(evaluation, data), *best_and_worst(evaluation, data)] if wanted else []
+
+
+def _write_row(shown: Sequence[tuple[Image, str]], file: Path) -> None:
+    """The first three pictures in a row."""
+    with atomic_path(file) as temporary:
+        side_by_side([picture for picture, _ in shown[:3]], 200).save(temporary, format="PNG")
 
 
 def _asked(grounder: SpatialGrounder, data: SpatialData) -> tuple[SpatialEvaluation, float]:

@@ -15,7 +15,7 @@ from wildsight.results import RunFolder, Table, environment, write_csv
 from wildsight.spatial.drawing import from_above, on_picture, side_by_side
 from wildsight.spatial.grounder import SpatialGrounder
 from wildsight.spatial.result import GroundingResult, SpatialEvaluation
-from wildsight.spatial.samples import SpatialData
+from wildsight.spatial.samples import SpatialData, SpatialSample
 
 SHOWN = 24
 PARTS = ("loss", "xy", "z", "size", "rotation", "there")
@@ -105,11 +105,23 @@ def best_and_worst(
     samples = {s.name: s for s in data.samples}
     order = sorted(range(len(evaluation.names)), key=lambda i: evaluation.scores[i])
     chosen = list(dict.fromkeys([*order[:each], *order[-each:]]))
-    strips = []
-    for i in chosen:
-        sample, found = samples[evaluation.names[i]], evaluation.found[i]
-        drawn = on_picture(sample.picture(), sample.camera.matrix, found, sample.targets)
-        above = from_above(found, sample.targets, sample.others)
-        caption = f"IoU {evaluation.scores[i]:.2f}, {sample.group}: {sample.expression}"
-        strips.append((side_by_side([drawn, above], 200), caption))
-    return strips
+    return [_strip(evaluation, i, samples) for i in chosen]
+
+
+def at_ranks(
+    evaluation: SpatialEvaluation, data: SpatialData, shares: Sequence[float] = (0.1, 0.5, 0.9)
+) -> list[tuple[Image, str]]:
+    """Strips of the questions with a box, at shares of their order from worst to best."""
+    samples = {s.name: s for s in data.samples}
+    asked = [i for i, name in enumerate(evaluation.names) if samples[name].targets]
+    order = sorted(asked, key=lambda i: evaluation.scores[i])
+    return [_strip(evaluation, order[int(share * (len(order) - 1))], samples) for share in shares]
+
+
+def _strip(evaluation: SpatialEvaluation, i: int, samples: Mapping[str, SpatialSample]) -> tuple[Image, str]:
+    """Question number i: picture and view from above, and a caption."""
+    sample, found = samples[evaluation.names[i]], evaluation.found[i]
+    drawn = on_picture(sample.picture(), sample.camera.matrix, found, sample.targets)
+    above = from_above(found, sample.targets, sample.others)
+    caption = f"IoU {evaluation.scores[i]:.2f}, {sample.group}: {sample.expression}"
+    return side_by_side([drawn, above], 200), caption
