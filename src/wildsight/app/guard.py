@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import functools
+import contextvars
+import inspect
 import shutil
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -18,6 +20,7 @@ from typing import Any
 import gradio as gr
 
 from wildsight.errors import WildSightError
+from wildsight.training.progress import listening
 
 SECONDS = 600.0
 KEPT = 4
@@ -29,19 +32,17 @@ _busy = threading.Lock()
 def guarded(job: Callable[..., Any], *, seconds: float = SECONDS) -> Callable[..., Any]:
     """``job`` for an event handler: faults become a message in the page, and the server stays up.
 
-    Jobs run one at a time. One that exceeds its time is left to end by itself, and the next one is told
-    so.
+    Jobs run one at a time, and the page shows how far they are. One that exceeds its time is left to end by
+    itself, and the next one is told so.
 
     Args:
         job: what to run with the components' values.
         seconds: time limit.
     """
 
-    @functools.wraps(job)
     def run(*values: Any) -> Any:
-        if not _busy.acquire(timeout=seconds):
-            raise gr.Error("another job is still running; try again in a minute", duration=None)
-        future = _worker.submit(_release_after, job, values)
+        _wait(seconds)
+        future = _worker.submit(contextvars.copy_context().run, _release_after, job, values[1:])
         try:
             return future.result(timeout=seconds)
         except LateError:
@@ -56,14 +57,48 @@ def guarded(job: Callable[..., Any], *, seconds: float = SECONDS) -> Callable[..
             text = f"a fault of ours ({type(bug).__name__}: {bug}); the server's console has the details"
             raise gr.Error(text, duration=None, print_exception=False) from bug
 
+    run.__name__ = run.__qualname__ = getattr(job, "__name__", "job")
+    run.__signature__ = _with_progress(job)  # type: ignore[attr-defined]
     return run
+
+
+def _with_progress(job: Callable[..., Any]) -> inspect.Signature:
+    """The signature of ``job`` after the parameter by which gradio knows that progress will be told."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    first = inspect.Parameter("progress", kind, default=gr.Progress())
+    rest = [p.replace(annotation=p.empty) for p in inspect.signature(job).parameters.values()]
+    rest = [p if p.kind is p.VAR_POSITIONAL else p.replace(default=None) for p in rest]
+    return inspect.Signature([first, *rest])
+
+
+def _wait(seconds: float) -> None:
+    """Take the turn, telling the page meanwhile why nothing happens."""
+    begin = time.monotonic()
+    while not _busy.acquire(timeout=1.0):
+        gr.Progress()(None, desc="waiting: another job is running")
+        if time.monotonic() - begin > seconds:
+            raise gr.Error("another job is still running; try again in a minute", duration=None)
 
 
 def _release_after(job: Callable[..., Any], values: tuple[Any, ...]) -> Any:
     try:
-        return job(*values)
+        with listening(_teller()):
+            return job(*values)
     finally:
         _busy.release()
+
+
+def _teller() -> Callable[[str, int, int], None]:
+    """What tells the page how far a job is, and how long the part that runs now will still take."""
+    begin: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def tell(label: str, done: int, total: int) -> None:
+        since, first = begin.setdefault((label, total), (time.monotonic(), done))
+        left = (time.monotonic() - since) / (done - first) * (total - done) if done > first else None
+        text = label if left is None else f"{label}, about {left:.0f} s left"
+        gr.Progress()((min(done, total), total), desc=text)
+
+    return tell
 
 
 class Shelf:
@@ -100,7 +135,7 @@ def paths(files: Any) -> list[Path]:
     """The uploaded files, in order of upload.
 
     Raises:
-        gr.Error: none.
+        gr.Error: there is none.
     """
     many = files if isinstance(files, list) else [files]
     found = [Path(str(getattr(f, "name", f))) for f in many if f]

@@ -12,7 +12,13 @@ from wildsight.task import resolve
 
 UPLOAD_MB = 64
 QUEUE = 16
-CSS = "footer {display: none} .gradio-container {max-width: 72rem; margin: auto}"
+CSS = """
+footer {display: none}
+.gradio-container {max-width: 76rem; margin: auto}
+.gradio-container [role=tab] {padding: 0 .6rem}
+.gradio-container .block:not(#outline) label[data-testid=block-label] {position: static; width: fit-content}
+#outline img {object-fit: contain; width: 100%; height: 100%}
+"""
 FONT = ["system-ui", "sans-serif"]
 
 
@@ -32,9 +38,10 @@ def page(tabs: Mapping[str, str] = TABS) -> Any:
         raise ConfigError("gradio is not installed", mend="pip install 'wildsight[app]'") from error
     with gr.Blocks(title="WildSight", analytics_enabled=False) as blocks:
         gr.Markdown("# WildSight\nVision foundation models, taken past the edge of their training data.")
-        for name, target in tabs.items():
-            with gr.Tab(name, elem_id=f"tab-{name}"):
-                resolve(target)()
+        with gr.Tabs(overflow_behavior="wrap"):  # a row more on a telephone, rather than a hidden menu
+            for name, target in tabs.items():
+                with gr.Tab(name, elem_id=f"tab-{name}"):
+                    resolve(target)()
     return blocks
 
 

@@ -13,5 +13,7 @@ TABS: dict[str, str] = {
         "composition",
         "compression",
         "fusion",
+        "spatial",
+        "continual",
     )
 }

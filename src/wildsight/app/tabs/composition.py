@@ -10,6 +10,7 @@ from wildsight.app.guard import guarded, lent, paths, shelf
 from wildsight.images import load_image
 from wildsight.results import Table
 
+LESSON: dict[str, Any] = {"epochs": 6}
 WORLD, CHECKPOINT = "materials and solids (sample)", "a fitted checkpoint"
 
 
@@ -66,4 +67,4 @@ def _recognizer(kind: str, folder: str) -> Any:
     if kind == CHECKPOINT:
         return shelf.get(f"composition-{folder}", lambda: CompositionRecognizer.from_pretrained(folder))
     make = CompositionRecognizer("hdaoe", "nano-clip").fit
-    return shelf.get("composition", lambda: make("world", epochs=6, progress=False))
+    return shelf.get("composition", lambda: make("world", progress=False, **LESSON))

@@ -59,7 +59,11 @@ def answer(model: str, given: Any, question: str, visual: float, cache: float) -
         f"- full model: **{result.full_answer}**",
         f"- visual tokens: {kept} of {before}",
     ]
-    for name, unit in (("first_token_ms", "ms to the first token"), ("cache_bytes", "bytes of cache")):
+    for name, what, scale, unit in (
+        ("first_token_ms", "first token after", 1, "ms"),
+        ("cache_bytes", "cache", 1024, "KiB"),
+    ):
         if name in result.cost:
-            lines.append(f"- {unit}: {result.cost[name]:.4g} (full {result.cost[f'full {name}']:.4g})")
+            now, full = result.cost[name] / scale, result.cost[f"full {name}"] / scale
+            lines.append(f"- {what}: {now:.0f} {unit} (full {full:.0f} {unit})")
     return "\n".join(lines), result.figure()

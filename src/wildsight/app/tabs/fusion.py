@@ -11,6 +11,7 @@ from wildsight.images import load_image
 
 WORLD = ("rgb", "depth", "thermal")
 CONDITIONS = ("clear", "night", "fog", "overexposure")
+LESSON: dict[str, Any] = {"epochs": 4}
 SAMPLE, CHECKPOINT = "sample scenes", "a fitted checkpoint"
 
 
@@ -72,4 +73,4 @@ def _segmenter(kind: str, folder: str) -> Any:
 def _fitted() -> Any:
     from wildsight.fusion import FusionSegmenter
 
-    return FusionSegmenter("pwrf", "nano-conv").fit("world", modalities=WORLD, epochs=4, progress=False)
+    return FusionSegmenter("pwrf", "nano-conv").fit("world", modalities=WORLD, progress=False, **LESSON)

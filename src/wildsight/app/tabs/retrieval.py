@@ -15,6 +15,7 @@ from wildsight.images import from_array, load_image
 WORLD, OWN = "sample photos", "my photos"
 MODEL = "nano-clip"
 SIZE = 96
+LESSON: dict[str, Any] = {}
 
 
 def build() -> None:
@@ -66,15 +67,15 @@ def _trained() -> Any:
     from wildsight.retrieval import SketchRetriever
     from wildsight.retrieval.source import world_folder
 
-    folder = cache_folder("app") / "retrieval"
+    retriever = SketchRetriever("quadruplet", MODEL, image_size=SIZE)
+    key = digest_of([retriever.backbone.sha, SIZE, LESSON])[:12]
+    folder = cache_folder("app") / f"retrieval-{key}"
     if folder.is_dir():
         try:
             return SketchRetriever.from_pretrained(folder)
         except CheckpointError:
-            pass
-    retriever = SketchRetriever("quadruplet", MODEL, image_size=SIZE).fit(
-        f"folder:{world_folder()}", progress=False
-    )
+            pass  # damaged, or of another version: it is made again
+    retriever.fit(f"folder:{world_folder()}", progress=False, **LESSON)
     retriever.save_pretrained(folder)
     return retriever
 

@@ -32,7 +32,9 @@ def build() -> None:
                 ]
             draw = gr.Button("Outline the box", variant="primary")
         with gr.Column():
-            shown = gr.Image(label="Click on the thing", interactive=False, type="pil")
+            shown = gr.Image(
+                label="Click on the thing", interactive=False, type="pil", height=420, elem_id="outline"
+            )
             said = gr.Markdown()
     kind.change(lambda k: gr.update(visible=k == ADAPTER), kind, folder)
     sample.click(guarded(sample_picture), None, given)
@@ -41,7 +43,7 @@ def build() -> None:
     clicked = guarded(outline_point)
 
     def on_click(kind: str, folder: str, given: Any, event: gr.SelectData) -> Any:
-        return clicked(kind, folder, given, event.index)
+        return clicked(gr.Progress(), kind, folder, given, event.index)
 
     shown.select(on_click, [kind, folder, given], [shown, said])
 
