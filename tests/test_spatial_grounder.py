@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from spatial_models import tiny_folder, tiny_mllm
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
 from wildsight.spatial import SpatialGrounder
 from wildsight.spatial.answers import blocks_of
+from wildsight.spatial.boxes import Box
+from wildsight.spatial.gltf import write_gltf
 from wildsight.spatial.methods import METHODS, config_of
 from wildsight.spatial.mllm import check_family
 from wildsight.spatial.samples import SpatialData
@@ -116,6 +120,26 @@ def test_results_are_drawn_written_and_exported(fitted: SpatialGrounder, tmp_pat
     node = document["nodes"][1]
     assert np.allclose(node["translation"], result.boxes[0].centre)
     assert np.allclose(node["scale"], result.boxes[0].size)
+
+
+def test_gltf_holds_closed_boxes_of_their_volume(tmp_path: Path) -> None:
+    boxes = [Box.upright((1, 0.5, 6), (4, 1.5, 2), 0.4, "car"), Box.upright((-2, 0.2, 9), (1, 1.8, 1), -1.1)]
+    document = json.loads(write_gltf(tmp_path / "a.gltf", boxes).read_text())
+    data = base64.b64decode(document["buffers"][0]["uri"].partition("base64,")[2])
+    assert len(data) == document["buffers"][0]["byteLength"]
+    raw = [data[v["byteOffset"] : v["byteOffset"] + v["byteLength"]] for v in document["bufferViews"]]
+    points = np.frombuffer(raw[0], "<f4").reshape(-1, 3)
+    triangles = np.frombuffer(raw[1], "<u2").reshape(-1, 3)
+    assert [a["count"] for a in document["accessors"]] == [len(points), triangles.size]
+    assert triangles.max() == len(points) - 1
+    camera, *nodes = document["nodes"]
+    assert camera["children"] == [1, 2] and [n["mesh"] for n in nodes] == [0, 1]
+    for node, box in zip(nodes, boxes, strict=True):
+        turn = Rotation.from_quat(node["rotation"]).as_matrix()
+        at = (points * node["scale"]) @ turn.T + node["translation"]
+        assert np.allclose(np.sort(at, 0), np.sort(box.corners(), 0), atol=1e-5)
+        volume = sum(np.linalg.det(at[t] - box.centre) for t in triangles) / 6
+        assert volume == pytest.approx(box.size.prod(), rel=1e-5)  # all triangles look outwards
 
 
 def test_every_thing_with_a_name_of_its_own_is_asked_for() -> None:
