@@ -300,7 +300,10 @@ def check_tokens(model: Any, keep: int | float) -> None:
     if fixed and vision is not None and isinstance(vision.image_size, int):
         extra = int(whole and has_cls(model.model.vision_tower))
         tokens = (vision.image_size // vision.patch_size) ** 2 + extra
-    n_keep(tokens, keep)
+    try:
+        n_keep(tokens, keep)
+    except BudgetError as error:
+        raise BudgetError(error.what.replace("keep=", "visual_tokens="), mend=error.mend) from None
 
 
 def refuse_video(inputs: Mapping[str, Any]) -> None:
