@@ -134,7 +134,7 @@ def test_the_check_names_every_fault(tmp_path: Path) -> None:
     data = read_source(root)
     with pytest.raises(DataError, match="thermal has 16 bits, the others 8"):
         depths(data.found.samples, ("thermal",))
-    with pytest.raises(DataError, match="has no thermal; add it"):
+    with pytest.raises(DataError, match=r"png: its scene has no thermal; add it"):
         needed(data.part("train"), data.modalities, allow_missing=False)
     needed(data.part("train"), data.modalities, allow_missing=True)
 

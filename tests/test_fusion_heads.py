@@ -87,6 +87,23 @@ def test_routed_sum_weighs_by_share() -> None:
     assert equal is not None and float(equal.flatten()[0]) == 0.5
 
 
+def test_the_finest_scale_is_fused_as_asked() -> None:
+    routed = {"same": "PWRF", "routed sum": "RoutedSum"}
+    kinds = {None: "Concatenation", "concatenation": "Concatenation", **routed}
+    for fine, kind in kinds.items():
+        model = FusionNet(NetConfig("pwrf", ("rgb", "depth"), {4: 6, 8: 8}, 8, 3, fine=fine)).eval()
+        assert type(model.stages[0]).__name__ == kind and type(model.stages[1]).__name__ == "PWRF"
+        x = {s: torch.randn(1, 2, c, 32 // s, 32 // s) for s, c in ((4, 6), (8, 8))}
+        out = model(x, None, (32, 32))
+        assert out.decoded.logits.shape == (1, 3, 32, 32) and out.share is not None
+
+
+def test_parts_are_as_wide_as_the_maps_unless_told() -> None:
+    for hyper, width in (({}, 8), ({"A": 4}, 4)):
+        model = FusionNet(NetConfig("pwrf", ("rgb", "depth"), {4: 6}, 8, 3, hyper=hyper))
+        assert width == model.stages[0].config.A
+
+
 def test_too_many_modalities_are_refused() -> None:
     with pytest.raises(ConfigError, match="7 modalities"):
         FusionNet(NetConfig("summation", tuple("abcdefg"), {8: 4}, 4, 2))

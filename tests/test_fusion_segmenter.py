@@ -147,11 +147,14 @@ def test_bad_scenes_are_named(fitted: tuple[FusionSegmenter, Path], folder: Path
 def test_bad_settings_are_named(folder: Path) -> None:
     with pytest.raises(ConfigError, match="not fitted"):
         FusionSegmenter("pwrf").predict({"rgb": np.zeros((8, 8, 3))})
-    for bad in ({"encoders": "none"}, {"drop": 1.0}, {"nonsense": 1}):
+    for bad in ({"encoders": "none"}, {"drop": 1.0}, {"nonsense": 1}, {"width": 0}, {"fine": "best"}):
         with pytest.raises(ConfigError):
             FusionSegmenter("pwrf", **bad)
     with pytest.raises(ConfigError, match="hyper-parameters of PWRF"):
         FusionSegmenter("pwrf", hyper={"Z": 1}, **TINY).fit(folder, epochs=1, progress=False)
+    for names in (["rgb", "rgb"], "rgb"):
+        with pytest.raises(DataError, match="no list of different names"):
+            read_source(folder).with_modalities(names)
     with pytest.raises(ConfigError, match="no method"):
         bench(str(folder), out=folder, methods=["nosuch"])
 
@@ -189,5 +192,6 @@ def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert {"scores.json", "results.csv", "report.html"} <= {p.name for p in place.iterdir()}
     assert code("fusion", "check", folder) == 0 and code("check", "fusion", folder) == 0
     assert code("fusion", "predict", run / "checkpoint", "rgb.png") == 2
+    assert code("fusion", "predict", run / "checkpoint", *test, *test) == 2
     assert code("fusion", "predict", run / "checkpoint", f"sonar={folder / 'test' / 'rgb'}") == 2
     assert "unknown to the model" in capsys.readouterr().out

@@ -87,7 +87,7 @@ def scenes_of(pictures: list[str]) -> list[dict[str, Path]]:
     """Scenes from ``MODALITY=FILE`` or ``MODALITY=FOLDER``; single files are one scene, folders pair by stem.
 
     Raises:
-        ConfigError: an argument of another form.
+        ConfigError: an argument of another form, or a modality given twice.
         DataError: no picture, or files mixed with folders.
     """
     from wildsight.errors import ConfigError, DataError
@@ -98,6 +98,10 @@ def scenes_of(pictures: list[str]) -> list[dict[str, Path]]:
         name, equals, path = text.partition("=")
         if not equals or not name or not path:
             raise ConfigError(f"{text!r} names no modality", mend="write rgb=FILE or rgb=FOLDER")
+        if name in given:
+            raise ConfigError(
+                f"{name} is given twice", where=text, mend="give one file or folder of each modality"
+            )
         given[name] = Path(path)
     folders = [p.is_dir() for p in given.values()]
     if not any(folders):

@@ -58,8 +58,13 @@ class FusionData:
         """The same set with these modalities alone, in this order.
 
         Raises:
-            DataError: a modality that the set does not have.
+            DataError: a modality that the set does not have, or one named twice.
         """
+        if isinstance(names, str) or len(set(names)) < len(names):
+            mend = f"list each once, from {', '.join(self.modalities)}"
+            raise DataError(
+                f"modalities {names!r} are no list of different names", where=self.root, mend=mend
+            )
         if unknown := [n for n in names if n not in self.modalities]:
             mend = f"choose from {', '.join(self.modalities)}"
             raise DataError(f"no modality is called {unknown[0]!r}", where=self.root, mend=mend)
@@ -280,8 +285,9 @@ def needed(samples: Sequence[FusionSample], names: Sequence[str], allow_missing:
     """
     for sample in samples:
         lacking = [n for n in names if n not in sample.pictures]
+        file = next((f for p in sample.pictures.values() if (f := file_of(p)) is not None), sample.name)
         if len(lacking) == len(names):
             raise DataError("has none of the modalities", where=sample.name, mend=f"add {', '.join(names)}")
         if lacking and not allow_missing:
             mend = "add it with the same stem, or allow missing modalities"
-            raise DataError(f"has no {lacking[0]}", where=sample.name, mend=mend)
+            raise DataError(f"its scene has no {lacking[0]}", where=file, mend=mend)

@@ -16,6 +16,10 @@ from wildsight.fusion.single import Single, SingleConfig
 from wildsight.fusion.summation import Summation, SummationConfig
 from wildsight.fusion.token_selection import TokenSelection, TokenSelectionConfig
 
+SAME, CONCATENATED, SUMMED = "same", "concatenation", "routed sum"
+FINE = (SAME, CONCATENATED, SUMMED)
+"""How the finest scale is fused: as the others, by concatenation, or summed with the routed shares."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -25,13 +29,15 @@ class Method:
         title: name for tables.
         config: its frozen dataclass of hyper-parameters.
         module: builds the fusion of one scale.
-        fine: the method that fuses the finest scale in its place, or None.
+        fine: what fuses the finest scale, from `FINE`.
+        wide: hyper-parameters that are the width unless they are given.
     """
 
     title: str
     config: Callable[..., Any]
     module: Callable[[Any], nn.Module]
-    fine: str | None = None
+    fine: str = SAME
+    wide: tuple[str, ...] = ()
 
     def build(self, channels: int, modalities: int, width: int, hyper: Mapping[str, Any]) -> nn.Module:
         """The fusion of one scale.
@@ -40,16 +46,17 @@ class Method:
             ConfigError: an unknown hyper-parameter or one outside its range.
         """
         try:
-            return self.module(self.config(channels=channels, modalities=modalities, width=width, **hyper))
+            given = {**dict.fromkeys(self.wide, width), **hyper}
+            return self.module(self.config(channels=channels, modalities=modalities, width=width, **given))
         except TypeError as error:
             raise ConfigError(str(error), mend=f"see the hyper-parameters of {self.title}") from error
 
 
 METHODS: dict[str, Method] = {
-    "pwrf": Method("PWRF", PWRFConfig, PWRF, fine="routed"),
+    "pwrf": Method("PWRF", PWRFConfig, PWRF, CONCATENATED, ("A",)),
     "concatenation": Method("concatenation", ConcatenationConfig, Concatenation),
     "summation": Method("summation", SummationConfig, Summation),
-    "cross-attention": Method("cross-attention", CrossAttentionConfig, CrossAttention, fine="concatenation"),
+    "cross-attention": Method("cross-attention", CrossAttentionConfig, CrossAttention, CONCATENATED),
     "token-selection": Method("token selection", TokenSelectionConfig, TokenSelection),
     "single": Method("single modality", SingleConfig, Single),
 }

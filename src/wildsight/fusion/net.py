@@ -1,7 +1,11 @@
 """The network: an encoder per modality (or one for all), a fusion per scale, a head.
 
 As in the PWRF release, a CBR brings every modality of every scale to one width before it is fused; the finest
-scale is fused more simply than the others.
+scale of PWRF and of cross-attention is concatenated.
+
+Differences of PWRF in this network from the release (switches of `FusionSettings`):
+    1. ``A`` is the width, 64: the maps are narrow already. ``hyper={"A": 32}`` narrows them as published.
+    2. ``fine="routed sum"`` sums the finest scale with the shares of the next one; it did worse.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from wildsight.errors import ConfigError
 from wildsight.fusion.concatenation import Concatenation, ConcatenationConfig
 from wildsight.fusion.fused import ConvNormReLU, Fused, presence
 from wildsight.fusion.heads import Decoded, SaliencyHead, SegmentationHead, Size, resized
-from wildsight.fusion.methods import METHODS
+from wildsight.fusion.methods import CONCATENATED, METHODS, SAME, SUMMED
 
 FROZEN, SHARED, EACH = "frozen", "shared", "each"
 ENCODERS = (FROZEN, SHARED, EACH)
@@ -36,6 +40,7 @@ class NetConfig:
         classes: number of classes; 1 for saliency.
         saliency: which head.
         hyper: the method's own hyper-parameters.
+        fine: what fuses the finest scale, from `methods.FINE`; None: what the method says.
     """
 
     method: str
@@ -45,6 +50,7 @@ class NetConfig:
     classes: int
     saliency: bool = False
     hyper: Mapping[str, Any] = field(default_factory=dict)
+    fine: str | None = None
 
 
 class Output(NamedTuple):
@@ -92,11 +98,11 @@ class FusionNet(nn.Module):
         stages: list[nn.Module] = []
         projections: list[nn.Module] = []
         for index, stride in enumerate(self.strides):
-            fine = method.fine if index == 0 and len(self.strides) > 1 else None
+            fine = (config.fine or method.fine) if index == 0 and len(self.strides) > 1 else SAME
             width = config.width
-            if fine == "routed":
+            if fine == SUMMED:
                 stages.append(RoutedSum(width))
-            elif fine == "concatenation":
+            elif fine == CONCATENATED:
                 stages.append(Concatenation(ConcatenationConfig(width, m, width)))
             else:
                 stages.append(method.build(width, m, width, config.hyper))

@@ -18,7 +18,7 @@ from wildsight.files import digest_of
 from wildsight.fusion.datasets import FusionData, FusionSample, needed, read_mask
 from wildsight.fusion.inputs import Reader, Scenes, Store, held_out
 from wildsight.fusion.layouts import Indexed
-from wildsight.fusion.methods import METHODS
+from wildsight.fusion.methods import FINE, METHODS
 from wildsight.fusion.net import EACH, ENCODERS, FROZEN, FusionNet, NetConfig, Output
 from wildsight.fusion.result import FusionEvaluation, FusionResult
 from wildsight.fusion.scenes import Shown, depths, sample_of
@@ -49,6 +49,7 @@ class FusionSettings:
         encoders: ``frozen`` features, or a backbone that trains: one for all (``shared``) or ``each``.
         drop: share of modalities hidden while training, in [0, 1).
         seed: of the initialisation, the order, the flips and the hiding.
+        fine: what fuses the finest scale, from `methods.FINE`; None: what the method says.
     """
 
     method: str = "pwrf"
@@ -59,8 +60,13 @@ class FusionSettings:
     encoders: Encoders = "frozen"
     drop: float = 0.25
     seed: int = 0
+    fine: str | None = None
 
     def __post_init__(self) -> None:
+        if min(*self.size, self.width, *self.strides) < 1:
+            raise ConfigError("image_size, width and strides are at least 1", where="FusionSettings")
+        if self.fine not in (None, *FINE):
+            raise ConfigError(f"fine={self.fine!r} is unknown", mend=f"use one of {', '.join(FINE)}")
         if self.encoders not in ENCODERS:
             raise ConfigError(
                 f"encoders={self.encoders!r} is unknown", mend=f"use one of {', '.join(ENCODERS)}"
@@ -218,6 +224,7 @@ cross-attention, token-selection, single
             1 if self.saliency else len(self.classes),
             self.saliency,
             self.hyper if hyper is None else hyper,
+            self.settings.fine,
         )
         if self.settings.encoders == FROZEN:
             return FusionNet(config)
