@@ -305,7 +305,8 @@ def kills(name: str, count: int, folder: Path) -> dict[str, Any]:
         time.sleep(float(rng.uniform(0.0, 0.25)))
         if child.poll() is None:
             child.send_signal(signal.SIGKILL)
-        child.wait()
+        if child.wait() not in (0, -signal.SIGKILL):
+            raise SystemExit(f"the child ended with {child.returncode}")
         if child.returncode == -signal.SIGKILL:
             killed += 1
         else:

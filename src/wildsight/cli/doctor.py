@@ -12,6 +12,7 @@ EXTRAS = {
     "export": ("onnxruntime", "ONNX export that is proved on pictures"),
     "index": ("pymilvus", "the vector database of sketch retrieval"),
     "peers": ("pytorch-metric-learning", "losses of two retrieval peers"),
+    "scale": ("ray", "embedding large folders on several machines"),
     "timm": ("timm", "backbones by timm name"),
     "docs": ("mkdocs-material", "building the documentation"),
     "dev": ("pytest", "tests, linters and type checks"),
