@@ -27,7 +27,7 @@ def fit(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     image_size: Annotated[int, typer.Option(min=32, help="Side of the input square, pixels.")] = 64,
     width: Annotated[int, typer.Option(min=4, help="Channels of the fused maps.")] = 64,
-    drop: Annotated[float, typer.Option(help="Share of modalities hidden while training.")] = 0.25,
+    drop: Annotated[float, typer.Option(help="Share of modalities hidden while training.")] = 0.1,
     allow_missing: Annotated[bool, typer.Option(help="Train on scenes that lack a modality too.")] = False,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     seed: Annotated[int, typer.Option(help="Initialisation, order, flips and hiding.")] = 0,

@@ -35,7 +35,7 @@ def bench(
     epochs: int = 10,
     image_size: int = 64,
     modalities: Sequence[Sequence[str]] | None = None,
-    drop: float = 0.25,
+    drop: float = 0.1,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Fit and evaluate every method on every set of modalities with every seed.

@@ -58,7 +58,7 @@ class FusionSettings:
     strides: tuple[int, ...] = (4, 8, 16)
     width: int = 64
     encoders: Encoders = "frozen"
-    drop: float = 0.25
+    drop: float = 0.1
     seed: int = 0
     fine: str | None = None
 
@@ -72,7 +72,7 @@ class FusionSettings:
                 f"encoders={self.encoders!r} is unknown", mend=f"use one of {', '.join(ENCODERS)}"
             )
         if not 0.0 <= self.drop < 1.0:
-            raise ConfigError(f"drop={self.drop} is outside [0, 1)", mend="try 0.25")
+            raise ConfigError(f"drop={self.drop} is outside [0, 1)", mend="try 0.1")
 
     @property
     def size(self) -> tuple[int, int]:
