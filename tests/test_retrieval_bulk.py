@@ -38,8 +38,9 @@ def stored(retriever: SketchRetriever, uri: Path) -> tuple[list[dict[str, str]],
 
 @pytest.fixture
 def a_killed_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The first worker that takes a batch ends by SIGKILL."""
+    """The first worker that takes the second batch ends by SIGKILL."""
     mark = tmp_path / "killed"
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else workers starve on a busy machine
 
     class Mortal(bulk.Embedder):
         def __call__(self, row: dict) -> dict:

@@ -44,7 +44,7 @@ def bench(
         seeds: number of seeds, counted from 0.
         epochs: passes of `EPISODES` batches for every trained method.
         image_size: side of the square that pictures are resized to, pixels.
-        bits: length of binary codes; 0 for real-valued embeddings.
+        bits: length of binary codes, shown beside the real-valued embeddings; 0 for none.
         progress: show progress and the time left.
 
     Returns:
@@ -63,8 +63,8 @@ def bench(
     pictures: list[Any] = []
     for seed in range(seeds):
         for name in methods:
-            row, shown = _cell(data, network, name, seed, settings, out, progress)
-            rows.append(row)
+            found, shown = _cell(data, network, name, seed, settings, out, progress)
+            rows += found
             pictures += shown
     facts = {
         "source": source,
@@ -72,7 +72,7 @@ def bench(
         "backbone SHA-256": network.sha,
         "image size": image_size,
         "iterations": epochs * EPISODES,
-        "binary code": f"{bits} bits, ITQ on training photos" if bits else "none: real-valued",
+        "binary code": f"{bits} bits, ITQ on training photos, beside the real values" if bits else "none",
         "seeds": seeds,
         "selection": "last iteration; nothing is selected on test data",
         **{f"protocol: {k}": v for k, v in data.protocol.items()},
@@ -88,23 +88,28 @@ def _cell(
     settings: dict[str, Any],
     out: Path,
     progress: bool,
-) -> tuple[dict[str, Any], list[Any]]:
-    """One method with one seed, from the folder of finished cells where it is there."""
+) -> tuple[list[dict[str, Any]], list[Any]]:
+    """One method with one seed: a row, and one more for its codes; a finished cell is read from its file."""
     key = digest_of([network.sha, dict(data.protocol), settings])
     file = out / "cells" / f"{name}-seed{seed}-{key[:12]}.json"
     if file.is_file():
-        return read_json(file), []
+        return read_json(file)["rows"], []
     size, bits = settings["image_size"], settings["bits"]
     retriever = SketchRetriever(name, network, seed=seed, image_size=size, bits=bits)
     begin = time.perf_counter()
     retriever.fit(data, folder=out / "train" / file.stem, progress=progress, epochs=settings["epochs"])
     seconds = time.perf_counter() - begin
-    evaluation = retriever.evaluate(data)
+    evaluation = retriever.evaluate(data, binary=False)
     row = {"method": name, "seed": seed, "group": "unseen", **evaluation.row, "fit_seconds": seconds}
     if data.part("validation"):
-        row["validation_map_all"] = retriever.evaluate(data, split="validation").row["map_all"]
-    write_json(file, row)
-    return row, cases(evaluation, 3) if seed == 0 and name == "quadruplet" else []
+        tried = retriever.evaluate(data, split="validation", binary=False)
+        row["validation_map_all"] = tried.row["map_all"]
+    rows = [row]
+    if bits:
+        coded = retriever.evaluate(data).row
+        rows.append({"method": name, "seed": seed, "group": f"unseen, {bits} bits", **coded})
+    write_json(file, {"rows": rows})
+    return rows, cases(evaluation, 3) if seed == 0 and name == "quadruplet" else []
 
 
 def paired(

@@ -34,7 +34,8 @@ class Lists:
             import faiss
         except ImportError as error:
             raise ConfigError("faiss is not installed", mend="pip install 'wildsight[index]'") from error
-        self.faiss, self.folder, self.width = faiss, folder, width
+        self.faiss: Any = faiss
+        self.folder, self.width = folder, width
         self._opened: dict[str, Any] = {}
 
     def forget(self) -> None:

@@ -290,12 +290,15 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         except ImageError as error:
             raise (error.at(given) if isinstance(given, str | Path) else error) from error
 
-    def evaluate(self, source: str | Path | RetrievalData, *, split: str = "test") -> Evaluation:
+    def evaluate(
+        self, source: str | Path | RetrievalData, *, split: str = "test", binary: bool = True
+    ) -> Evaluation:
         """Rank all photos of the unseen classes for every sketch of them.
 
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
             split: ``test``, or ``validation`` for choosing settings.
+            binary: rank by binary codes if the retriever has them.
 
         Raises:
             DataError: no pictures in that split.
@@ -305,7 +308,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         query, gallery = (self.embed_features(f, kind) for kind, (f, _, _) in enumerate(parts))
         names = {name: number for number, name in enumerate(data.classes(split))}
         labels = [np.array([names[i.label] for i in kept]) for _, kept, _ in parts]
-        if self.codes is not None:
+        if self.codes is not None and binary:
             sides = (self.codes.encode(query), self.codes.encode(gallery))
             row = score(*sides, labels[0], labels[1], hamming)
         else:

@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS rows (number INTEGER PRIMARY KEY AUTOINCREMENT, id BL
 CREATE TABLE IF NOT EXISTS loose (number INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS dead (number INTEGER PRIMARY KEY);
 """
-NEW = {"parts": [], "coarse": None, "grown": 0, "probes": 1, "written": 0}
+NEW: dict[str, Any] = {"parts": [], "coarse": None, "grown": 0, "probes": 1, "written": 0}
 
 
 @contextmanager
