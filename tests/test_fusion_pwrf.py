@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.fusion.capsules import AxisCapsules, omega, stretched
+from wildsight.fusion.fused import Fused
 from wildsight.fusion.pwrf import PWRF, PWRFConfig, contribution
 from wildsight.fusion.released import BN, LETTERS, load_released
 from wildsight.fusion.routing import Routed
@@ -132,6 +133,27 @@ def test_maps_of_any_size_give_shares_that_sum_to_one(size: tuple[int, int], cha
     assert out.specific is not None and out.share is not None
     assert out.shared.shape == out.specific.shape == (2, 10, *size)
     assert torch.allclose(out.share.sum(1), torch.ones(2, *size), atol=1e-5) and bool((out.share >= 0).all())
+
+
+def test_one_axis_or_one_stream_alone() -> None:
+    xs = [torch.randn(2, 6, 5, 7) for _ in range(3)]
+
+    def ran(**change: str) -> tuple[PWRF, Fused]:
+        torch.manual_seed(0)
+        model = PWRF(PWRFConfig(**{**vars(SMALL), **change})).eval()
+        return model, model(xs)
+
+    _, both = ran()
+    _, shared = ran(streams="shared")
+    _, specific = ran(streams="specific")
+    assert torch.equal(shared.shared, both.shared) and shared.specific is None
+    assert both.specific is not None and torch.equal(specific.shared, both.specific)
+    for axes, idle in (("rows", "columns"), ("columns", "rows")):
+        model, out = ran(axes=axes)
+        assert out.share is not None and torch.allclose(out.share.sum(1), torch.ones(2, 5, 7), atol=1e-5)
+        assert out.share.std(-1 if axes == "rows" else -2).max() < 1e-6
+        out.shared.square().sum().backward()
+        assert all(p.grad is None or not p.grad.any() for p in getattr(model, idle).parameters())
 
 
 @pytest.mark.parametrize("agreement", [False, True])

@@ -109,7 +109,7 @@ class FusionNet(nn.Module):
             c = config.channels[stride]
             projections.append(nn.ModuleList(ConvNormReLU(c, width) for _ in range(m)))
         self.stages, self.projections = nn.ModuleList(stages), nn.ModuleList(projections)
-        two = config.method == "pwrf"
+        two = config.method == "pwrf" and config.hyper.get("streams", "both") == "both"
         maps = [1 if isinstance(s, RoutedSum | Concatenation) or not two else 2 for s in stages]
         self.depth = config.modalities.index("depth") if "depth" in config.modalities else None
         if config.saliency:

@@ -69,6 +69,10 @@ class PWRFConfig:
     """Length at which the learned vector is stored."""
     kernel: int = 1
     """Kernel of the joins of shared with specific, odd; 3 as published."""
+    axes: Literal["both", "rows", "columns"] = "both"
+    """Which axes are routed; one alone is an ablation."""
+    streams: Literal["both", "shared", "specific"] = "both"
+    """Which maps leave the module; one alone is an ablation."""
     fused: bool = True
     """False holds the whole votes tensor."""
 
@@ -126,19 +130,36 @@ class PWRF(nn.Module):
         stacked = torch.stack(z, dim=1)
         parts_h, parts_v = self.rows.parts(stacked), self.columns.parts(stacked.transpose(-1, -2))
         whole_h, whole_v = self.rows.wholes(parts_h, here), self.columns.wholes(parts_v, here)
-        shared = self.shared([*(s * scale.view(-1, 1, 1, 1) for s in z), _outer(whole_h.g, whole_v.g)])
-        coeff_h, coeff_v = self.rows.coefficients(whole_h), self.columns.coefficients(whole_v)
+        shared = self.shared([*(s * scale.view(-1, 1, 1, 1) for s in z), self._grid(whole_h.g, whole_v.g)])
+        coeff_h, coeff_v = self._alone(self.rows.coefficients(whole_h), self.columns.coefficients(whole_v))
+        if self.config.streams == "shared":
+            return Fused(shared, None, contribution(coeff_h, coeff_v))
         times = 1 if self.config.coefficient == "constant" else self.config.modalities
         own = []
         for i in range(self.config.modalities):
-            parts = _outer(
+            parts = self._grid(
                 weighted(parts_h, i, times * coeff_h[:, :, i], self.config.tile),
                 weighted(parts_v, i, times * coeff_v[:, :, i], self.config.tile),
             )
             o = self.own[i](torch.cat([z[i], parts], dim=1))
             f = self.join[i](torch.cat([shared, o], dim=1))
             own.append(f * (1.0 + self.gate[i](o).sigmoid()) * here[:, i].view(-1, 1, 1, 1))
-        return Fused(shared, self.specific(own, scale), contribution(coeff_h, coeff_v))
+        specific, share = self.specific(own, scale), contribution(coeff_h, coeff_v)
+        if self.config.streams == "specific":
+            return Fused(specific, None, share)
+        return Fused(shared, specific, share)
+
+    def _alone(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Both axes; where one alone is routed, ones for the other."""
+        axes = self.config.axes
+        return (
+            torch.ones_like(rows) if axes == "columns" else rows,
+            torch.ones_like(columns) if axes == "rows" else columns,
+        )
+
+    def _grid(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """[B, D, H] and [B, D, W] to [B, D, H, W]."""
+        return _outer(*self._alone(rows, columns))
 
 
 def _outer(rows: Tensor, columns: Tensor) -> Tensor:
