@@ -25,6 +25,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 WAIT = 280_000
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 800}
 BYTES = 60_000
+PHONE_SHOT = "phone"
 
 
 @contextmanager
@@ -172,6 +173,8 @@ def picture(page: Any, file: Path) -> None:
     page.wait_for_timeout(700)
     shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
     shot = shot.crop((0, 0, shot.width, min(shot.height, 1500)))
+    scale = min(1.0, 900 / shot.width)
+    shot = shot.resize((round(shot.width * scale), round(shot.height * scale)), Image.Resampling.LANCZOS)
     for quality in (85, 75, 65, 55, 45, 35):
         shot.save(file, quality=quality, optimize=True)
         if file.stat().st_size <= BYTES:
@@ -181,21 +184,18 @@ def picture(page: Any, file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pictures of every tab, after its sample was run.")
     parser.add_argument("--out", type=Path, default=Path("docs/assets"))
-    parser.add_argument("--only", nargs="*", default=list(DRIVES))
+    parser.add_argument("--only", nargs="*", default=[*DRIVES, PHONE_SHOT])
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with served() as url, browser() as chromium, tempfile.TemporaryDirectory() as folder:
         for name in options.only:
-            page = chromium.new_page(viewport=WIDE)
+            page = chromium.new_page(viewport=PHONE if name == PHONE_SHOT else WIDE)
             page.goto(url)
-            DRIVES[name](show(page, name), Path(folder))
+            tab = "anomaly" if name == PHONE_SHOT else name
+            DRIVES[tab](show(page, tab), Path(folder))
             picture(page, options.out / f"app-{name}.jpg")
             page.close()
             print(name, (options.out / f"app-{name}.jpg").stat().st_size, flush=True)
-        page = chromium.new_page(viewport=PHONE)
-        page.goto(url)
-        anomaly(show(page, "anomaly"), Path(folder))
-        picture(page, options.out / "app-phone.jpg")
 
 
 if __name__ == "__main__":

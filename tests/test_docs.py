@@ -51,6 +51,17 @@ def test_wildsight_commands_parse(page: str, line: str, capsys: pytest.CaptureFi
     assert exit_code([*words, "--help"]) == 0, f"{page}: {line}\n{capsys.readouterr().err}"
 
 
+@pytest.mark.parametrize(("page", "line"), commands("torchrun"))
+def test_commands_of_several_processes_parse(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)
+    assert exit_code([*words[words.index("wildsight.cli") + 1 :], "--help"]) == 0, f"{page}: {line}"
+
+
+@pytest.mark.parametrize(("page", "line"), commands("python"))
+def test_programs_are_there(page: str, line: str) -> None:
+    assert (ROOT / shlex.split(line)[1]).is_file(), f"{page}: {line}"
+
+
 def test_an_unknown_option_is_noticed() -> None:
     assert exit_code(["bench", "anomaly", "--no-such-option", "--help"]) == 2
     assert exit_code(["no-such-command", "--help"]) == 2
