@@ -5,7 +5,8 @@ scale of PWRF and of cross-attention is concatenated.
 
 Differences of PWRF in this network from the release (switches of `FusionSettings`):
     1. ``A`` is the width, 64: the maps are narrow already. ``hyper={"A": 32}`` narrows them as published.
-    2. ``fine="routed sum"`` sums the finest scale with the shares of the next one; it did worse.
+    2. None at the finest scale: it is concatenated as published; ``fine="routed sum"`` sums it with the
+       shares of the next one, ``fine="same"`` routes it too.
 """
 
 from __future__ import annotations
