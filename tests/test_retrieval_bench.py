@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from wildsight.retrieval.bench import bench
 
 
+@pytest.mark.slow
 def test_codes_stand_beside_the_real_values_and_cells_are_kept(tmp_path: Path) -> None:
     options = {"out": tmp_path, "backbone": "nano-conv", "methods": ("zero-shot",), "seeds": 1}
     result = bench("world", image_size=32, bits=16, progress=False, **options)

@@ -178,6 +178,7 @@ def test_a_killed_indexing_goes_on_without_loss_or_double(tmp_path: Path) -> Non
         words = [sys.executable, "-c", SCRIPT, str(root), str(uri), str(Path(__file__).parent), str(kill)]
         ended = subprocess.run(words, capture_output=True, text=True, env=dict(os.environ))
         assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert len(paths(uri)) < 18  # opened and closed here, so that the next process can have it
     report = update(uri, root)
     assert report.total == 18
     assert paths(uri) == sorted(map(str, files))
