@@ -15,7 +15,7 @@ from typing import Any
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.files import check_writable
 from wildsight.report import Report
-from wildsight.results import environment
+from wildsight.results import Table, environment
 from wildsight.task import ROOMS, resolve
 
 
@@ -83,6 +83,8 @@ def tour(
     check_writable(out)
     report = Report("WildSight tour", "every method on the embedded world, no download")
     outcomes = [_visit(s, report, work / s.name, quick, say) for s in STOPS if not only or s.name in only]
+    rows = [[o.name, "FAILED" if o.error else "done", f"{o.seconds:.1f}"] for o in outcomes]
+    report.lead(Table(["stop", "", "seconds"], rows), "At a glance")
     report.section("Environment")
     report.facts(environment())
     report.save(out)
