@@ -234,8 +234,7 @@ class Shelf(Collection):
     def _rebuild(self) -> None:
         """Cluster anew for the present number of rows, and write every living vector into new parts."""
         rows = self._count("rows")
-        count = min(TRAINING * list_count(rows), TRAINING_BYTES // (4 * self.width))
-        coarse = self._train(draw(self._keyed(), count, seed=0)[1], rows)
+        coarse = self._train(self._thinned(rows), rows)
         before = [*self._state("parts"), self._state("coarse")]
         parts, index = list[str](), self.lists.empty(coarse)
         room = max(PART // (2 * self.width), 1)
@@ -253,6 +252,12 @@ class Shelf(Collection):
         self.lists.forget()
         for name in filter(None, before):
             (self.folder / name).unlink(missing_ok=True)
+
+    def _thinned(self, rows: int) -> np.ndarray:
+        """Enough vectors [n, D], drawn evenly, to place the centres of the lists."""
+        lists, rng = list_count(rows), np.random.default_rng(0)
+        count = max(2 * lists, min(TRAINING * lists, TRAINING_BYTES // (4 * self.width)))
+        return np.concatenate([v[rng.random(len(v)) < count / rows] for _, v in self._stored()])
 
     def _name(self) -> str:
         """Of a new file; no name is given twice."""
