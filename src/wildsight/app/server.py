@@ -17,6 +17,8 @@ footer {display: none}
 .gradio-container {max-width: 76rem; margin: auto}
 .gradio-container [role=tab] {padding: 0 .6rem}
 .gradio-container .block:not(#outline) label[data-testid=block-label] {position: static; width: fit-content}
+.gradio-container .prose table {display: block; overflow-x: auto}
+.gradio-container .prose :is(td, th) {word-break: normal; overflow-wrap: normal; padding: .35rem .6rem}
 #outline img {object-fit: contain; width: 100%; height: 100%}
 """
 FONT = ["system-ui", "sans-serif"]

@@ -32,7 +32,7 @@ def build() -> None:
             name = gr.Textbox(label="Name of one more task")
             given = gr.File(
                 file_count="multiple",
-                label="Its pictures, named CLASS_anything.png, or one zip of CLASS/* folders",
+                label="Pictures named CLASS_anything.png, or a zip of CLASS/*",
             )
             sample = gr.Button("Take a sample task")
             guard = gr.Checkbox(True, label="Guard: things in fog and colours in glare, never trained on")

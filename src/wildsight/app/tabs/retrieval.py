@@ -28,7 +28,10 @@ def build() -> None:
         with gr.Column():
             where = gr.Radio([WORLD, OWN], value=WORLD, label="Search in")
             photos = gr.File(file_count="multiple", label="Photos to search", visible=False)
-            pad = gr.Sketchpad(label="Draw here", type="numpy", canvas_size=(320, 320), layers=False)
+            pen = gr.Brush(default_size=6, colors=["#000000"], color_mode="fixed")
+            pad = gr.Sketchpad(
+                label="Draw here", type="numpy", canvas_size=(320, 320), layers=False, brush=pen
+            )
             drawn = gr.File(label="Or a drawing as a file")
             find = gr.Button("Find", variant="primary")
         with gr.Column():

@@ -48,13 +48,12 @@ def build() -> None:
 
 def sample_question(number: float) -> tuple[str, str, float, Asked]:
     """A test picture of the world, its question and focal length, and what to compare the answer with."""
-    from wildsight.images import from_array
     from wildsight.spatial.source import world
 
     samples = [s for s in world(0, TEST).part("test") if s.targets]
     sample = samples[int(number) % len(samples)]
     file = run_folder("spatial") / f"room-{int(number):02d}.png"
-    from_array(sample.image).save(file)
+    sample.picture().save(file)
     asked = {"file": file.name, "words": sample.expression, "truth": sample.targets}
     return str(file), sample.expression, round(sample.camera.fx, 1), asked
 
