@@ -39,8 +39,8 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         positions="original",
     )
     report.text(
-        "A small LLaVA answers questions about scenes with **all 144 tokens of a picture**, then with fewer, then "
-        "with a smaller cache. What it loses stands in the first two tables, what it saves in the others."
+        "A small LLaVA answers questions about scenes with **all 144 tokens of a picture**, then with fewer, "
+        "then with a smaller cache. What it loses stands in the first two tables, what it saves in the others."
     )
     for metric, meaning in TABLES.items():
         report.table(score_table(result["rows"], metric), f"{meaning}; a demonstration, one run")

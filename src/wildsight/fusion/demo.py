@@ -24,8 +24,8 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     data = world(scale=0.1 if quick else 0.25)
     result = bench(data, out=folder, methods=methods, seeds=1, epochs=epochs, modalities=[FEW], progress=True)
     report.text(
-        "Colour, depth and temperature of the same scene become **one mask of its things**; then night, fog and "
-        "glare spoil a sensor, and each is taken away or reads zero in turn."
+        "Colour, depth and temperature of the same scene become **one mask of its things**; then night, fog "
+        "and glare spoil a sensor, and each is taken away or reads zero in turn."
     )
     for metric in result["metrics"][:1]:
         table = score_table(result["rows"], metric)

@@ -27,7 +27,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     )
     for metric, meaning in (
         ("map_all", "mAP over the whole gallery"),
-        ("p_100", "Precision of the first 100"),
+        ("p_100", "Precision at 100"),
     ):
         report.table(score_table(result["rows"], metric), f"{meaning}, one seed: a demonstration")
     if result["pictures"]:
