@@ -40,7 +40,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     )
     report.text(
         "A small LLaVA answers questions about scenes with **all 144 tokens of a picture**, then with fewer, "
-        "then with a smaller cache. What it loses stands in the first two tables, what it saves in the others."
+        "then with a smaller cache. What it loses stands in the first two tables, what it saves in the rest."
     )
     for metric, meaning in TABLES.items():
         report.table(score_table(result["rows"], metric), f"{meaning}; a demonstration, one run")
