@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import os
 import shutil
 import sys
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from typing import Any
 
 import gradio as gr
@@ -49,7 +50,7 @@ def guarded(job: Callable[..., Any], *, seconds: float = SECONDS) -> Callable[..
             text = f"this took more than {seconds:.0f} seconds; give fewer or smaller pictures"
             raise gr.Error(text, duration=None, print_exception=False) from None
         except WildSightError as fault:
-            raise gr.Error(str(fault), duration=None, print_exception=False) from fault
+            raise gr.Error(plainly(fault), duration=None, print_exception=False) from fault
         except gr.Error:
             raise
         except Exception as bug:
@@ -60,6 +61,21 @@ def guarded(job: Callable[..., Any], *, seconds: float = SECONDS) -> Callable[..
     run.__name__ = run.__qualname__ = getattr(job, "__name__", "job")
     run.__signature__ = _with_progress(job)  # type: ignore[attr-defined]
     return run
+
+
+def plainly(fault: WildSightError) -> str:
+    """The sentence of ``fault``, an uploaded file called by its name and not by where the server keeps it.
+
+    >>> plainly(WildSightError("truncated", where=uploads() / "0f3a" / "torn.png", mend="restore it"))
+    'torn.png: truncated; restore it'
+    """
+    kept = Path(fault.where or "").is_relative_to(uploads())
+    return str(fault).replace(fault.where, Path(fault.where).name) if fault.where and kept else str(fault)
+
+
+def uploads() -> Path:
+    """Where gradio keeps what was uploaded."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or Path(gettempdir()) / "gradio")
 
 
 def _with_progress(job: Callable[..., Any]) -> inspect.Signature:
