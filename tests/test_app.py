@@ -218,8 +218,10 @@ def test_a_task_that_breaks_the_guard_is_refused(page: Any, tmp_path: Path) -> N
     files = sorted(p for p in (tmp_path / "learner" / "checkpoint").iterdir())
     weights = next(f for f in files if f.suffix == ".safetensors")
     weights.write_bytes(weights.read_bytes()[:-64] + bytes(64))
-    page.wait_for_timeout(3000)  # a click while the answer is still being drawn is not heard
-    press(panel, "2. Teach this task")
+    page.reload()
+    panel = show(page, "continual")
+    panel.get_by_label("Folder of the learner").fill(str(tmp_path / "learner"))
+    press(panel, "1. Teach the sample tasks")
     page.locator("[data-testid=toast-body]").first.wait_for(timeout=200_000)
     assert "SHA-256" in said(page)
 
