@@ -1,6 +1,6 @@
 """Write the README's table from the committed output of a bench.
 
-    python benchmarks/readme_table.py benchmarks/results/anomaly/scores.json
+python benchmarks/readme_table.py benchmarks/results/anomaly/scores.json
 """
 
 from __future__ import annotations

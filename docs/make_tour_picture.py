@@ -1,7 +1,7 @@
 """The picture of the tour in the README: headings and first pictures of some stops, as a browser shows them.
 
-    wildsight tour --out report.html
-    python docs/make_tour_picture.py report.html docs/assets/tour.jpg
+wildsight tour --out report.html
+python docs/make_tour_picture.py report.html docs/assets/tour.jpg
 """
 
 from __future__ import annotations
