@@ -79,11 +79,11 @@ class Report:
         """A matplotlib figure or a PIL picture."""
         self.parts.append(_figure(figure, caption))
 
-    def gallery(self, pictures: Sequence[tuple[Image, str]], title: str = "") -> None:
-        """Pictures with captions in a grid; the wider they are, the fewer stand in a row."""
+    def gallery(self, pictures: Sequence[tuple[Any, str]], title: str = "") -> None:
+        """Pictures or matplotlib figures with captions in a grid; the wider, the fewer in a row."""
         if title:
             self.parts.append(f"<h3>{_safe(title)}</h3>")
-        shape = max((p.width / p.height for p, _ in pictures), default=1.0)
+        shape = max((_shape(p) for p, _ in pictures), default=1.0)
         tile = f"--tile:{min(WIDEST, max(TILE, 8 * shape)):.0f}rem"
         figures = "".join(_figure(p, c) for p, c in pictures)
         self.parts.append(f'<div class="gallery" style="{tile}">{figures}</div>')
@@ -115,6 +115,14 @@ def _table(table: Table, caption: str) -> str:
     body = "".join("<tr>" + "".join(f"<td>{_safe(c)}</td>" for c in r) + "</tr>" for r in table.rows)
     above = f"<caption>{_safe(caption)}</caption>" if caption else ""
     return f'<div class="wide"><table>{above}{head}<tbody>{body}</tbody></table></div>'
+
+
+def _shape(picture: Any) -> float:
+    """Width over height of a PIL picture or a matplotlib figure."""
+    if hasattr(picture, "get_size_inches"):
+        width, height = picture.get_size_inches()
+        return float(width / height)
+    return float(picture.width / picture.height)
 
 
 def _safe(value: Any) -> str:
