@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LN_2PI = math.log(2.0 * math.pi)
-BLOCK = 1 << 16
-"""Votes held at once by `route`, in numbers (256 KiB in float32)."""
+BLOCK = 1 << 17
+"""Votes held at once by `route`, in numbers (512 KiB in float32)."""
 
 
 class Routed(NamedTuple):
