@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
+from contextlib import suppress
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import gradio as gr
 
 from wildsight.errors import WildSightError
+from wildsight.files import cache_folder
 from wildsight.training.progress import listening
 
 SECONDS = 600.0
@@ -69,8 +71,9 @@ def plainly(fault: WildSightError) -> str:
     >>> plainly(WildSightError("truncated", where=uploads() / "0f3a" / "torn.png", mend="restore it"))
     'torn.png: truncated; restore it'
     """
-    kept = Path(fault.where or "").is_relative_to(uploads())
-    return str(fault).replace(fault.where, Path(fault.where).name) if fault.where and kept else str(fault)
+    if fault.where is None or not Path(fault.where).is_relative_to(uploads()):
+        return str(fault)
+    return str(fault).replace(fault.where, Path(fault.where).name)
 
 
 def uploads() -> Path:
@@ -134,6 +137,23 @@ class Shelf:
 
 
 shelf = Shelf()
+
+
+def taught(name: str, load: Callable[[Path], Any], teach: Callable[[], Any]) -> Any:
+    """A sample model that is kept in the cache; one that is damaged or of another version is taught again.
+
+    Args:
+        name: of the room and of what the lesson depends on.
+        load: reads the model from a folder.
+        teach: makes a model that has ``save_pretrained``.
+    """
+    folder = cache_folder("app") / name
+    if folder.is_dir():
+        with suppress(WildSightError):
+            return load(folder)
+    made = teach()
+    made.save_pretrained(folder)
+    return made
 
 
 def run_folder(room: str) -> Path:

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wildsight.continual.data import TEMPLATE, TaskData
+from wildsight.continual.datasets import TABLE
 from wildsight.errors import DataError
 from wildsight.files import atomic_folder, read_json, write_json
 
 FILES, BYTES = 2000, 512 * 2**20
 HELD_OUT = 3  # every third picture of a class is kept for the test
-TABLE = "tasks.json"
 
 
 def new_task(name: str, files: list[Path], folder: Path) -> TaskData:

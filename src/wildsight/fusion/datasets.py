@@ -285,9 +285,9 @@ def needed(samples: Sequence[FusionSample], names: Sequence[str], allow_missing:
     """
     for sample in samples:
         lacking = [n for n in names if n not in sample.pictures]
-        file = next((f for p in sample.pictures.values() if (f := file_of(p)) is not None), sample.name)
         if len(lacking) == len(names):
             raise DataError("has none of the modalities", where=sample.name, mend=f"add {', '.join(names)}")
         if lacking and not allow_missing:
+            file = next((f for p in sample.pictures.values() if (f := file_of(p)) is not None), sample.name)
             mend = "add it with the same stem, or allow missing modalities"
             raise DataError(f"its scene has no {lacking[0]}", where=file, mend=mend)

@@ -9,7 +9,7 @@ dies again; a run that dies goes on at the next call, since finished batches are
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wildsight.errors import ConfigError, DataError, WildSightError
+from wildsight.retrieval.indexing import Engine, Outcome
 
 if TYPE_CHECKING:
     from wildsight.retrieval.retriever import SketchRetriever
 
-Outcome = tuple[np.ndarray, np.ndarray, list[WildSightError]]
 SHARDS_EACH = 8
 
 
@@ -83,9 +83,7 @@ def cluster(address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
-def ray_engine(
-    retriever: SketchRetriever, *, workers: int, address: str | None
-) -> Callable[[Iterator[list[Path]]], Iterator[tuple[list[Path], Outcome]]]:
+def ray_engine(retriever: SketchRetriever, *, workers: int, address: str | None) -> Engine:
     """An engine for the `Indexer`: batches of files in, each with its outcome out, in the same order.
 
     Args:

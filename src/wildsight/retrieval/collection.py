@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+
+from wildsight.errors import DataError, WildSightError
 
 EXACT_BELOW = 50_000
 SHELF = ".shelf"
@@ -28,6 +31,18 @@ class Hit:
     path: Path
     distance: float
     copies: tuple[Path, ...] = ()
+
+
+@contextmanager
+def explained(what: str, where: str | Path, mend: str) -> Iterator[None]:
+    """An engine's own exceptions as one sentence: ``what`` does not answer."""
+    try:
+        yield
+    except WildSightError:
+        raise
+    except Exception as error:
+        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError(f"{what} does not answer ({text})", where=where, mend=mend) from error
 
 
 class Collection(ABC):

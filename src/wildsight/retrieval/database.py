@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
-from wildsight.retrieval.collection import EXACT_BELOW, Collection, Hit, hit
+from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.retrieval.collection import EXACT_BELOW, Collection, Hit, explained, hit
 
 PREFIX = "wildsight_"
 PAGE = 1000
@@ -40,19 +40,12 @@ def _release(uri: str) -> None:
     server_manager_instance.release_server(uri)
 
 
-@contextmanager
-def _explained(uri: str) -> Iterator[None]:
+def _explained(uri: str) -> AbstractContextManager[None]:
     """The database's own exceptions as one sentence."""
-    try:
-        yield
-    except WildSightError:
-        raise
-    except Exception as error:
-        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        mend = "close the other program, check the file, or restore a copy"
-        if "://" in uri:
-            mend = "check the address and that the server runs"
-        raise DataError(f"the database does not answer ({text})", where=uri, mend=mend) from error
+    mend = "close the other program, check the file, or restore a copy"
+    if "://" in uri:
+        mend = "check the address and that the server runs"
+    return explained("the database", uri, mend)
 
 
 class Database(Collection):

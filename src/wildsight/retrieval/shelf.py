@@ -12,13 +12,13 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wildsight.errors import CheckpointError, DataError, WildSightError
+from wildsight.errors import CheckpointError, DataError
 from wildsight.retrieval.collection import (
     EXACT_BELOW,
     Collection,
@@ -26,6 +26,7 @@ from wildsight.retrieval.collection import (
     Vectors,
     compare,
     draw,
+    explained,
     hit,
     shared,
 )
@@ -49,17 +50,9 @@ CREATE TABLE IF NOT EXISTS dead (number INTEGER PRIMARY KEY);
 NEW: dict[str, Any] = {"parts": [], "coarse": None, "grown": 0, "probes": 1, "written": 0}
 
 
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def _explained(folder: Path) -> AbstractContextManager[None]:
     """What SQLite and faiss say, as one sentence."""
-    try:
-        yield
-    except WildSightError:
-        raise
-    except Exception as error:
-        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        mend = "close the other program, check the disk, or restore a copy"
-        raise DataError(f"the index does not answer ({text})", where=folder, mend=mend) from error
+    return explained("the index", folder, "close the other program, check the disk, or restore a copy")
 
 
 class Shelf(Collection):

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from wildsight.app.guard import guarded, paths, run_folder, shelf
-from wildsight.files import cache_folder, digest_of, sha256
+from wildsight.app.guard import guarded, paths, run_folder, shelf, taught
+from wildsight.files import digest_of, sha256
 from wildsight.images import from_array, load_image
 
 WORLD, OWN = "sample photos", "my photos"
@@ -66,21 +66,16 @@ def _canvas(pad: Any) -> Any:
 
 def _trained() -> Any:
     """A retriever taught on the world's seen solids, kept in the cache."""
-    from wildsight.errors import CheckpointError
     from wildsight.retrieval import SketchRetriever
     from wildsight.retrieval.source import world_folder
 
     retriever = SketchRetriever("quadruplet", MODEL, image_size=SIZE)
     key = digest_of([retriever.backbone.sha, SIZE, LESSON])[:12]
-    folder = cache_folder("app") / f"retrieval-{key}"
-    if folder.is_dir():
-        try:
-            return SketchRetriever.from_pretrained(folder)
-        except CheckpointError:
-            pass  # damaged, or of another version: it is made again
-    retriever.fit(f"folder:{world_folder()}", progress=False, **LESSON)
-    retriever.save_pretrained(folder)
-    return retriever
+
+    def teach() -> SketchRetriever:
+        return retriever.fit(f"folder:{world_folder()}", progress=False, **LESSON)
+
+    return taught(f"retrieval-{key}", SketchRetriever.from_pretrained, teach)
 
 
 def _index(retriever: Any, where: str, photos: Any) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, paths, run_folder, shelf
-from wildsight.files import cache_folder, digest_of
+from wildsight.app.guard import guarded, paths, run_folder, shelf, taught
+from wildsight.files import digest_of
 
 SAMPLE, CHECKPOINT = "sample rooms (learns on first use)", "a fitted checkpoint"
 TEST = 8
@@ -105,7 +106,6 @@ def _grounder(kind: str, folder: str) -> Any:
 
 def _taught() -> Any:
     """A grounder taught on the world's rooms, kept in the cache."""
-    from wildsight.errors import WildSightError
     from wildsight.spatial import SpatialGrounder
     from wildsight.spatial.bench import STRIDES, tiny_llava
     from wildsight.spatial.source import world
@@ -113,13 +113,12 @@ def _taught() -> Any:
     blank = tiny_llava()
     grounder = SpatialGrounder("llmi3d", blank, hyper=HYPER, strides=STRIDES)
     key = digest_of([blank.sha, grounder.eyes.cnn.sha, HYPER, RECIPE, LESSON])[:12]
-    folder = cache_folder("app") / f"spatial-{key}"
-    if folder.is_dir():
-        try:
-            return SpatialGrounder.from_pretrained(folder, backbone=tiny_llava())
-        except WildSightError:
-            pass  # damaged, or of another version: it is made again
-    lesson = world(LESSON["pictures"], 0)
-    grounder.fit(lesson, progress=False, epochs=LESSON["epochs"], **RECIPE)
-    grounder.save_pretrained(folder)
-    return grounder
+
+    def teach() -> SpatialGrounder:
+        lesson = world(LESSON["pictures"], 0)
+        return grounder.fit(lesson, progress=False, epochs=LESSON["epochs"], **RECIPE)
+
+    def load(folder: Path) -> SpatialGrounder:
+        return SpatialGrounder.from_pretrained(folder, backbone=tiny_llava())
+
+    return taught(f"spatial-{key}", load, teach)
