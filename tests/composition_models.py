@@ -1,4 +1,4 @@
-"""A tiny CLIP folder with a word tokenizer, and a small data set of coloured shapes."""
+"""A tiny CLIP folder with a word tokenizer, and small data sets: coloured shapes, the standard layout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import torch
 import transformers as hf
 from PIL import Image, ImageDraw
+
+from wildsight.composition.layouts import NATURAL
 
 WORDS = [
     *("<pad>", "<eos>", "<unk>", "a", "photo", "of", "object"),
@@ -68,4 +70,38 @@ def shapes_folder(root: Path, per_pair: int = 8) -> Path:
             for n in range(per_pair):
                 draw(colour, shape, 1000 * i + 100 * j + n).save(folder / f"{n}.png")
     (root / "unseen_pairs.txt").write_text("red square\nblue disc\n", encoding="utf-8")
+    return root
+
+
+def picture(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def natural(root: Path, plus: bool = False, nested: bool = True) -> Path:
+    """Two attributes and three objects in the standard layout, metadata in JSON."""
+    sign = "+" if plus else " "
+    lists = {
+        "train": ["wet cat", "dry dog", "wet owl"],
+        "val": ["wet cat", "dry cat"],
+        "test": ["dry dog", "wet dog", "dry owl"],
+    }
+    folder = root / NATURAL
+    folder.mkdir(parents=True)
+    rows = [{"image": "x.png", "attr": "NA", "obj": "cat", "set": "train"}]
+    rows += [{"image": "y.png", "attr": "wet", "obj": "cat", "set": "NA"}]
+    seed = 0
+    for split, pairs in lists.items():
+        (folder / f"{split}_pairs.txt").write_text("\n".join(p.replace(" ", sign) for p in pairs) + "\n")
+        for pair in pairs:
+            attribute, name = pair.split()
+            for n in range(2):
+                seed += 1
+                file = f"{split}{n}{attribute}{name}.png"
+                where = f"{attribute}_{name}/{file}" if nested else file
+                picture(root / "images" / where, seed)
+                listed = f"{attribute} {name}/{file}" if nested else file
+                rows.append({"image": listed, "attr": attribute, "obj": name, "set": split})
+    (root / f"metadata_{NATURAL}.json").write_text(json.dumps(rows))
     return root

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+DELIVER = {"img": "rgb", "hha": "depth", "event": "event", "lidar": "lidar", "semantic": "semantic"}
 
 
 def scene(seed: int, side: int = 32) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -33,3 +36,13 @@ def write(root: Path, train: int = 12, test: int = 4, classes: bool = True) -> P
     if classes:
         (root / "fusion.json").write_text('{"classes": ["none", "one", "two", "both"]}')
     return root
+
+
+def deliver_frame(
+    root: Path, place: tuple[str, str, str], frame: str, planes: Mapping[str, np.ndarray]
+) -> None:
+    """One frame of DELIVER's layout: a plane per folder of `DELIVER`, at (weather, split, scene)."""
+    for folder, kind in DELIVER.items():
+        file = root.joinpath(folder, *place, f"{frame}_{kind}_front.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(planes[folder]).save(file)

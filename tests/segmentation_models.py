@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wildsight.backbones import Backbone
 from wildsight.files import digest_of
 from wildsight.segmentation.base import SamBase
+from wildsight.segmentation.importer import DECODERS
+from wildsight.segmentation.lora import decoder_sites, encoder_sites
+from wildsight.segmentation.spt import SPT
 
 KINDS = ("SamModel", "Sam2Model", "SamHQModel", "Sam3TrackerModel")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -117,3 +121,35 @@ def base_of(kind: str, seed: int = 0) -> SamBase:
     build = {"SamModel": sam, "Sam2Model": sam2, "SamHQModel": lambda: sam(hq=True), "Sam3TrackerModel": sam3}
     model = build[kind]()
     return SamBase(Backbone(model, f"tiny-{kind}", digest_of([kind, seed]), MEAN, STD))
+
+
+def official(base: SamBase, spt: SPT, *, merged: bool) -> dict[str, Tensor]:
+    """A state dict with the authors' names, as their layers save it in training or in evaluation mode."""
+    state: dict[str, Tensor] = {}
+    ours = spt.state_dict()
+    blocks: dict[str, Tensor] = {}
+    for site in encoder_sites(base, ("q", "v")):
+        stem = f"image_encoder.blocks.{site.path[0]}.attn.qkv"
+        pair = [ours[f"encoder.{'.'.join(site.path)}.lora_{x}"] for x in "AB"]
+        weight = blocks.setdefault(f"{stem}.weight", site.linear.weight.detach().clone())
+        if merged:
+            weight[site.rows] += spt.config.alpha / spt.config.rank * pair[1] @ pair[0]
+        for name, value in zip(("lora_A", "lora_B"), pair, strict=True):
+            state.setdefault(f"{stem}.{name}", torch.empty(0, value.shape[1]))
+            state[f"{stem}.{name}"] = torch.cat([state[f"{stem}.{name}"], value])
+    names = {"self": "self_attn", "t2i": "cross_attn_token_to_image", "i2t": "cross_attn_image_to_token"}
+    for stage, name in DECODERS.items():
+        for site in decoder_sites(base.decoder, ("q", "v")):
+            block, attention, target = site.path
+            inner = "final_attn_token_to_image" if block == "final" else f"layers.{block}.{names[attention]}"
+            stem = f"{name}.transformer.{inner}.{target}_proj"
+            a, b = (ours[f"decoder.{stage}.{'.'.join(site.path)}.lora_{x}"] for x in "AB")
+            weight = site.linear.weight.detach().clone()
+            state |= {f"{stem}.lora_A": a, f"{stem}.lora_B": b}
+            state[f"{stem}.weight"] = (
+                weight + spt.config.alpha / spt.config.rank * b @ a if merged else weight
+            )
+        for number in range(2):
+            scale = ours[f"decoder.{stage}.{number}.relation_scale"]
+            state[f"{name}.transformer.layers.{number}.lora_sim_scale"] = scale
+    return state | blocks

@@ -1,10 +1,12 @@
-"""Tiny real models for the spatial room."""
+"""Tiny real models and a KITTI folder for the spatial room."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 
 def tiny_mllm(seed: int = 0, side: int = 48, layers: int = 2) -> Any:
@@ -50,3 +52,19 @@ def tiny_folder(path: Any) -> Any:
     made.model.save_pretrained(path)
     processor.save_pretrained(path)
     return path
+
+
+def kitti_folder(root: Path) -> Path:
+    for name in ("image_2", "label_2", "calib"):
+        (root / "training" / name).mkdir(parents=True)
+    for i in range(6):
+        stem = f"{i:06d}"
+        Image.new("RGB", (200, 60)).save(root / "training" / "image_2" / f"{stem}.png")
+        (root / "training" / "label_2" / f"{stem}.txt").write_text(
+            "Car 0 0 0 10 10 50 50 1.5 1.8 4.0 1.0 1.7 12.0 0.3\n"
+            "DontCare -1 -1 -10 1 1 2 2 -1 -1 -1 -1000 -1000 -1000 -10\n"
+        )
+        (root / "training" / "calib" / f"{stem}.txt").write_text(
+            "P0: 1 0 0 0 0 1 0 0 0 0 1 0\nP2: 150 0 100 9 0 150 30 0 0 0 1 0\n"
+        )
+    return root

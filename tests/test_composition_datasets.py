@@ -5,50 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from composition_models import shapes_folder
+from composition_models import natural, picture, shapes_folder
 from wildsight.composition.datasets import PairData, check, read, require_files
 from wildsight.composition.layouts import NATURAL, by_hash
 from wildsight.composition.prompts import as_words
 from wildsight.composition.source import check_source, read_source
 from wildsight.errors import DataError
-
-
-def picture(path: Path, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
-    return path
-
-
-def natural(root: Path, plus: bool = False, nested: bool = True) -> Path:
-    """Two attributes and three objects in the standard layout, metadata in JSON."""
-    sign = "+" if plus else " "
-    lists = {
-        "train": ["wet cat", "dry dog", "wet owl"],
-        "val": ["wet cat", "dry cat"],
-        "test": ["dry dog", "wet dog", "dry owl"],
-    }
-    folder = root / NATURAL
-    folder.mkdir(parents=True)
-    rows = [{"image": "x.png", "attr": "NA", "obj": "cat", "set": "train"}]
-    rows += [{"image": "y.png", "attr": "wet", "obj": "cat", "set": "NA"}]
-    seed = 0
-    for split, pairs in lists.items():
-        (folder / f"{split}_pairs.txt").write_text("\n".join(p.replace(" ", sign) for p in pairs) + "\n")
-        for pair in pairs:
-            attribute, name = pair.split()
-            for n in range(2):
-                seed += 1
-                file = f"{split}{n}{attribute}{name}.png"
-                where = f"{attribute}_{name}/{file}" if nested else file
-                picture(root / "images" / where, seed)
-                listed = f"{attribute} {name}/{file}" if nested else file
-                rows.append({"image": listed, "attr": attribute, "obj": name, "set": split})
-    (root / f"metadata_{NATURAL}.json").write_text(json.dumps(rows))
-    return root
 
 
 @pytest.mark.parametrize(

@@ -47,14 +47,12 @@ def test_deliver(tmp_path: Path) -> None:
     labels = np.zeros((8, 8, 3), np.uint8)
     labels[0, :4, 0] = [0, 255, 1, 25]
     labels[1:, :, 0] = 7
-    kinds = {"img": "rgb", "hha": "depth", "event": "event", "lidar": "lidar", "semantic": "semantic"}
     for weather, split, place in (
         ("fog", "train", "MAP_1_point1"),
         ("night", "val", "MAP_1_point2_motionblur"),
     ):
-        for folder, kind in kinds.items():
-            name = f"045_{kind}_front.png"
-            save(tmp_path / folder / weather / split / place / name, labels if folder == "semantic" else GREY)
+        planes = dict.fromkeys(fusion_scenes.DELIVER, GREY) | {"semantic": labels}
+        fusion_scenes.deliver_frame(tmp_path, (weather, split, place), "045", planes)
     data = read("deliver", tmp_path)
     train, val = data.part("train")[0], data.part("validation")[0]
     assert (train.condition, val.condition) == ("fog", "motionblur") and len(data.classes) == 25

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from nano_lessons import tiny_teacher
 from wildsight.backbones import backbone as backbones
 from wildsight.backbones.backbone import IMAGENET, Backbone, load_backbone, nano_names
 from wildsight.backbones.pretrain.conv import golden, pretrain_conv
@@ -23,12 +24,7 @@ TINY = ConvConfig(widths=(8, 8, 16), depths=(1, 1, 1), size=32, steps=4, batch_s
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from transformers import MobileNetV2Config, MobileNetV2Model
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("teacher")
-    MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.1, image_size=32)).save_pretrained(folder)
-    return str(folder)
+    return tiny_teacher(tmp_path_factory.mktemp("teacher"))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from nano_lessons import CLIP, LLAVA, SAM, few_scores
 from wildsight.backbones.backbone import load_backbone
 from wildsight.backbones.pretrain import lessons as lessons_module
 from wildsight.backbones.pretrain.clip import ClipConfig, new_clip, normalised, several, shown
@@ -34,30 +35,12 @@ from wildsight.files import read_json, verify_manifest
 from wildsight.world.scene import MATERIALS, SHAPES
 from wildsight.world.tokens import tokenizer
 
-CLIP = ClipConfig(
-    size=32, patch=8, width=64, layers=2, text_width=32, text_layers=1, shared=16, scenes=8,
-    window_steps=2, window_batch=4, scene_steps=2, scene_batch=4, painted_steps=2,
-)  # fmt: skip
-LLAVA = LlavaLessons(
-    width=32, feed=32, layers=2, heads=4, groups=2, scenes=8, agree_steps=2, agree_batch=4,
-    few_steps=2, steps=2, batch=4, questions=3, drawn=4, shown=6,
-)  # fmt: skip
-SAM = SamLessons(
-    size=32, patch=8, width=64, layers=2, window=2, channels=32, scenes=8, products=3, still_steps=2,
-    steps=2, batch=4,
-)  # fmt: skip
-
 
 @pytest.fixture(autouse=True, scope="module")
-def few_scores() -> Any:
+def _few_scores() -> Any:
     """Scores of a handful of scenes: the tiny runs are about the machinery."""
     patch = pytest.MonkeyPatch()
-    from wildsight.backbones.pretrain import clip_make, llava_make, sam_make
-
-    full_clip, full_llava, full_sam = clip_make.clip_scores, llava_make.llava_scores, sam_make.sam_scores
-    patch.setattr(clip_make, "clip_scores", lambda m, w, s: full_clip(m, w, s, singles_of=4, groups_of=4))
-    patch.setattr(llava_make, "llava_scores", lambda folder, count: full_llava(folder, count=6, batch=3))
-    patch.setattr(sam_make, "sam_scores", lambda model, settings, scenes: full_sam(model, settings, 2))
+    few_scores(patch)
     yield
     patch.undo()
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from segmentation_models import base_of
+from segmentation_models import base_of, official
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.segmentation.adapter import PromptedSam, Prompts
 from wildsight.segmentation.augment import augment, jitter
@@ -25,8 +25,7 @@ from wildsight.segmentation.geometry import (
     to_square,
     valid_tokens,
 )
-from wildsight.segmentation.importer import DECODERS, import_official
-from wildsight.segmentation.lora import decoder_sites, encoder_sites
+from wildsight.segmentation.importer import import_official
 from wildsight.segmentation.methods import METHODS, train_settings
 from wildsight.segmentation.prompts import (
     PromptMix,
@@ -38,7 +37,6 @@ from wildsight.segmentation.prompts import (
     training_prompts,
 )
 from wildsight.segmentation.sam_adapter import high_pass
-from wildsight.segmentation.spt import SPT
 
 TRAINED = [name for name, method in METHODS.items() if method.trained]
 
@@ -241,38 +239,6 @@ class TestAugment:
             assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
             assert one[1].any()
         assert augment(pixels, mask, "none", [], [])[0] is pixels
-
-
-def official(base: SamBase, spt: SPT, *, merged: bool) -> dict[str, Tensor]:
-    """A state dict with the authors' names, as their layers save it in training or in evaluation mode."""
-    state: dict[str, Tensor] = {}
-    ours = spt.state_dict()
-    blocks: dict[str, Tensor] = {}
-    for site in encoder_sites(base, ("q", "v")):
-        stem = f"image_encoder.blocks.{site.path[0]}.attn.qkv"
-        pair = [ours[f"encoder.{'.'.join(site.path)}.lora_{x}"] for x in "AB"]
-        weight = blocks.setdefault(f"{stem}.weight", site.linear.weight.detach().clone())
-        if merged:
-            weight[site.rows] += spt.config.alpha / spt.config.rank * pair[1] @ pair[0]
-        for name, value in zip(("lora_A", "lora_B"), pair, strict=True):
-            state.setdefault(f"{stem}.{name}", torch.empty(0, value.shape[1]))
-            state[f"{stem}.{name}"] = torch.cat([state[f"{stem}.{name}"], value])
-    names = {"self": "self_attn", "t2i": "cross_attn_token_to_image", "i2t": "cross_attn_image_to_token"}
-    for stage, name in DECODERS.items():
-        for site in decoder_sites(base.decoder, ("q", "v")):
-            block, attention, target = site.path
-            inner = "final_attn_token_to_image" if block == "final" else f"layers.{block}.{names[attention]}"
-            stem = f"{name}.transformer.{inner}.{target}_proj"
-            a, b = (ours[f"decoder.{stage}.{'.'.join(site.path)}.lora_{x}"] for x in "AB")
-            weight = site.linear.weight.detach().clone()
-            state |= {f"{stem}.lora_A": a, f"{stem}.lora_B": b}
-            state[f"{stem}.weight"] = (
-                weight + spt.config.alpha / spt.config.rank * b @ a if merged else weight
-            )
-        for number in range(2):
-            scale = ours[f"decoder.{stage}.{number}.relation_scale"]
-            state[f"{name}.transformer.layers.{number}.lora_sim_scale"] = scale
-    return state | blocks
 
 
 @pytest.mark.parametrize("merged", [False, True])

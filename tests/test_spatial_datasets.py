@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spatial_models import kitti_folder
 from wildsight.errors import ConfigError, DataError
 from wildsight.spatial.ap3d import Scene, ap_3d
 from wildsight.spatial.boxes import Box
@@ -188,22 +189,6 @@ def test_captions_fit_one_box_only() -> None:
     assert not any(leaks(t) for t in texts)
     assert masked("a car 3.5 m away") == "a car some away"
     assert mirrored_text(mirrored_text(" ".join(texts))) == " ".join(texts)
-
-
-def kitti_folder(root: Path) -> Path:
-    for name in ("image_2", "label_2", "calib"):
-        (root / "training" / name).mkdir(parents=True)
-    for i in range(6):
-        stem = f"{i:06d}"
-        Image.new("RGB", (200, 60)).save(root / "training" / "image_2" / f"{stem}.png")
-        (root / "training" / "label_2" / f"{stem}.txt").write_text(
-            "Car 0 0 0 10 10 50 50 1.5 1.8 4.0 1.0 1.7 12.0 0.3\n"
-            "DontCare -1 -1 -10 1 1 2 2 -1 -1 -1 -1000 -1000 -1000 -10\n"
-        )
-        (root / "training" / "calib" / f"{stem}.txt").write_text(
-            "P0: 1 0 0 0 0 1 0 0 0 0 1 0\nP2: 150 0 100 9 0 150 30 0 0 0 1 0\n"
-        )
-    return root
 
 
 def test_kitti(tmp_path: Path) -> None:
