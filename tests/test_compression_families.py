@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from compression_models import IMAGE, PAD, llava, llava_inputs, text_part
+from wildsight.backbones.anyres import next_geometry
 from wildsight.compression import compress, prune_visual_tokens
-from wildsight.compression.families import NEWLINE, family_of, next_geometry
+from wildsight.compression.families import NEWLINE, family_of
 from wildsight.errors import ConfigError, UnsupportedModelError
 
 FULL = {

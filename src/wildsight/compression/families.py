@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wildsight.backbones.anyres import next_geometry
 from wildsight.compression.inputs import Short, positions_of
 from wildsight.compression.prefixkv import head_attention, query_blocks
 from wildsight.compression.probe import Saliency, has_cls, watch
@@ -121,28 +122,6 @@ def _view(features: Tensor, found: Saliency, number: int, tower: str) -> ImageVi
     keys = None if found.keys is None else found.keys[number]
     joined, keys = fitted(joined, keys, features.shape[0])
     return ImageView(features, joined, found.rule, keys, tower)
-
-
-def next_geometry(model: Any, image_sizes: Tensor) -> list[Tensor]:
-    """For each image, the patch that stands at each packed place, counted over all tiles; -1 for a newline.
-
-    An image whose features are their own index goes through the model's packing.
-    """
-    count = sys.modules[type(model).__module__].image_size_to_num_patches
-    config = model.config
-    side = config.vision_config.image_size
-    tiles = [
-        count(image_size=s, grid_pinpoints=config.image_grid_pinpoints, patch_size=side) for s in image_sizes
-    ]
-    patches = (side // config.vision_config.patch_size) ** 2
-    index = torch.arange(sum(tiles) * patches, dtype=torch.float32).view(-1, patches, 1)
-    packed, _ = model.model.pack_image_features(
-        list(index.split(tiles)),
-        image_sizes,
-        vision_feature_select_strategy=config.vision_feature_select_strategy,
-        image_newline=torch.tensor([-1.0]),
-    )
-    return [p[:, 0].round().long() for p in packed]
 
 
 def _encode_next(model: Any, inputs: Mapping[str, Any]) -> list[Picture]:
