@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wildsight.anomaly import AnomalyDetector
 from wildsight.anomaly.features import NeckConfig
 from wildsight.backbones import Backbone
+from wildsight.errors import ConfigError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -64,3 +65,26 @@ def test_a_pyramid_without_configuration(good: str) -> None:
     detector = AnomalyDetector("padim", backbone, neck=NeckConfig(image_size=64)).fit(good, progress=False)
     assert detector.channels == 28 and backbone.strides == (2, 4, 8, 16)
     assert detector.predict(np.zeros((40, 50), np.uint8))[0].score > 0
+
+
+@pytest.mark.parametrize(
+    ("family", "strides"),
+    [("dinov2", (14,)), ("vit", (16,)), ("clip", (8,)), ("convnext", (4, 8, 16)), ("resnet", (2, 4, 8, 16))],
+)
+def test_a_backbone_gives_the_taps_that_it_has(
+    family: str, strides: tuple[int, ...], good: str, tmp_path: Path
+) -> None:
+    """Only strides that were asked for by number are insisted on."""
+    from backbone_models import families
+
+    torch.manual_seed(0)
+    families()[family].save_pretrained(tmp_path / "tower")
+    tower = str(tmp_path / "tower")
+    detector = AnomalyDetector("padim", tower, neck=NeckConfig(image_size=64)).fit(good, progress=False)
+    assert detector.settings.neck.strides == strides
+    picture = np.zeros((40, 50), np.uint8)
+    again = AnomalyDetector.from_pretrained(detector.save_pretrained(tmp_path / "saved"))
+    assert again.settings == detector.settings
+    assert again.predict(picture)[0].score == detector.predict(picture)[0].score
+    with pytest.raises(ConfigError, match="no feature map at stride 3"):
+        AnomalyDetector("padim", tower, neck=NeckConfig(strides=(3,))).fit(good, progress=False)

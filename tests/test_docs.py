@@ -8,40 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def blocks(*languages: str) -> list[tuple[str, str]]:
-    """(page, text) of every fenced block in one of the languages."""
-    return [
-        (page.relative_to(ROOT).as_posix(), text)
-        for page in PAGES
-        for language, text in BLOCK.findall(page.read_text(encoding="utf-8"))
-        if language in languages
-    ]
-
-
-def commands(program: str) -> list[tuple[str, str]]:
-    """(page, command line) of every shell line that starts with ``program``."""
-    lines = [
-        (page, line.removeprefix("$ "))
-        for page, text in blocks("bash", "console", "sh")
-        for line in text.splitlines()
-    ]
-    return [(page, line) for page, line in lines if line.split(" ")[0] == program]
-
-
-def exit_code(words: list[str]) -> int:
-    """What the command line ends with."""
-    from wildsight.cli import main
-
-    try:
-        main(words)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+from docs_pages import PAGES, ROOT, blocks, commands, exit_code
 
 
 @pytest.mark.parametrize(("page", "line"), commands("wildsight"))

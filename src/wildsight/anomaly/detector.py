@@ -67,6 +67,7 @@ class AnomalyDetector(Task):
             self.settings = DetectorSettings(method=method, backbone=self.backbone.name, **settings)
         except TypeError as error:
             raise ConfigError(str(error), mend="see DetectorSettings") from error
+        self.settings = replace(self.settings, neck=self.settings.neck.on(self.backbone))
         self.hyper = dict(hyper or {})
         self.head: nn.Module | None = None
         self._inference: nn.Module | None = None

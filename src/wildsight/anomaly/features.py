@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from wildsight.backbones import Backbone
 
+USUAL = (2, 4, 8, 16)
+
 
 @dataclass(frozen=True)
 class NeckConfig:
@@ -22,12 +24,13 @@ class NeckConfig:
 
     Attributes:
         image_size: pictures are resized (not cropped, aspect not kept) to this square, pixels.
-        strides: taps of the backbone, by stride; the last one gives the grid.
+        strides: taps of the backbone, by stride; the last one gives the grid. A backbone that lacks some of
+            the usual ones (ConvNeXt and Swin begin at 4, a ViT has its patch alone) gives those that it has.
         smooth: side of the neighbourhood mean before resizing, tokens; 1 switches it off.
     """
 
     image_size: int = 224
-    strides: tuple[int, ...] = (2, 4, 8, 16)
+    strides: tuple[int, ...] = USUAL
     smooth: int = 3
 
     @property
@@ -35,6 +38,12 @@ class NeckConfig:
         """Token grid (rows, columns)."""
         side = -(-self.image_size // max(self.strides))
         return side, side
+
+    def on(self, backbone: Backbone) -> NeckConfig:
+        """This neck with the taps that the backbone has; strides that were asked for are left as they are."""
+        if self.strides != USUAL or set(USUAL) <= set(backbone.strides):
+            return self
+        return replace(self, strides=tuple(s for s in USUAL if s in backbone.strides) or backbone.strides)
 
 
 def assemble(pyramid: Mapping[int, Tensor], neck: NeckConfig) -> Tensor:

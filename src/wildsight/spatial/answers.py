@@ -11,16 +11,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from wildsight.errors import ConfigError
 from wildsight.images import exif_of, from_array, load_image
-from wildsight.keep import keep_top, n_keep
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, fitted
 from wildsight.spatial.heads import Boxes3D
 from wildsight.spatial.inputs import Eyes
-from wildsight.spatial.llmi3d import Kept
-from wildsight.spatial.mllm import Mllm
 from wildsight.spatial.result import GroundingResult
+from wildsight.spatial.tiles import Kept, blocks_kept, pixels_of, places_of
 
 Picture = str | Path | Image | np.ndarray
 
@@ -96,51 +93,33 @@ def compression_of(model: Any) -> Any:
     return handle if getattr(handle, "visual_tokens", None) is not None else None
 
 
-def kept_tokens(
-    mllm: Mllm, eyes: Eyes, pictures: Sequence[Image], batch: Mapping[str, Tensor], pool: int
-) -> Kept | None:
+def kept_tokens(eyes: Eyes, pictures: Sequence[Image], batch: Mapping[str, Tensor]) -> Kept | None:
     """The visual tokens that a compressed model keeps; None where it is not compressed.
 
     `wildsight.compress` chooses them from the same picture and question; the enhancer has then still
     seen all.
-
-    Raises:
-        ConfigError: pictures that keep different numbers of tokens.
     """
+    mllm = eyes.mllm
     handle = compression_of(mllm.model)
     if handle is None:
         return None
-    image_id = int(mllm.model.config.image_token_id)
-    places = torch.full((len(pictures), mllm.grid**2), image_id)
-    ids = torch.cat((batch["before"], places, batch["after"]), 1)
-    mask = torch.cat(
-        (torch.ones_like(batch["before"]), torch.ones_like(places), batch["after_mask"].long()), 1
-    )
+    places, before = places_of(mllm, pictures), batch["before"].shape[1]
     squares = [fitted(p, _plain(p), mllm.side, eyes.fit)[0] for p in pictures]
-    pruned = handle.prune({"input_ids": ids, "attention_mask": mask, "pixel_values": mllm.pixels(squares)})
-    kept = [s.keep.sort().values for s in pruned.selections]
-    if len({len(k) for k in kept}) != 1:
-        raise ConfigError("pictures keep different numbers of tokens", mend="give visual_tokens as a count")
-    blocks = torch.stack([k if pool == 1 else blocks_of(k, mllm.grid, pool) for k in kept])
-    return Kept(blocks, handle.positions == "original")
+    text = _with_placeholders(batch, [len(p) for p in places], int(mllm.model.config.image_token_id))
+    columns = handle.prune({**text, **pixels_of(mllm, squares, pictures)}).columns
+    rows = []
+    for own, column in zip(places, columns, strict=True):
+        kept = column[(column >= before) & (column < before + len(own))] - before
+        rows.append(blocks_kept(kept, own, mllm.grid, eyes.pool))
+    return Kept(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), handle.positions == "original")
 
 
-def blocks_of(kept: Tensor, grid: int, pool: int) -> Tensor:
-    """The same share of pool x pool blocks as of tokens: those that hold most of the kept tokens.
-
-    Args:
-        kept: numbers of tokens on a square grid of ``grid`` x ``grid``.
-        grid: tokens along a side.
-        pool: tokens along a side of a block.
-
-    >>> blocks_of(torch.tensor([0, 1, 5, 15]), 4, 2).tolist()
-    [0]
-    """
-    side = grid // pool
-    block = kept // grid // pool * side + kept % grid // pool
-    counts = torch.bincount(block, minlength=side * side).tolist()
-    count = n_keep(side * side, len(kept) / grid**2)
-    return torch.tensor(keep_top(counts, count))
+def _with_placeholders(batch: Mapping[str, Tensor], counts: Sequence[int], image: int) -> dict[str, Tensor]:
+    """The questions as ids [B, T] with ``counts`` placeholders in each, and their mask."""
+    visual = (torch.arange(max(counts)) < torch.tensor(counts)[:, None]).long()
+    ids = torch.cat((batch["before"], visual * image, batch["after"]), 1)
+    mask = torch.cat((torch.ones_like(batch["before"]), visual, batch["after_mask"].long()), 1)
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def _plain(picture: Image) -> Camera:

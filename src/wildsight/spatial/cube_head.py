@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from wildsight.spatial import losses as L
 from wildsight.spatial.heads import Boxes3D, BoxHeads, Readout, decode
-from wildsight.spatial.llmi3d import Kept, LLMI3DConfig
+from wildsight.spatial.llmi3d import LLMI3DConfig
 from wildsight.spatial.mllm import Mllm, Trained
+from wildsight.spatial.tiles import Kept
 
 CELLS = 4
 MARGIN = 0.1  # of the box's size, added around it

@@ -43,7 +43,7 @@ class SpatialSettings:
 
     Attributes:
         method: a name from `METHODS`.
-        backbone: a LLaVA: hub id, local folder or ``nano-llava``.
+        backbone: a LLaVA or LLaVA-NeXT: hub id, local folder or ``nano-llava``.
         cnn: a network for the fine map.
         strides: of that map.
         fine_side: side of its picture, pixels; None: the tower's.
@@ -101,7 +101,9 @@ class SpatialGrounder(Task):
             raise ConfigError(str(error), mend="see SpatialSettings") from error
         chosen = self.settings
         kept = {} if store is None else store
-        self.eyes = Eyes(self.mllm, eyes, tuple(chosen.strides), chosen.fine_side, chosen.fit, kept)
+        self.eyes = Eyes(
+            self.mllm, eyes, tuple(chosen.strides), chosen.fine_side, chosen.fit, self.config.pool, kept
+        )
         self.net: Any = None
         self.fitted_on: dict[str, Any] = {}
         self.history: History | None = None
@@ -272,9 +274,7 @@ class SpatialGrounder(Task):
         self, batch: dict[str, Tensor], pictures: Sequence[Image] | None, words: bool
     ) -> tuple[list[list[Box]], list[str]]:
         net = self._fitted()
-        keep = (
-            None if pictures is None else kept_tokens(self.mllm, self.eyes, pictures, batch, self.config.pool)
-        )
+        keep = None if pictures is None else kept_tokens(self.eyes, pictures, batch)
         found = boxes_of(net.boxes(batch, keep), self.config.threshold)
         if not words or not hasattr(net, "say"):
             return found, [""] * len(found)

@@ -6,7 +6,8 @@ A row is a mapping of tensors (a batch adds B in front):
     the square
     picture, pixels; before [T1], after [T2], after_mask [T2]: the question; answer [A], numbers [A2]:
     -1 where nothing stands; centre, size [Q, 3], rotation [Q, 3, 3], box2d [Q, 4], valid [Q];
-    depth_map [g, g], metres in the virtual camera, 0 where unknown.
+    depth_map [g, g], metres in the virtual camera, 0 where unknown; of a picture in tiles also
+    behind [M, D], behind_kind [M]: see `wildsight.spatial.tiles`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from wildsight.spatial.geometry import F_VIRTUAL
 from wildsight.spatial.mllm import Mllm
 from wildsight.spatial.samples import SpatialSample
 from wildsight.spatial.text_numbers import written
+from wildsight.spatial.tiles import behind, places_of, see_tiles, stacked_behind
 from wildsight.training.batches import mix
 
 MAP = 24  # cells of the depth map along a side
@@ -38,12 +40,23 @@ SPARE = 4  # tokens by which an augmented answer may be longer than any other
 
 @dataclass(frozen=True)
 class Seen:
-    """Frozen features of one fitted picture, and its camera."""
+    """Frozen features of one fitted picture, and its camera.
+
+    Attributes:
+        tokens: [N, D] of the square picture.
+        fine: [C, h, w] of it.
+        inside: bool [h, w], False in its padding.
+        camera: of it.
+        tiles: [T, N, D] of the T tiles beside it.
+        places: which of all these tokens stands where, see `wildsight.spatial.tiles.places_of`.
+    """
 
     tokens: Tensor
     fine: Tensor
     inside: Tensor
     camera: Camera
+    tiles: Tensor
+    places: Tensor
 
 
 @dataclass
@@ -56,6 +69,7 @@ class Eyes:
         strides: of the CNN; coarser maps are stretched to the finest and stacked.
         fine_side: side of the CNN's picture, pixels; None: the tower's.
         fit: how a picture becomes square.
+        pool: visual tokens are averaged over blocks of pool x pool.
         kept: features by picture.
     """
 
@@ -64,6 +78,7 @@ class Eyes:
     strides: tuple[int, ...] = (4, 8)
     fine_side: int | None = None
     fit: Fit = "letterbox"
+    pool: int = 1
     kept: dict[str, Seen] = field(default_factory=dict)
 
     @property
@@ -75,7 +90,7 @@ class Eyes:
     @torch.no_grad()
     def look(self, pictures: Sequence[tuple[Image, Camera]]) -> list[Seen]:
         """Features of pictures, each with its camera."""
-        side = self.mllm.side
+        side, images = self.mllm.side, [image for image, _ in pictures]
         squares = [fitted(image, camera, side, self.fit) for image, camera in pictures]
         large = self.fine_side or side
         fine_squares = [s for s, _ in squares] if large == side else [
@@ -83,10 +98,10 @@ class Eyes:
         ]  # fmt: skip
         tokens = self.mllm.see(self.mllm.pixels([s for s, _ in squares])).float()
         fine = self._fine(self.cnn.preprocess(fine_squares, large))
-        inside = torch.stack([self._inside(i.size, fine.shape[-1]) for i, _ in pictures])
-        return [
-            Seen(t, f, m, camera) for t, f, m, (_, camera) in zip(tokens, fine, inside, squares, strict=True)
-        ]
+        inside = torch.stack([self._inside(i.size, fine.shape[-1]) for i in images])
+        cameras = [camera for _, camera in squares]
+        tiles, places = see_tiles(self.mllm, images), places_of(self.mllm, images)
+        return [Seen(*row) for row in zip(tokens, fine, inside, cameras, tiles, places, strict=True)]
 
     def _fine(self, pixels: Tensor) -> Tensor:
         maps = [m.float() for _, m in sorted(self.cnn.pyramid(pixels, self.strides).items())]
@@ -106,7 +121,8 @@ class Eyes:
             part = fresh[start : start + batch]
             seen = self.look([(s.picture(), s.camera) for s in part])
             for sample, one in zip(part, seen, strict=True):
-                self.kept[sample.key] = replace(one, tokens=one.tokens.half(), fine=one.fine.half())
+                halves = {"tokens": one.tokens.half(), "fine": one.fine.half(), "tiles": one.tiles.half()}
+                self.kept[sample.key] = replace(one, **halves)
             if tick is not None:
                 tick(len(part))
 
@@ -116,14 +132,24 @@ class Eyes:
             self.prepare([sample])
         return self.kept[sample.key]
 
+    def behind(self, seen: Sequence[Seen], length: int | None = None) -> dict[str, Tensor]:
+        """What stands behind the tokens of the square pictures, as fields of a batch; nothing where the model
+        reads no tiles."""
+        if self.mllm.pinpoints is None:
+            return {}
+        rows = [behind(s.tiles.float(), s.places, self.mllm.grid, self.pool) for s in seen]
+        return stacked_behind(rows, length)
+
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long texts are padded: of the question behind the picture, the answer, the written numbers."""
+    """How long rows are padded: the question behind the picture, the answer, the written numbers, what stands
+    behind the base tile."""
 
     after: int
     answer: int
     numbers: int
+    behind: int
 
 
 class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -156,7 +182,10 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
     def _lengths(self) -> Lengths:
         texts = [self._texts(s, self.eyes.of(s).camera) for s in self.samples]
         longest = [max((len(t[i]) for t in texts), default=1) for i in (1, 2, 3)]
-        return Lengths(longest[0], longest[1] + SPARE, longest[2] + (SPARE if self.numbers else 0))
+        shapes = {tuple(s.places.tolist()): s for s in (self.eyes.of(s) for s in self.samples)}
+        rows = [self.eyes.behind([s]) for s in shapes.values()]
+        most = max((r["behind_kind"].shape[1] for r in rows if r), default=0)
+        return Lengths(longest[0], longest[1] + SPARE, longest[2] + (SPARE if self.numbers else 0), most)
 
     def _texts(
         self, sample: SpatialSample, camera: Camera
@@ -202,6 +231,7 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
             "numbers": _padded(numbers, lengths.numbers, -1),
             **box_rows(sample.targets, seen.camera, self.queries),
             "depth_map": depth_map((*sample.targets, *sample.others), seen.camera),
+            **{k: v[0] for k, v in self.eyes.behind([seen], lengths.behind).items()},
         }
 
 
@@ -220,6 +250,7 @@ def asked(eyes: Eyes, seen: Sequence[Seen], expressions: Sequence[str]) -> dict[
         "after_mask": torch.stack([r["after_mask"] for r in rows]),
         "depth_map": torch.zeros(len(seen), MAP, MAP),
         "box2d": torch.zeros(len(seen), 1, 4),
+        **eyes.behind(seen),
     }
 
 

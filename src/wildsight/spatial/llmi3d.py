@@ -22,13 +22,17 @@ tokens are
    (``placed=False``: they do not).
 8. With virtual depth the directions of that code are those of a camera whose focal length is the picture's
    side, so that nothing the network sees changes with the lens (``rays="camera"``: true directions).
+9. On a LLaVA-NeXT the base tile is the square picture in which centres, boxes and the camera are told, as on
+   any other LLaVA; the model's own preparation stretches it (``fit="stretch"``). Local features are mined
+   into its tokens alone: the other tiles are detail already and are read as the model reads them. Geometry
+   knows nothing of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +46,7 @@ from wildsight.spatial.enhancer import SpatialEnhancer
 from wildsight.spatial.geometry import F_VIRTUAL
 from wildsight.spatial.heads import GEOMETRIES, Boxes3D, BoxHeads, Readout, decode
 from wildsight.spatial.mllm import Mllm, Speaker, Trained, add_lora
+from wildsight.spatial.tiles import NEWLINE, NOTHING, TOKEN, Kept, pooled, thinned
 
 TUNES = ("lora", "full")
 RAYS = ("virtual", "camera")
@@ -118,40 +123,6 @@ class LLMI3DConfig:
         return self.f_v if self.virtual else None
 
 
-def pooled(tokens: Tensor, grid: int, pool: int) -> Tensor:
-    """Tokens [B, grid^2, D] averaged over blocks, [B, (grid / pool)^2, D].
-
-    Raises:
-        ConfigError: ``pool`` does not divide ``grid``.
-    """
-    if pool == 1:
-        return tokens
-    if grid % pool:
-        raise ConfigError(f"pool={pool} does not divide a grid of {grid} tokens", mend="choose a divisor")
-    b, _, d = tokens.shape
-    blocks = tokens.reshape(b, grid // pool, pool, grid // pool, pool, d)
-    return blocks.mean((2, 4)).flatten(1, 2)
-
-
-class Kept(NamedTuple):
-    """Visual tokens that stay: numbers [B, n], rising; whether they keep their positions in the text."""
-
-    tokens: Tensor
-    original: bool = False
-
-
-def moved_on(keep: Tensor, count: int, after: Tensor) -> tuple[Tensor, Tensor]:
-    """How many places each kept token [B, n] of ``count`` moves on, and each token of the text [B, T] behind.
-
-    >>> moved_on(torch.tensor([[0, 3, 4]]), 6, torch.tensor([[1.0, 1.0, 0.0]]))
-    (tensor([[1., 3., 1.]]), tensor([[2., 1., 0.]]))
-    """
-    start = torch.full_like(keep[:, :1], -1)
-    steps = keep.diff(dim=1, prepend=start).float()
-    rest = torch.cat((count - 1 - keep[:, -1:], torch.zeros_like(after[:, 1:])), 1)
-    return steps, after + rest
-
-
 def virtual_camera(camera: Tensor, side: int) -> Tensor:
     """Intrinsics rows [B, 4] of the same pixels, for a focal length fy of one picture side.
 
@@ -226,17 +197,19 @@ class Sighted(Trained):
             seen = self.enhancer(tokens, batch["fine"], camera, batch["inside"], self.side)
             tokens, truth = seen.tokens, self._map(batch, seen.depth.shape[-1])
             loss = L.depth_map_loss(seen.depth_logits, seen.depth, truth, self.enhancer.depth.edges)
-        all_tokens, steps = tokens.shape[1], batch["after_mask"].float()
-        ones = torch.ones(tokens.shape[:2], device=tokens.device)
+        kinds = torch.full(tokens.shape[:2], TOKEN, device=tokens.device)
+        if "behind" in batch:
+            tokens = torch.cat((tokens, batch["behind"]), 1)
+            kinds = torch.cat((kinds, batch["behind_kind"]), 1)
+        here, steps = (kinds != NOTHING).float(), batch["after_mask"].float()
         if keep is not None:
-            tokens = tokens.gather(1, keep.tokens[..., None].expand(-1, -1, tokens.shape[-1]))
-            ones = ones[:, : tokens.shape[1]]
-            if keep.original:
-                ones, steps = moved_on(keep.tokens, all_tokens, steps)
-        picture = self.speaker.project(tokens)
+            order, here, steps = thinned(keep, kinds != NOTHING, steps)
+            tokens = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[-1]))
+            kinds = kinds.gather(1, order)
+        picture = self.speaker.project(tokens, kinds == NEWLINE if "behind" in batch else None)
         before, after = self.speaker.embed(batch["before"]), self.speaker.embed(batch["after"])
         first = torch.ones(before.shape[:2], device=before.device)
-        return [(before, first), (picture.to(before.dtype), ones), (after, steps)], loss
+        return [(before, first), (picture.to(before.dtype), here), (after, steps)], loss
 
     def _map(self, batch: Mapping[str, Any], side: int) -> Tensor:
         """True depths [B, side, side] in the camera that the network sees, 0 where unknown."""

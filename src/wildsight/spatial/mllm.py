@@ -21,6 +21,8 @@ DEFAULT = "nano-llava"
 TEMPLATE = "USER: <image>\n{question} ASSISTANT:"
 QUESTION = "where is {expression} ?"
 IMAGE = "<image>"
+TILED = "LlavaNextForConditionalGeneration"
+KINDS = ("LlavaForConditionalGeneration", TILED, "VipLlavaForConditionalGeneration")
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Mllm:
     """A model with its tokenizer and normalisation.
 
     Attributes:
-        model: ``LlavaForConditionalGeneration``, frozen.
+        model: one of `KINDS`, frozen.
         tokenizer: of the language model.
         name: as it was asked for.
         sha: SHA-256 over configuration and weights.
@@ -59,9 +61,21 @@ class Mllm:
     @property
     def tower_width(self) -> int:
         """Width of a visual token before the projector."""
-        layers = self.model.config.vision_feature_layer
-        count = 1 if isinstance(layers, int) else len(layers)
-        return int(self.model.config.vision_config.hidden_size) * count
+        return int(self.model.config.vision_config.hidden_size) * len(self.layers)
+
+    @property
+    def layers(self) -> list[int]:
+        """The tower's layers whose states are a visual token, side by side."""
+        config = self.model.config
+        layers = getattr(config, "vision_feature_layers", None) or config.vision_feature_layer
+        return [layers] if isinstance(layers, int) else list(layers)
+
+    @property
+    def pinpoints(self) -> list[tuple[int, int]] | None:
+        """Resolutions (height, width) of pictures in tiles; None: the model reads no tiles."""
+        if type(self.model).__name__ != TILED:
+            return None
+        return [(int(h), int(w)) for h, w in self.model.config.image_grid_pinpoints]
 
     @property
     def width(self) -> int:
@@ -83,11 +97,8 @@ class Mllm:
     @torch.no_grad()
     def see(self, pixels: Tensor) -> Tensor:
         """The tower's tokens [B, N, D] before the projector, class token left out."""
-        config = self.model.config
         states = self.model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
-        layers = config.vision_feature_layer
-        chosen = [states[i] for i in ([layers] if isinstance(layers, int) else layers)]
-        tokens = torch.cat(chosen, -1)
+        tokens = torch.cat([states[i] for i in self.layers], -1)
         extra = tokens.shape[1] - self.grid**2
         return tokens[:, extra:]
 
@@ -197,12 +208,15 @@ def check_family(model: Any) -> None:
     """Refuse what is no LLaVA with a tower of fixed size.
 
     Raises:
-        UnsupportedModelError: a model of another family.
+        UnsupportedModelError: a model of another family, or a tower whose pictures have many sizes.
     """
-    kind = type(model).__name__
-    vision = getattr(getattr(model, "config", None), "vision_config", None)
-    if kind != "LlavaForConditionalGeneration" or not isinstance(getattr(vision, "image_size", None), int):
-        raise UnsupportedModelError(f"{kind} is not supported", mend="use a LlavaForConditionalGeneration")
+    kind, mend = type(model).__name__, f"use one of {', '.join(KINDS)}"
+    if kind not in KINDS:
+        raise UnsupportedModelError(f"{kind} is not supported", mend=mend)
+    vision = model.config.vision_config
+    if vision.model_type == "pixtral" or not isinstance(getattr(vision, "image_size", None), int):
+        what = f"{kind} with a tower {vision.model_type} of no fixed size is not supported"
+        raise UnsupportedModelError(what, mend=f"{mend} with a CLIP or SigLIP tower")
 
 
 def _template(processor: Any) -> str:
@@ -280,9 +294,13 @@ class Speaker(nn.Module):
         new = self.new_words[(ids - count).clamp_min(0)]
         return torch.where((ids >= count)[..., None], new.to(known.dtype), known)
 
-    def project(self, tokens: Tensor) -> Tensor:
-        """Visual tokens [B, N, D_v] as the language model reads them, [B, N, D]."""
-        return self.llava.model.multi_modal_projector(tokens)
+    def project(self, tokens: Tensor, newlines: Tensor | None = None) -> Tensor:
+        """Visual tokens [B, N, D_v] as the language model reads them, [B, N, D]; the model's newline where
+        ``newlines`` [B, N] is True."""
+        read = self.llava.model.multi_modal_projector(tokens)
+        if newlines is None:
+            return read
+        return torch.where(newlines[..., None], self.llava.model.image_newline.to(read.dtype), read)
 
     def read(self, parts: Sequence[tuple[Tensor, Tensor]], *, cache: bool = False) -> Any:
         """The language model's output over embedded parts in a row.

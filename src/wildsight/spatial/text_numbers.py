@@ -16,8 +16,9 @@ from torch import Tensor
 
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.heads import Boxes3D
-from wildsight.spatial.llmi3d import Kept, LLMI3DConfig, Sighted
+from wildsight.spatial.llmi3d import LLMI3DConfig, Sighted
 from wildsight.spatial.mllm import Mllm
+from wildsight.spatial.tiles import Kept
 
 NONE = "no"
 MOST = 64
