@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 
-def tiny_mllm(seed: int = 0, side: int = 48, layers: int = 2) -> Any:
-    """A random LLaVA that speaks the world's words: 36 patches of 8 pixels."""
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
+def tiny_mllm(seed: int = 0, side: int = 48, layers: int = 2, kind: str = "Llava") -> Any:
+    """A random model of a ``kind`` of LLaVA that speaks the world's words: 36 patches of 8 pixels."""
+    import transformers
 
     from wildsight.spatial.mllm import Mllm
     from wildsight.world.tokens import tokenizer
@@ -29,29 +29,48 @@ def tiny_mllm(seed: int = 0, side: int = 48, layers: int = 2) -> Any:
     }  # fmt: skip
     torch.manual_seed(seed)
     image = words.convert_tokens_to_ids("<image>")
-    model = LlavaForConditionalGeneration(
-        LlavaConfig(vision_config=vision, text_config=text, image_token_id=image)
+    own: dict[str, Any] = {
+        "LlavaNext": {"image_grid_pinpoints": [[side, 2 * side], [2 * side, side], [2 * side, 2 * side]]},
+        "VipLlava": {"vision_feature_layers": [-2, 1]},
+    }.get(kind, {})
+    config = getattr(transformers, f"{kind}Config")(
+        vision_config=vision, text_config=text, image_token_id=image, **own
     )
+    model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
     model.generation_config.pad_token_id = words.pad_token_id
     model.generation_config.eos_token_id = words.eos_token_id
     frozen = model.eval().requires_grad_(False)
     return Mllm(frozen, words, "tiny", "0" * 8, (0.5,) * 3, (0.25,) * 3, "<image> {question}")
 
 
-def tiny_folder(path: Any) -> Any:
+def tiny_folder(path: Any, kind: str = "Llava") -> Any:
     """The same as a folder with its processor."""
-    from transformers import CLIPImageProcessor, LlavaProcessor
+    from transformers import CLIPImageProcessor, LlavaNextProcessor, LlavaProcessor
 
-    made = tiny_mllm()
+    made = tiny_mllm(kind=kind)
     side = {"height": 48, "width": 48}
     pictures = CLIPImageProcessor(size=side, crop_size=side, do_center_crop=False)
-    processor = LlavaProcessor(
+    join = LlavaProcessor
+    if kind == "LlavaNext":
+        pictures, join = next_pictures(made), LlavaNextProcessor
+    processor = join(
         pictures, made.tokenizer, patch_size=8, vision_feature_select_strategy="default",
         num_additional_image_tokens=1, image_token="<image>",
     )  # fmt: skip
     made.model.save_pretrained(path)
     processor.save_pretrained(path)
     return path
+
+
+def next_pictures(made: Any) -> Any:
+    """The model's own preparation of pictures in tiles."""
+    from transformers import LlavaNextImageProcessor
+
+    side = {"height": made.side, "width": made.side}
+    return LlavaNextImageProcessor(
+        size=side, crop_size=side, image_grid_pinpoints=made.model.config.image_grid_pinpoints,
+        image_mean=made.mean, image_std=made.std,
+    )  # fmt: skip
 
 
 def kitti_folder(root: Path) -> Path:

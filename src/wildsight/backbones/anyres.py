@@ -10,7 +10,8 @@ from torch import Tensor
 
 
 def next_geometry(model: Any, image_sizes: Tensor) -> list[Tensor]:
-    """For each image, the patch that stands at each packed place, counted over all tiles; -1 for a newline.
+    """For each image, the patch that stands at each packed place, counted over all images' tiles; -1 for a
+    newline.
 
     The base tile's patches come first. An image whose features are their own index goes through the model's
     packing.
