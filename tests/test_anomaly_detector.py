@@ -120,6 +120,14 @@ def test_other_backbone_is_refused(network: Path, folder: Path, tmp_path: Path) 
         AnomalyDetector.from_pretrained(tmp_path / "c", backbone=str(tmp_path / "other"))
 
 
+def test_a_category_of_which_nothing_was_held_out_takes_the_global_limit(network: Path, folder: Path) -> None:
+    detector = AnomalyDetector("padim", str(network), neck=NECK, calibration=0.02).fit(folder, progress=False)
+    assert detector.fitted_on["held_out"] == 1
+    assert set(detector.thresholds) == {"", "one", "two"}
+    assert detector.threshold("one") == detector.threshold("two") == detector.threshold()
+    assert detector.predict(np.zeros((40, 50), np.uint8), category="two")[0].threshold > 0
+
+
 def test_the_threshold_keeps_its_rate() -> None:
     draw = np.random.default_rng(0)
     above = []

@@ -202,14 +202,14 @@ class AnomalyDetector(Task):
     def _set_thresholds(
         self, features: np.ndarray, samples: Sequence[AnomalySample], held: np.ndarray
     ) -> None:
-        """One threshold per category with held-out pictures, and a global one under the empty name."""
+        """A global threshold under the empty name, and one per category: the global one where none was held."""
         scores, _ = self._scored(features[held])
         names = [samples[i].category for i in held]
         rate = self.settings.false_alarm_rate
         self.thresholds = {"": conformal_threshold(scores.tolist(), rate)}
-        for name in sorted(set(names)):
+        for name in sorted({s.category for s in samples}):
             chosen = [float(s) for s, n in zip(scores, names, strict=True) if n == name]
-            self.thresholds[name] = conformal_threshold(chosen, rate)
+            self.thresholds[name] = conformal_threshold(chosen, rate) if chosen else self.thresholds[""]
 
     def _scored(
         self, features: np.ndarray | Tensor, head: nn.Module | None = None
