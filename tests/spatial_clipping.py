@@ -6,6 +6,7 @@ import numpy as np
 
 FACES = ((0, 3, 2, 1), (4, 5, 6, 7), (0, 1, 5, 4), (3, 7, 6, 2), (0, 4, 7, 3), (1, 2, 6, 5))
 _HALF = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+ON_PLANE = 1e-9  # a point this near to a plane lies on it: the faces of two boxes may coincide
 SIGNS = np.array([(x, y, z) for z in (-1, 1) for x, y in _HALF], float)
 
 
@@ -14,9 +15,9 @@ def clipped(polygon: list[np.ndarray], normal: np.ndarray, limit: float) -> tupl
     out, cut = [], []
     for a, b in zip(polygon, [*polygon[1:], polygon[0]], strict=True):
         da, db = a @ normal - limit, b @ normal - limit
-        if da <= 0:
+        if da <= ON_PLANE:
             out.append(a)
-        if (da <= 0) != (db <= 0):
+        if (da <= ON_PLANE) != (db <= ON_PLANE):
             p = a + da / (da - db) * (b - a)
             out.append(p)
             cut.append(p)

@@ -17,7 +17,7 @@ from wildsight.spatial import geometry as g
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, zoomed
 from wildsight.spatial.inputs import mirrored_box
-from wildsight.spatial.iou3d import box_of_corners, iou_3d, iou_3d_matrix
+from wildsight.spatial.iou3d import box_of_corners, iou_3d, iou_3d_matrix, nearest_rotation
 from wildsight.spatial.metrics import released_iou
 
 
@@ -54,6 +54,30 @@ def test_iou_against_clipping_one_pair_at_a_time(level: bool) -> None:
     rows = pairs(60, level=level)
     slow = [slow_iou(*(v[i] for v in rows)) for i in range(60)]
     assert np.allclose(iou_3d(*rows), slow, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", [True, False])
+def test_iou_of_rotations_written_with_few_digits(level: bool) -> None:
+    """Of float32, or rounded in a file, a rotation is orthonormal to its own digits alone."""
+    centre, size, turn, *_ = pairs(300, 4, level=level)
+    for rounded, far in ((turn.astype(np.float32), 1e-6), (turn.round(4), 2e-3)):
+        itself = iou_3d(centre, size, rounded, centre, size, rounded)
+        assert itself.min() > 1 - 1e-12
+        assert iou_3d(centre, size, rounded, centre, size, turn).min() > 1 - far
+    assert np.array_equal(nearest_rotation(turn), turn)
+    assert np.isfinite(iou_3d(centre, size, np.full_like(turn, np.nan), centre, size, turn)).all()
+
+
+def test_iou_where_faces_coincide() -> None:
+    """By hand, by clipping and at once: the same box, one moved along an axis, one half as long."""
+    centre, size, turn, *_ = pairs(60, 5)
+    step, half = turn[..., 0] * size[:, :1] / 2, size * (0.5, 1.0, 1.0)
+    cases = (centre, size, 1.0), (centre + step, size, 1 / 3), (centre + step / 2, half, 0.5)
+    for middle, other, wanted in cases:
+        rows = centre, size, turn, middle, other, turn
+        slow = [slow_iou(*(v[i] for v in rows)) for i in range(60)]
+        assert np.allclose(slow, wanted, atol=1e-8)
+        assert np.allclose(iou_3d(*rows), wanted, atol=1e-8)
 
 
 def test_iou_invariants() -> None:

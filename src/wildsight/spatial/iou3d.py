@@ -18,6 +18,7 @@ from wildsight.errors import ConfigError
 Array: TypeAlias = npt.NDArray[np.float64]
 SAME = 1e-8  # angle in radians, or distance in units of the larger box, below which two planes are one
 CHUNK = 2048
+LOOSE = 1e-12  # how far R R^T may lie from the unit matrix; beyond it a rotation is made one again
 
 
 def iou_3d(
@@ -28,7 +29,8 @@ def iou_3d(
     Args:
         centre, centre2: [N, 3], metres.
         size, size2: [N, 3], extents along the boxes' own axes, metres; 0 or less gives IoU 0.
-        rotation, rotation2: [N, 3, 3], box to camera.
+        rotation, rotation2: [N, 3, 3], box to camera; of float32, or written with few digits, the nearest
+            rotation counts.
 
     Raises:
         ConfigError: shapes that do not fit.
@@ -42,6 +44,7 @@ def iou_3d(
     n = len(first[0])
     if any(v.shape != (n, *((3, 3) if i % 3 == 2 else (3,))) for i, v in enumerate((*first, *second))):
         raise ConfigError("boxes of other shapes than [N, 3], [N, 3], [N, 3, 3]", mend="pair them up")
+    first[2], second[2] = nearest_rotation(first[2]), nearest_rotation(second[2])
     shared = np.zeros(n)
     near = _near(first, second)
     level = near & _level(first[2]) & _level(second[2])
@@ -55,14 +58,27 @@ def iou_3d(
     return np.clip(np.divide(shared, union, out=np.zeros(n), where=union > 0), 0.0, 1.0)
 
 
+def nearest_rotation(rotation: Array) -> Array:
+    """The orthonormal matrices [N, 3, 3] that lie nearest; what is orthonormal already stays as it is."""
+    away = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2), initial=0.0)
+    rows = np.flatnonzero(away > LOOSE)
+    if not len(rows):
+        return rotation
+    left, _, right = np.linalg.svd(rotation[rows])
+    mended = rotation.copy()
+    mended[rows] = left @ right
+    return mended
+
+
 def iou_3d_matrix(
     centre: Array, size: Array, rotation: Array, centre2: Array, size2: Array, rotation2: Array
 ) -> Array:
     """Intersection over union [N, M] of every pair of N and M boxes; see `iou_3d`."""
     n, m = len(centre), len(centre2)
-    one = [np.repeat(np.asarray(v, np.float64), m, axis=0) for v in (centre, size, rotation)]
+    turned, turned2 = (nearest_rotation(np.asarray(v, np.float64)) for v in (rotation, rotation2))
+    one = [np.repeat(np.asarray(v, np.float64), m, axis=0) for v in (centre, size, turned)]
     two = [np.concatenate([np.asarray(v, np.float64)] * n) if n else np.asarray(v, np.float64)[:0]
-           for v in (centre2, size2, rotation2)]  # fmt: skip
+           for v in (centre2, size2, turned2)]  # fmt: skip
     return iou_3d(*one, *two).reshape(n, m)
 
 
@@ -77,8 +93,7 @@ def box_of_corners(corners: Array) -> tuple[Array, Array, Array]:
     edges = np.stack([points[:, i] - points[:, 0] for i in (1, 3, 4)], 1)
     size = np.linalg.norm(edges, axis=2)
     axes = edges / np.maximum(size, 1e-12)[..., None]
-    left, _, right = np.linalg.svd(axes)
-    turned = (left @ right).transpose(0, 2, 1)
+    turned = nearest_rotation(axes).transpose(0, 2, 1)
     centre = points.mean(1)
     signs = np.array([(-1, -1, -1), (1, -1, -1), (1, 1, -1), (-1, 1, -1)], float)
     signs = np.concatenate([signs, signs * (1, 1, -1)]) / 2
@@ -89,8 +104,9 @@ def box_of_corners(corners: Array) -> tuple[Array, Array, Array]:
 
 
 def _near(first: list[Array], second: list[Array]) -> npt.NDArray[np.bool_]:
-    """Pairs whose bounding spheres meet and that both have a volume."""
+    """Pairs whose bounding spheres meet and that both have a volume and a rotation."""
     solid = (first[1] > 0).all(1) & (second[1] > 0).all(1)
+    solid &= np.isfinite(first[2]).all((1, 2)) & np.isfinite(second[2]).all((1, 2))
     reach = (np.linalg.norm(first[1], axis=1) + np.linalg.norm(second[1], axis=1)) / 2
     near = np.linalg.norm(first[0] - second[0], axis=1) <= reach
     return np.asarray(solid & near)
