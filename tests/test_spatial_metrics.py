@@ -56,6 +56,12 @@ def test_errors_by_hand() -> None:
     assert yaw_error(0.1, -0.1) == pytest.approx(0.2)
 
 
+def test_share_of_depths_within_their_spread() -> None:
+    found = [[replace(box(5.5), spread=1.0)], [replace(box(9.0), spread=1.0)], [box(7.0)]]
+    assert grounding_scores(found, [[box()]] * 3)["within_spread"] == 0.5
+    assert "within_spread" not in grounding_scores([[box()]], [[box()]])
+
+
 def test_several_boxes_are_matched_one_to_one() -> None:
     wanted = [box(5), box(20)]
     found = [box(19), box(5.2)]

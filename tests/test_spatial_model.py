@@ -193,6 +193,48 @@ def test_losses_vanish_at_the_truth_and_see_one_part_at_a_time() -> None:
     assert float(parts["z"]) == pytest.approx(float(by_hand))
 
 
+@pytest.mark.parametrize("focal", [100.0, 1000.0])
+def test_spread_is_learned_as_the_standard_deviation_of_the_depth(focal: float) -> None:
+    """In metres, wherever the thing stands in the picture and whatever the lens: Laplace errors of 2 m."""
+    torch.manual_seed(0)
+    noise = torch.distributions.Laplace(0.0, 2**0.5).sample((4000,)).double()[:, None]
+    centre = torch.tensor([[[8.0, 1.0, 20.0]]], dtype=torch.float64).expand(4000, 1, 3)
+    size, eye = torch.ones(4000, 1, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    camera = torch.tensor([[focal, focal, 48.0, 48.0]], dtype=torch.float64).expand(4000, 4)
+    rotation, valid = eye.expand(4000, 1, 3, 3), torch.ones(4000, 1, dtype=torch.float64)
+    seen = g.virtual_depth((centre[..., 2] + noise).clamp_min(0.1), camera[:, 1:2], g.F_VIRTUAL)
+    zero = torch.zeros(4000, 1, dtype=torch.float64)
+    box2d = torch.full((4000, 1, 4), 0.5, dtype=torch.float64)
+    uv, six = g.project(centre, camera[:, None]) / 96, g.rotation_6d(rotation)
+    spread = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([spread], max_iter=50)
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        readout = Readout(uv, box2d, seen.log(), zero + spread, size.log(), six, zero)
+        found = decode(readout, camera, 96)
+        total = L.box_losses(readout, found, centre, size, rotation, box2d, valid, camera)["z"]
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    readout = Readout(uv[:1], box2d[:1], seen[:1].log(), zero[:1] + spread.detach(), size[:1].log(), six[:1],
+                      zero[:1])  # fmt: skip
+    assert float(decode(readout, camera[:1], 96).spread) == pytest.approx(2.0, rel=0.05)
+
+
+def test_spread_follows_the_lens_as_the_depth_does() -> None:
+    heads = BoxHeads(16, 8)
+    heads.start_from(torch.tensor([30.0, 50.0]).log(), torch.zeros(2, 3))
+    hidden = torch.randn(1, 1, 16)
+    short, long = (decode(heads(hidden), torch.tensor([[f, f, 48.0, 48.0]]), 96) for f in (50.0, 500.0))
+    assert torch.allclose(long.spread, 10 * short.spread)
+    assert torch.allclose(long.centre[..., 2], 10 * short.centre[..., 2])
+    assert short.spread.item() == pytest.approx(10.0 * 50 / 512, rel=0.2)
+    plain = [decode(heads(hidden), torch.tensor([[f, f, 48.0, 48.0]]), 96, None) for f in (50.0, 500.0)]
+    assert torch.equal(plain[0].spread, plain[1].spread)
+
+
 def test_corner_loss_gradients() -> None:
     size = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
     six = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)

@@ -23,7 +23,7 @@ from wildsight.task import resolve
 
 METRICS = (
     "acc@0.25", "acc@0.5", "iou", "ap3d", "depth_error", "centre_error", "size_error", "yaw_error", "refusal",
-    "fit_seconds",
+    "within_spread", "fit_seconds",
 )  # fmt: skip
 WORLD = "world"
 TINY = "tiny"

@@ -15,6 +15,7 @@ GEOMETRIES = ("virtual", "proj", "fused")
 REACH = 0.5  # how far a centre may lie outside the picture, in picture sides
 EDGE = 0.02  # a 2D box nearer than this to the picture's edge counts as truncated
 LOG_LIMIT = 6.0
+LEAST = 0.1  # spread that training starts from where all depths are one
 _PARTS = {"uv": 2, "box2d": 4, "depth": 1, "spread": 1, "size": 3, "rotation": 6, "there": 1}
 
 
@@ -25,7 +26,7 @@ class Readout(NamedTuple):
         uv: [B, Q, 2] projected centre, in picture sides, within -0.5 to 1.5.
         box2d: [B, Q, 4] (centre x, centre y, width, height), in picture sides.
         depth: [B, Q] log of the depth that the network sees (virtual, where the virtual camera is used).
-        spread: [B, Q] log of the depth's standard deviation, metres.
+        spread: [B, Q] log of that depth's standard deviation.
         size: [B, Q, 3] log of length, height, width, metres.
         rotation: [B, Q, 6] allocentric.
         there: [B, Q] logit that such an object is there.
@@ -41,8 +42,8 @@ class Readout(NamedTuple):
 
 
 class Boxes3D(NamedTuple):
-    """Boxes in metres: centre [B, Q, 3], size [B, Q, 3], rotation [B, Q, 3, 3], spread [B, Q], score
-    [B, Q]."""
+    """Boxes in metres: centre [B, Q, 3], size [B, Q, 3], rotation [B, Q, 3, 3], spread [B, Q] (standard
+    deviation of the depth), score [B, Q]."""
 
     centre: Tensor
     size: Tensor
@@ -77,9 +78,11 @@ class BoxHeads(nn.Module):
         self.register_buffer("mean_rotation", torch.tensor((1.0, 0.0, 0.0, 0.0, 1.0, 0.0)))
 
     def start_from(self, depth: Tensor, size: Tensor) -> None:
-        """Set the means of log depth [N] and log size [N, 3]."""
+        """Set the means of log depth [N] and log size [N, 3], and the spread to that of the depths."""
         self.mean_depth.copy_(depth.mean())
         self.mean_size.copy_(size.mean(0))
+        away = depth.exp().std(correction=0)
+        nn.init.constant_(self.parts["spread"][-1].bias, log_range(max(float(away), LEAST)))
 
     def forward(self, hidden: Tensor) -> Readout:
         """Read hidden states [B, Q, D]."""
@@ -95,16 +98,15 @@ class BoxHeads(nn.Module):
         )
 
 
-def depth_of(readout: Readout, focal: Tensor, virtual: float | None) -> Tensor:
-    """Metres [B, Q] along the optical axis.
+def metres(seen: Tensor, focal: Tensor, virtual: float | None) -> Tensor:
+    """Metres [B, Q] along the optical axis of a depth, or a spread of it, as the network sees it.
 
     Args:
-        readout: of the heads.
+        seen: [B, Q].
         focal: fy of the square picture [B], pixels.
-        virtual: f_v, pixels; None where the network's depth is metres as it stands.
+        virtual: f_v, pixels; None where ``seen`` is metres as it stands.
     """
-    depth = readout.depth.exp()
-    return depth if virtual is None else geometry.real_depth(depth, focal[:, None], virtual)
+    return seen if virtual is None else geometry.real_depth(seen, focal[:, None], virtual)
 
 
 def projected_depth(readout: Readout, focal: Tensor, side: int) -> Tensor:
@@ -145,7 +147,7 @@ def decode(
     if how not in GEOMETRIES:
         raise ConfigError(f"geometry={how!r} is unknown", mend=f"use one of {', '.join(GEOMETRIES)}")
     focal = camera[:, 1]
-    depth, spread = depth_of(readout, focal, virtual), readout.spread.exp()
+    depth, spread = (metres(v.exp(), focal, virtual) for v in (readout.depth, readout.spread))
     if how != "virtual":
         other = projected_depth(readout, focal, side)
         doubt = other * pixel_error / (readout.box2d[..., 3] * side).clamp_min(1.0)

@@ -5,7 +5,8 @@
 
 Each L_part is the mean L1 distance in metres between the corners of the true box and those of the true
 box with that part replaced by its prediction; L_rot is a Chamfer distance, so that what looks the same
-counts the same. L_z is weighed by the predicted spread sigma: sqrt(2) L_z / sigma + log sigma.
+counts the same. L_z is the error of the depth alone, weighed by the predicted spread sigma:
+sqrt(2) |z' - z| / sigma + log sigma, least at the standard deviation of Laplace errors, in metres.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ def disentangled(
     }
 
 
-def weighed_by_spread(loss: Tensor, log_spread: Tensor) -> Tensor:
-    """sqrt(2) loss / sigma + log sigma."""
-    return math.sqrt(2.0) * (-log_spread).exp() * loss + log_spread
+def weighed_by_spread(error: Tensor, spread: Tensor) -> Tensor:
+    """sqrt(2) error / sigma + log sigma."""
+    return math.sqrt(2.0) * error / spread + spread.log()
 
 
 def sides_of(box: Tensor) -> Tensor:
@@ -121,7 +122,7 @@ def box_losses(
     Rows without a box teach ``there`` alone.
     """
     parts = disentangled(found, centre, size, rotation, camera)
-    parts["z"] = weighed_by_spread(parts["z"], readout.spread)
+    parts["z"] = weighed_by_spread((found.centre[..., 2] - centre[..., 2]).abs(), found.spread)
     losses = {name: mean_over(value, valid) for name, value in parts.items()}
     losses["box2d"] = mean_over(box_2d_loss(readout.box2d, box2d), valid)
     losses["there"] = F.binary_cross_entropy_with_logits(readout.there, valid)

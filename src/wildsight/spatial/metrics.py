@@ -90,7 +90,9 @@ def grounding_scores(
         ``acc@0.25`` and ``acc@0.5`` (IoU strictly above), ``iou``, ``acc_released@0.25``, over all
         boxes asked
         for, a missing one counting 0; ``refusal``: share of questions with nothing to find that were refused;
-        ``found``: share of boxes with an answer; mean errors over those (see `pair_errors`).
+        ``found``: share of boxes with an answer; mean errors over those (see `pair_errors`);
+        ``within_spread``: share of those with a spread whose depth is off by less than it (.76 where the
+        spread is the standard deviation of Laplace errors, .68 of normal ones).
     """
     pairs = [p for f, w in zip(found, wanted, strict=True) if w for p in zip(matched(f, w), w, strict=True)]
     there = [(f, w) for f, w in pairs if f is not None]
@@ -111,6 +113,8 @@ def grounding_scores(
     if parsed is not None and len(parsed):
         scores["parsed"] = float(np.mean(list(parsed)))
     errors = [pair_errors(f, w) for f, w in there]
+    within = [e["depth"] <= f.spread for e, (f, _) in zip(errors, there, strict=True) if f.spread > 0]
+    scores |= {"within_spread": float(np.mean(within))} if within else {}
     scores |= {f"{k}_error": float(np.mean([e[k] for e in errors])) for k in (errors[0] if errors else ())}
     return scores
 
