@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from wildsight.backbones import load_backbone
 from wildsight.errors import ConfigError
 from wildsight.fusion.fused import Fused
 from wildsight.fusion.heads import AdjacentAttention, SaliencyHead
@@ -64,6 +65,56 @@ def test_what_is_missing_does_not_matter(method: str) -> None:
     with torch.no_grad():
         first, second = (model(m, present, (32, 48)).decoded.logits for m in (x, y))
     assert torch.allclose(first, second, atol=1e-6)
+
+
+@pytest.mark.parametrize("saliency", [False, True])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_what_is_hidden_while_training_changes_nothing(method: str, saliency: bool) -> None:
+    """Neither the other pictures' outputs nor any gradient nor the running statistics."""
+    present, x, seen = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 0]]).bool(), maps(), []
+    hidden = ~present[..., None, None, None]
+    for filling in (0.0, 7.0):
+        model = net(method, saliency).train()
+        torch.manual_seed(2)  # the same dropout
+        shown = {s: torch.where(hidden, torch.randn_like(m) * filling, m) for s, m in x.items()}
+        torch.manual_seed(2)
+        out = model(shown, present, (32, 48)).decoded
+        edge = 0.0 if out.edge is None else out.edge.square().sum()
+        (out.logits.square().sum() + edge).backward()
+        grads = {f"{n}'": p.grad for n, p in model.named_parameters() if p.grad is not None}
+        seen.append({"logits": out.logits, **model.state_dict(), **grads})
+    assert seen[0].keys() == seen[1].keys()
+    assert [n for n, v in seen[0].items() if not torch.equal(v, seen[1][n])] == []
+
+
+def test_a_missing_modality_leaves_no_trace_in_its_batch_norms() -> None:
+    model = net("pwrf").train()
+    model(maps(), torch.tensor([[1, 1, 1], [1, 0, 1], [0, 0, 1]]).bool(), (32, 48))
+    alone = net("pwrf").train()
+    alone({s: m[:1] for s, m in maps().items()}, None, (32, 48))
+    for both, one in zip(model.projections, alone.projections, strict=True):
+        assert torch.allclose(both[1][1].running_mean, one[1][1].running_mean, atol=1e-6)
+    model(maps(1), torch.tensor([[0, 0, 1]]).bool(), (32, 48)).decoded.logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("encoders", [1, 3])
+def test_encoders_that_train_do_not_see_what_is_hidden(encoders: int) -> None:
+    present, seen = torch.tensor([[1, 1, 0], [1, 0, 0]]).bool(), []
+    for filling in (0.0, 9.0):
+        torch.manual_seed(0)
+        backbones = [load_backbone("nano-conv") for _ in range(encoders)]
+        for backbone in backbones:
+            backbone.model.requires_grad_(True)
+        model = FusionNet(NetConfig("summation", NAMES, {4: 32, 8: 64}, 8, 2), backbones).train()
+        torch.manual_seed(1)
+        x = torch.randn(2, 3, 3, 32, 32) + filling * ~present[..., None, None, None]
+        seen.append((model(x, present, (32, 32)).decoded.logits, dict(model.state_dict())))
+        seen[-1][0].sum().backward()
+        few = [n for n, p in model.named_parameters() if p.grad is None and n.startswith("encoders.2")]
+        assert len(few) < len(list(model.encoders[-1].parameters())) or encoders == 1
+    assert torch.equal(seen[0][0], seen[1][0])
+    assert all(torch.equal(v, seen[1][1][n]) for n, v in seen[0][1].items())
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,9 +200,11 @@ def test_modalities_may_be_permuted_with_their_weights() -> None:
     assert torch.allclose(a.share[:, order], b.share, atol=1e-5)
 
 
-def test_a_missing_modality_has_no_say() -> None:
+@pytest.mark.parametrize("mix", ["none", "per_modality", "released"])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_missing_modality_has_no_say(mix: Any, training: bool) -> None:
     torch.manual_seed(3)
-    model = PWRF(SMALL).eval()
+    model = PWRF(replace(SMALL, mix=mix)).train(training)
     xs, present = [torch.randn(2, 6, 8, 8) for _ in range(3)], torch.tensor([[1, 0, 1], [1, 1, 1]]).bool()
     first = model(xs, present)
     xs[1] = torch.cat([torch.randn(1, 6, 8, 8) * 50, xs[1][1:]])
@@ -208,6 +212,9 @@ def test_a_missing_modality_has_no_say() -> None:
     assert torch.equal(first.shared, second.shared)
     assert first.share is not None and float(first.share[0, 1].abs().max()) == 0.0
     assert torch.allclose(first.share.sum(1), torch.ones(2, 8, 8), atol=1e-5)
+    z = torch.stack([f(x) for f, x in zip(model.reduce, xs, strict=True)], 1)
+    whole = model.rows.wholes(model.rows.parts(z), present.float())
+    assert float(whole.routed.Q.view(2, 8, 3, -1)[0, :, 1].abs().max()) == 0.0
     with pytest.raises(ConfigError, match="no modality at all"):
         model(xs, torch.zeros(2, 3).bool())
 

@@ -136,9 +136,10 @@ class AxisCapsules(nn.Module):
 
     def wholes(self, parts: Parts, present: Tensor) -> Whole:
         """Route the parts of the modalities that are there (``present`` [B, M])."""
-        pose, a = self._mixed(parts)
-        if self.config.mix != "released":
-            a = a.clamp_min(A_MIN) * present[:, None, :, None]
+        here = present[:, None, :, None]
+        pose, a = self._mixed(Parts(parts.pose * here[..., None], parts.a * here))
+        published = self.config.mix == "released" and not self.config.weigh_parts
+        a = (a if published else a.clamp_min(A_MIN)) * here
         batch, length = pose.shape[:2]
         routed = route(
             pose.flatten(2, 3).flatten(0, 1),

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wildsight.errors import ConfigError
-from wildsight.fusion.fused import ConvNormReLU, Fused, JoinedNormReLU, presence
+from wildsight.fusion.fused import ConvNormReLU, Fused, JoinedNormReLU, on_present, presence
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class CrossAttention(nn.Module):
     def forward(self, feats: Sequence[Tensor], present: Tensor | None = None) -> Fused:
         """M maps [B, channels, H, W] to one [B, width, H, W]."""
         here = presence(feats, present)
-        maps = [f(x) for f, x in zip(self.each, feats, strict=True)]
+        each = zip(self.each, feats, here.T, strict=True)
+        maps = [on_present(f, x, w, self.norm.normalized_shape[0]) for f, x, w in each]
         size = maps[0].shape[-2:]
         tokens = torch.stack([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
         asked = self.norm(tokens) + self.mark[:, None]

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wildsight.fusion.fused import ConvNormReLU, Fused
+from wildsight.fusion.fused import ConvNormReLU, Fused, Norm2d, nothing, scattered
 
 Size = tuple[int, int]
 
@@ -53,7 +53,13 @@ class SegmentationHead(nn.Module):
         self.join = ConvNormReLU(width * len(maps), width, 1)
         self.drop, self.classes = nn.Dropout2d(dropout), nn.Conv2d(width, classes, 1)
 
-    def forward(self, scales: Sequence[Fused], size: Size, _depth: Sequence[Tensor] | None = None) -> Decoded:
+    def forward(
+        self,
+        scales: Sequence[Fused],
+        size: Size,
+        _depth: Sequence[Tensor] | None = None,
+        _here: Tensor | None = None,
+    ) -> Decoded:
         """Scales from fine to coarse to logits [B, K, *size]."""
         finest = scales[0].shared.shape[-2:]
         parts = [
@@ -71,8 +77,8 @@ class AdjacentAttention(nn.Module):
         inner = max(1, width // 4)
         self.up = ConvNormReLU(width, width)
         self.local = nn.Sequential(
-            nn.Conv2d(width, inner, 1), nn.BatchNorm2d(inner), nn.ReLU(), nn.Conv2d(inner, width, 1),
-            nn.BatchNorm2d(width),
+            nn.Conv2d(width, inner, 1), Norm2d(inner), nn.ReLU(), nn.Conv2d(inner, width, 1),
+            Norm2d(width),
         )  # fmt: skip
         self.everywhere = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, inner, 1), nn.ReLU(), nn.Conv2d(inner, width, 1)
@@ -140,8 +146,14 @@ class SaliencyHead(nn.Module):
         self.shrink, self.last = ConvNormReLU(width, 32), nn.Conv2d(32, 1, 3, padding=1)
         self.edge = EdgeHead(depth_channels) if depth_channels else None
 
-    def forward(self, scales: Sequence[Fused], size: Size, depth: Sequence[Tensor] | None = None) -> Decoded:
-        """Scales from fine to coarse to logits [B, 1, *size]."""
+    def forward(
+        self,
+        scales: Sequence[Fused],
+        size: Size,
+        depth: Sequence[Tensor] | None = None,
+        here: Tensor | None = None,
+    ) -> Decoded:
+        """Scales from fine to coarse to logits [B, 1, *size]; ``here`` [B] says which pictures have depth."""
         coarse_first = list(scales)[::-1]
         streams = [[f.shared for f in coarse_first]]
         if all(f.specific is not None for f in coarse_first[:1]):
@@ -155,8 +167,17 @@ class SaliencyHead(nn.Module):
             ]
             twice = self.second([*again, once[-1] + once[-1]])
             sides += [self._logits(twice[-1], size), self._logits(once[-1], size)]
-        edge = None if self.edge is None or depth is None else self.edge(depth[:2], size)
-        return Decoded(torch.stack(sides).sum(0), sides, edge)
+        return Decoded(torch.stack(sides).sum(0), sides, self._edges(depth, here, size))
+
+    def _edges(self, depth: Sequence[Tensor] | None, here: Tensor | None, size: Size) -> Tensor | None:
+        """Edge logits [B, 1, *size]; zeros, with no gradient, for pictures without depth."""
+        if self.edge is None or depth is None:
+            return None
+        count = len(depth[0])
+        rows = torch.arange(count, device=depth[0].device) if here is None else here.nonzero()[:, 0]
+        if not len(rows):
+            return depth[0].new_zeros(count, 1, *size) + nothing(self.edge)
+        return scattered(self.edge([d[rows] for d in depth[:2]], size), rows, count)
 
     def _logits(self, x: Tensor, size: Size) -> Tensor:
         out: Tensor = self.last(resized(self.shrink(x), size, align=True))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from wildsight.backbones import Backbone
 from wildsight.errors import ConfigError
 from wildsight.fusion.concatenation import Concatenation, ConcatenationConfig
-from wildsight.fusion.fused import ConvNormReLU, Fused, presence
+from wildsight.fusion.fused import ConvNormReLU, Fused, nothing, on_present, presence, scattered
 from wildsight.fusion.heads import Decoded, SaliencyHead, SegmentationHead, Size, resized
 from wildsight.fusion.methods import CONCATENATED, METHODS, SAME, SUMMED
 
@@ -119,13 +119,21 @@ class FusionNet(nn.Module):
         else:
             self.head = SegmentationHead(maps, config.width, config.classes)
 
-    def encode(self, pixels: Tensor) -> dict[int, Tensor]:
-        """Normalised pixels [B, M, 3, H, W] through the trained encoders: stride -> [B, M, C, h, w]."""
-        columns = [
-            self._backbones[min(i, len(self._backbones) - 1)].pyramid_with_grad(pixels[:, i], self.strides)
-            for i in range(pixels.shape[1])
-        ]
-        return {s: torch.stack([c[s] for c in columns], dim=1) for s in self.strides}
+    def encode(self, pixels: Tensor, here: Tensor) -> dict[int, Tensor]:
+        """Normalised pixels [B, M, 3, H, W] through the trained encoders: stride -> [B, M, C, h, w].
+
+        What ``here`` [B, M] calls missing is not seen by them, and gives zeros.
+        """
+        columns: list[dict[int, Tensor] | None] = []
+        for i, shown in enumerate(here.T):
+            rows = shown.nonzero()[:, 0]
+            encoder = self._backbones[min(i, len(self._backbones) - 1)]
+            maps = encoder.pyramid_with_grad(pixels[rows, i], self.strides) if len(rows) else None
+            columns.append(maps and {s: scattered(x, rows, len(pixels)) for s, x in maps.items()})
+        some = next(c for c in columns if c is not None)
+        silent = sum((nothing(e) for e in self.encoders), pixels.new_zeros(()))
+        zeros = {s: torch.zeros_like(x) + silent for s, x in some.items()}
+        return {s: torch.stack([(c or zeros)[s] for c in columns], dim=1) for s in self.strides}
 
     def forward(self, features: Mapping[int, Tensor] | Tensor, present: Tensor | None, size: Size) -> Output:
         """Logits at ``size``.
@@ -135,14 +143,19 @@ class FusionNet(nn.Module):
             present: [B, M] bool, or None: all.
             size: (H, W) of the logits.
         """
-        maps = self.encode(features) if isinstance(features, Tensor) else features
+        seen = features if isinstance(features, Tensor) else features[self.strides[0]]
+        here = presence(seen.unbind(1), present)
+        maps = self.encode(features, here) if isinstance(features, Tensor) else features
         fused: list[Fused] = []
         share: Tensor | None = None
         for index in reversed(range(len(self.strides))):
             stage, each = self.stages[index], maps[self.strides[index]].unbind(1)
-            feats = [p(x) for p, x in zip(self.projections[index], each, strict=True)]
+            feats = [
+                on_present(p, x, w, self.config.width)
+                for p, x, w in zip(self.projections[index], each, here.T, strict=True)
+            ]
             out = stage(feats, present, share) if isinstance(stage, RoutedSum) else stage(feats, present)
             share = share if out.share is None or isinstance(stage, RoutedSum) else out.share
             fused.insert(0, out)
         depth = None if self.depth is None else [maps[s][:, self.depth] for s in self.strides[:2]]
-        return Output(self.head(fused, size, depth), share)
+        return Output(self.head(fused, size, depth, None if depth is None else here[:, self.depth]), share)

@@ -14,7 +14,9 @@ Differences from the published code (switches of `PWRFConfig`; `PWRFConfig.relea
     5. ``collapse``, ``ref_len``: maps of any size; the collapse vector is stretched, or replaced.
     6. ``width`` and ``kernel``: 128 channels and 1 x 1 joins in place of 256 and 3 x 3.
     7. Any number of modalities, each picture with any subset of them: a missing one is taken out of the
-       routing and of every sum, and the sums are scaled up.
+       routing, of every sum and of the batch norms' statistics, and the sums are scaled up. With
+       ``mix="released"`` it enters the convolution over all capsules as zeros, and its block of what comes
+       out is not routed.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from torch import Tensor, nn
 
 from wildsight.errors import ConfigError
 from wildsight.fusion.capsules import AxisCapsules, weighted
-from wildsight.fusion.fused import ConvNormReLU, Fused, JoinedNormReLU, presence
+from wildsight.fusion.fused import ConvNormReLU, Fused, JoinedNormReLU, on_present, presence
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class PWRF(nn.Module):
             raise ConfigError(f"{len(feats)} modalities", where="PWRF", mend=mend)
         here = presence(feats, present)
         scale = self.config.modalities / here.sum(1)
-        z = [f(x) * w.view(-1, 1, 1, 1) for f, x, w in zip(self.reduce, feats, here.T, strict=True)]
+        each = zip(self.reduce, feats, here.T, strict=True)
+        z = [on_present(f, x, w, self.config.A) for f, x, w in each]
         stacked = torch.stack(z, dim=1)
         parts_h, parts_v = self.rows.parts(stacked), self.columns.parts(stacked.transpose(-1, -2))
         whole_h, whole_v = self.rows.wholes(parts_h, here), self.columns.wholes(parts_v, here)
@@ -141,9 +144,9 @@ class PWRF(nn.Module):
                 weighted(parts_h, i, times * coeff_h[:, :, i], self.config.tile),
                 weighted(parts_v, i, times * coeff_v[:, :, i], self.config.tile),
             )
-            o = self.own[i](torch.cat([z[i], parts], dim=1))
-            f = self.join[i](torch.cat([shared, o], dim=1))
-            own.append(f * (1.0 + self.gate[i](o).sigmoid()) * here[:, i].view(-1, 1, 1, 1))
+            o = on_present(self.own[i], torch.cat([z[i], parts], dim=1), here[:, i], self.config.width)
+            f = on_present(self.join[i], torch.cat([shared, o], dim=1), here[:, i], self.config.width)
+            own.append(f * (1.0 + self.gate[i](o).sigmoid()))
         specific, share = self.specific(own, scale), contribution(coeff_h, coeff_v)
         if self.config.streams == "specific":
             return Fused(specific, None, share)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from wildsight.errors import ConfigError
-from wildsight.fusion.fused import ConvNormReLU, Fused, presence
+from wildsight.fusion.fused import ConvNormReLU, Fused, on_present, presence
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Single(nn.Module):
 
     def __init__(self, config: SingleConfig) -> None:
         super().__init__()
-        self.modality = config.modality
+        self.modality, self.width = config.modality, config.width
         self.mix = nn.Sequential(
             ConvNormReLU(config.channels, config.width), ConvNormReLU(config.width, config.width)
         )
@@ -43,4 +43,4 @@ class Single(nn.Module):
     def forward(self, feats: Sequence[Tensor], present: Tensor | None = None) -> Fused:
         """M maps [B, channels, H, W] to one [B, width, H, W]."""
         here = presence(feats, present)[:, self.modality]
-        return Fused(self.mix(feats[self.modality] * here.view(-1, 1, 1, 1)))
+        return Fused(on_present(self.mix, feats[self.modality], here, self.width))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wildsight.fusion.fused import ConvNormReLU, Fused, presence
+from wildsight.fusion.fused import ConvNormReLU, Fused, on_present, presence
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Summation(nn.Module):
 
     def __init__(self, config: SummationConfig) -> None:
         super().__init__()
+        self.width = config.width
         self.each = nn.ModuleList(
             ConvNormReLU(config.channels, config.width) for _ in range(config.modalities)
         )
@@ -37,5 +38,6 @@ class Summation(nn.Module):
         """M maps [B, channels, H, W] to one [B, width, H, W]."""
         here = presence(feats, present)
         weight = (here / here.sum(1, keepdim=True)).T
-        maps = [f(x) * w.view(-1, 1, 1, 1) for f, x, w in zip(self.each, feats, weight, strict=True)]
+        each = zip(self.each, feats, here.T, weight, strict=True)
+        maps = [on_present(f, x, h, self.width) * w.view(-1, 1, 1, 1) for f, x, h, w in each]
         return Fused(self.after(torch.stack(maps).sum(0)))

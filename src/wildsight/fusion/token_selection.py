@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wildsight.fusion.fused import ConvNormReLU, Fused, presence
+from wildsight.fusion.fused import ConvNormReLU, Fused, on_present, presence
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class TokenSelection(nn.Module):
     def forward(self, feats: Sequence[Tensor], present: Tensor | None = None) -> Fused:
         """M maps [B, channels, H, W] to one [B, width, H, W]."""
         here = presence(feats, present)
-        maps = [f(x) * w.view(-1, 1, 1, 1) for f, x, w in zip(self.each, feats, here.T, strict=True)]
+        each = zip(self.each, feats, here.T, strict=True)
+        maps = [on_present(f, x, w, self.mix.out_channels) for f, x, w in each]
         first, others = maps[0], maps[1:] or maps[:1]
         scored = [x * (1.0 + s(x).sigmoid()) for s, x in zip(self.score, others, strict=True)]
         hub = torch.stack(scored).amax(0)
