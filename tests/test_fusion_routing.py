@@ -87,6 +87,21 @@ def test_float32_blocks_stay_within_1e_5() -> None:
         assert float((truth - fused).abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_routing_stays_in_float32_under_autocast(fused: bool) -> None:
+    given = operands(n=9, i=24, c=8, dtype=torch.float32)
+    plain = route(*given, fused=fused)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = route(*given, fused=fused)
+        half = route(given[0].bfloat16(), given[1].bfloat16(), *given[2:], fused=fused)
+        grads = torch.autograd.grad(sum(x.square().sum() for x in mixed), given, retain_graph=True)
+    assert all(torch.equal(x, y) for x, y in zip(plain, mixed, strict=True))
+    assert all(x.dtype == torch.float32 for x in half)
+    if fused:  # the plain form's gradients follow autocast when they are asked for inside it
+        expected = torch.autograd.grad(sum(x.square().sum() for x in plain), given)
+        assert all(torch.equal(x, y) for x, y in zip(expected, grads, strict=True))
+
+
 @pytest.mark.parametrize("iters", [1, 2, 3])
 def test_golden_routing(iters: int, shared: Path) -> None:
     golden = {k[4:]: torch.from_numpy(v) for k, v in np.load(shared / "golden" / "pwrf_emrouting.npz").items()

@@ -136,6 +136,8 @@ def route(
 ) -> Routed:
     """`em_routing` of ``P W``, without holding more than ``block`` votes.
 
+    Half precision, given or by autocast, is widened to float32: what comes out is float32 or float64.
+
     Args:
         poses: [n, I, 16].
         a: [n, I], in [0, 1].
@@ -149,12 +151,15 @@ def route(
         fused: False holds all votes and can be differentiated twice.
         block: votes held at once, in numbers.
     """
-    if not fused:
-        V = votes(poses, weight)
-        return em_routing(V, a, beta_u, beta_a, iters=iters, lam=lam, eps=eps, compat=compat)
-    plan = _Plan(iters, lam, eps, compat, _rows(len(poses), 16 * poses.shape[1] * weight.shape[1], block))
-    mu, a_out, R = _Route.apply(poses, a, weight, beta_u, beta_a, plan)
-    return Routed(mu, a_out, R, assignment(R, a, eps, compat))
+    wide = torch.promote_types(poses.dtype, torch.float32)
+    poses, a, weight, beta_u, beta_a = (x.to(wide) for x in (poses, a, weight, beta_u, beta_a))
+    with torch.autocast(poses.device.type, enabled=False):
+        if not fused:
+            V = votes(poses, weight)
+            return em_routing(V, a, beta_u, beta_a, iters=iters, lam=lam, eps=eps, compat=compat)
+        plan = _Plan(iters, lam, eps, compat, _rows(len(poses), 16 * poses.shape[1] * weight.shape[1], block))
+        mu, a_out, R = _Route.apply(poses, a, weight, beta_u, beta_a, plan)
+        return Routed(mu, a_out, R, assignment(R, a, eps, compat))
 
 
 def _rows(count: int, each: int, block: int) -> int:
@@ -220,27 +225,33 @@ class _Route(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g_mu: Tensor, g_a: Tensor, g_R: Tensor) -> tuple[Tensor | None, ...]:
-        poses, a, weight, beta_u, beta_a = ctx.saved_tensors
-        right, left, rows = _right(weight), _left(poses), ctx.plan.rows
-        g_left, g_act = torch.empty_like(left), torch.empty_like(a)
-        g_right, g_u, g_b = torch.zeros_like(right), torch.zeros_like(beta_u), torch.zeros_like(beta_a)
-        for number, steps in enumerate(ctx.kept):
-            here = slice(number * rows, (number + 1) * rows)
-            act, near = a[here].T.contiguous(), left[..., here]
-            g_out = (g_mu[here].permute(2, 1, 0), g_a[here].T, g_R[here].permute(1, 2, 0))
-            V = _block_votes(near, right)
-            g_V, g_block, du, db = _block_backward(V, act, beta_u, beta_a, steps, g_out, ctx.plan)
-            flat = g_V.view(*right.shape[:2], near.shape[-1])
-            g_right.baddbmm_(flat, near.transpose(1, 2))
-            g_left[..., here] = torch.bmm(right.transpose(1, 2), flat)
-            g_act[here] = g_block.T
-            g_u += du
-            g_b += db
-        parts, wholes = weight.shape[:2]
-        g_poses = g_left.view(parts, 4, 4, len(poses)).permute(3, 0, 1, 2).flatten(2)
-        g_weight = g_right.view(parts, 4, 4, wholes, 4).sum(1).permute(0, 2, 3, 1)
-        return g_poses, g_act, g_weight, g_u, g_b, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(grads[0].device.type, enabled=False):
+            return (*_route_backward(ctx, *grads), None)
+
+
+def _route_backward(ctx: Any, g_mu: Tensor, g_a: Tensor, g_R: Tensor) -> tuple[Tensor, ...]:
+    """Gradients to poses, activations, vote weights and both betas, block by block."""
+    poses, a, weight, beta_u, beta_a = ctx.saved_tensors
+    right, left, rows = _right(weight), _left(poses), ctx.plan.rows
+    g_left, g_act = torch.empty_like(left), torch.empty_like(a)
+    g_right, g_u, g_b = torch.zeros_like(right), torch.zeros_like(beta_u), torch.zeros_like(beta_a)
+    for number, steps in enumerate(ctx.kept):
+        here = slice(number * rows, (number + 1) * rows)
+        act, near = a[here].T.contiguous(), left[..., here]
+        g_out = (g_mu[here].permute(2, 1, 0), g_a[here].T, g_R[here].permute(1, 2, 0))
+        V = _block_votes(near, right)
+        g_V, g_block, du, db = _block_backward(V, act, beta_u, beta_a, steps, g_out, ctx.plan)
+        flat = g_V.view(*right.shape[:2], near.shape[-1])
+        g_right.baddbmm_(flat, near.transpose(1, 2))
+        g_left[..., here] = torch.bmm(right.transpose(1, 2), flat)
+        g_act[here] = g_block.T
+        g_u += du
+        g_b += db
+    parts, wholes = weight.shape[:2]
+    g_poses = g_left.view(parts, 4, 4, len(poses)).permute(3, 0, 1, 2).flatten(2)
+    g_weight = g_right.view(parts, 4, 4, wholes, 4).sum(1).permute(0, 2, 3, 1)
+    return g_poses, g_act, g_weight, g_u, g_b
 
 
 def _right(weight: Tensor) -> Tensor:
