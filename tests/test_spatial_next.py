@@ -199,6 +199,17 @@ def test_a_fit_lowers_the_loss_and_is_the_same_twice(data: SpatialData, augment:
         assert torch.equal(tensor, two.net.state_dict()[name]), name
 
 
+@pytest.mark.slow
+def test_pictures_in_tiles_are_learned_by_heart(data: SpatialData) -> None:
+    few = list(dict.fromkeys(s.key for s in data.part("train")))[:3]
+    part = replace(data, samples=tuple(s for s in data.part("train") if s.key in few))
+    hyper = {"tune": "full", "w_text": 0.1, "w_d": 0.1, "dropout": 0.0, "pool": 2}
+    grounder = SpatialGrounder("llmi3d", tiny_mllm(kind="LlavaNext"), hyper=hyper)
+    grounder.fit(part, epochs=200, batch_size=6, lr=5e-3, progress=False)
+    scores = grounder.evaluate(part, split="train").rows[-1]
+    assert scores["acc@0.5"] >= 0.8, scores
+
+
 def test_saved_and_loaded_it_answers_the_same(data: SpatialData, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "llava", "LlavaNext")
     grounder = SpatialGrounder("llmi3d", str(folder), hyper={"threshold": 0.0, "pool": 2}).fit(data, **FAST)

@@ -20,7 +20,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/spatial"),
     method: Annotated[str, typer.Option(help="llmi3d, or a peer such as text.")] = "llmi3d",
     backbone: Annotated[
-        str, typer.Option(help="A LLaVA: hub id, local folder or nano-llava.")
+        str, typer.Option(help="A LLaVA or LLaVA-NeXT: hub id, local folder or nano-llava.")
     ] = "nano-llava",
     cnn: Annotated[str, typer.Option(help="Network of the fine map.")] = "nano-conv",
     queries: Annotated[int, typer.Option(min=1, help="3D query tokens: most boxes in one answer.")] = 1,
