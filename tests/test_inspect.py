@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def project(pictures: Path) -> Project:
     return opened
 
 
+def copied(project: Project, folder: Path) -> Project:
+    """The project as it is on disk, in a folder of its own."""
+    shutil.copytree(project.folder, folder)
+    return open_project(folder)
+
+
 def digest(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
@@ -67,6 +74,18 @@ def test_looking_again_changes_nothing_and_the_state_is_on_disk(project: Project
     assert again == project
     assert digest(pictures / "new") == before
     assert len(again.errors) == 1
+
+
+def test_a_file_that_is_not_there_is_listed_and_the_others_are_looked_at(
+    project: Project, pictures: Path
+) -> None:
+    opened = copied(project, pictures / "one-missing")
+    good = pictures / "new" / "good-500.png"
+    assert [p.file for p in look(opened, [pictures / "gone.png", good])] == [str(good)]
+    assert any("gone.png: no such file" in error for error in opened.errors)
+    (pictures / "shut.png").mkdir()
+    with pytest.raises(DataError, match="no picture found"):
+        look(opened, [pictures / "shut.png"])
 
 
 def test_groups_are_named_and_names_survive_a_regrouping(project: Project) -> None:

@@ -58,7 +58,7 @@ def learn(
     files, labels = zip(*((path, name) for name in classes for path in crops[name]), strict=True)
     task = TaskData.of(f"names {len(learner.learned) + 1}", files, labels, classes, (TEMPLATE,))
     learner.update(task, repeat=True, progress=progress, **training)
-    with atomic_folder(project.learner) as temporary:
+    with atomic_folder(project.learner, TAUGHT) as temporary:
         learner.save_pretrained(temporary / "model")
         write_json(temporary / TAUGHT, {name: digest_of(files) for name, files in crops.items()})
     project.answers = answers(project, list(project.finds()))

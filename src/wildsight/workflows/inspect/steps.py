@@ -16,7 +16,7 @@ from wildsight.backbones import load_backbone
 from wildsight.discovery import CategoryDiscoverer
 from wildsight.discovery.data import CategoryData, CategorySample, make_data
 from wildsight.discovery.estimate_k import simplified_silhouette
-from wildsight.errors import ConfigError, DataError, WildSightError
+from wildsight.errors import ConfigError, DataError, ImageError, WildSightError
 from wildsight.files import atomic_path, sha256
 from wildsight.images import expand, load_image
 from wildsight.workflows.inspect.project import Find, Looked, Project
@@ -58,7 +58,7 @@ def look(
     seen = []
     for file in files:
         try:
-            name = sha256(file)
+            name = _hash(file)
             if again or name not in project.looked:
                 project.looked[name] = _look(project, file, name, detector, outline)
                 _answer(project, project.looked[name])
@@ -71,6 +71,17 @@ def look(
         if progress:
             progress(1)
     return seen
+
+
+def _hash(file: Path) -> str:
+    """SHA-256 of a picture's file; ImageError where it cannot be opened."""
+    try:
+        return sha256(file)
+    except FileNotFoundError as error:
+        raise ImageError("no such file", where=file, mend="check the path") from error
+    except OSError as error:
+        what = f"cannot be opened ({error.strerror})"
+        raise ImageError(what, where=file, mend="check its rights") from error
 
 
 Outline = Callable[[Image, AnomalyResult, Sequence[AnomalyBox]], list[np.ndarray]]
