@@ -12,6 +12,7 @@ from PIL import Image
 
 from spatial_models import kitti_folder
 from wildsight.errors import ConfigError, DataError
+from wildsight.spatial.answers import opened
 from wildsight.spatial.ap3d import Scene, ap_3d
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, camera_for, fitted, focal_of_exif, read_calibration
@@ -151,6 +152,38 @@ def test_intrinsics_from_argument_exif_or_estimate() -> None:
         camera_for(size, focal=3, intrinsics=np.eye(3))
     with pytest.raises(ConfigError, match="matrix"):
         camera_for(size, intrinsics=np.ones((3, 3)))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [[90, 0, 0], [0, 90, 0], [48, 48, 1]],
+        [[45, 0, 24], [0, 45, 24], [0, 0, 0.5]],
+        [[90, 0, 48], [0, 90, 48], [0, 0, 0]],
+        [[90, 0, 48], [50, 90, 48], [0, 0, 1]],
+        "K",
+        [1, [2, 3]],
+    ],
+)
+def test_a_matrix_that_is_turned_or_scaled_is_refused(matrix: Any) -> None:
+    with pytest.raises(ConfigError, match="no \\[3, 3\\] matrix"):
+        camera_for((96, 96), intrinsics=matrix)
+
+
+def test_exif_of_a_picture_that_was_resized_since() -> None:
+    """4000 pixels over a plane of 20 mm and a lens of 25 mm: f is 5000 pixels, and 500 of a tenth."""
+    tags = {0x920A: 25.0, 0xA20E: 5080.0, 0xA210: 2, 0xA002: 4000, 0xA003: 3000}
+    assert focal_of_exif(tags, 4000, 3000) == pytest.approx(5000.0)
+    assert focal_of_exif(tags, 400, 300) == pytest.approx(500.0)
+    assert focal_of_exif(tags, 300, 400) == pytest.approx(500.0)
+    without = {k: v for k, v in tags.items() if k != 0xA210}
+    assert focal_of_exif(without, 4000, 3000) == pytest.approx(5000.0)
+
+
+def test_a_turned_picture_stands_upright() -> None:
+    picture = Image.new("RGB", (60, 40))
+    picture.getexif()[0x0112] = 6
+    assert opened(picture)[0].size == (40, 60)
 
 
 def test_exif_of_a_file(tmp_path: Path) -> None:

@@ -107,6 +107,18 @@ def test_predict_says_where_its_intrinsics_come_from(fitted: SpatialGrounder, tm
             fitted.predict(file, words)
 
 
+def test_intrinsics_of_another_size_are_flagged(fitted: SpatialGrounder) -> None:
+    picture = np.zeros((48, 48, 3), np.uint8)
+    own = np.array(((50.0, 0, 24), (0, 50.0, 24), (0, 0, 1)))
+    other = np.array(((721.5, 0, 609.6), (0, 721.5, 172.9), (0, 0, 1)))
+    mark = "intrinsics of another size"
+    assert mark in fitted.predict(picture, "the red cube", intrinsics=other)[0].flags
+    assert mark not in fitted.predict(picture, "the red cube", intrinsics=own)[0].flags
+    for focal in ("x", True, [3]):
+        with pytest.raises(ConfigError, match="focal length"):
+            fitted.predict(picture, "the red cube", focal=focal)
+
+
 def test_results_are_drawn_written_and_exported(fitted: SpatialGrounder, tmp_path: Path) -> None:
     picture = np.full((48, 48, 3), 120, np.uint8)
     result = fitted.predict(picture, "the red cube", focal=50.0, words=True)[0]

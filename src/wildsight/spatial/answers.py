@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import ImageOps
 from PIL.Image import Image
 from torch import Tensor
 
@@ -44,8 +45,10 @@ def result_of(
     unknown: Sequence[str] = (),
 ) -> GroundingResult:
     """The result of one question; boxes behind the camera are left out and flagged, as are words that the
-    model does not know."""
+    model does not know and intrinsics that look like those of another size."""
     flags = ["intrinsics estimated"] if camera.origin == "estimate" else []
+    if camera.off_centre:
+        flags.append("intrinsics of another size")
     if unknown:
         flags.append(f"unknown words: {' '.join(unknown)}")
     named = [Box(b.centre, b.size, b.rotation, expression, b.score, b.spread) for b in boxes]
@@ -135,7 +138,7 @@ def opened(image: Picture) -> tuple[Image, Mapping[int, Any]]:
     """
     if isinstance(image, Image):
         tags = image.getexif()
-        return image.convert("RGB"), {**tags, **tags.get_ifd(0x8769)}
+        return ImageOps.exif_transpose(image).convert("RGB"), {**tags, **tags.get_ifd(0x8769)}
     if isinstance(image, np.ndarray):
         return from_array(image), {}
     return load_image(image), exif_of(image)

@@ -21,7 +21,9 @@ FITS = ("letterbox", "stretch")
 FILM_DIAGONAL = math.hypot(36.0, 24.0)  # millimetres
 GUESS = 1.2  # focal length over the longer side, where nothing is known
 _FOCAL, _FOCAL_35, _PLANE_X, _PLANE_UNIT = 0x920A, 0xA405, 0xA20E, 0xA210
+_ACROSS, _DOWN = 0xA002, 0xA003  # size of the picture as it was taken
 _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0}
+INCH = 2
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,15 @@ class Camera:
         """The camera of an intrinsics matrix [3, 3] without skew.
 
         Raises:
-            ConfigError: another shape, a skew, or a focal length that is not above 0.
+            ConfigError: another shape, a skew, rows that are turned or scaled, or a focal length that is not
+                above 0.
         """
-        k = np.asarray(matrix, float)
-        if k.shape != (3, 3) or not np.isfinite(k).all() or abs(k[0, 1]) > 1e-6 * abs(k[0, 0]):
+        try:
+            k = np.asarray(matrix, float)
+        except (TypeError, ValueError):
+            k = np.zeros(0)
+        good = k.shape == (3, 3) and bool(np.isfinite(k).all())
+        if not good or np.abs(k[(0, 1), (1, 0)]).max() > 1e-6 * abs(k[0, 0]) or not _last_row(k[2]):
             raise ConfigError(
                 "intrinsics that are no [3, 3] matrix without skew", mend="give fx 0 cx 0 fy cy 0 0 1"
             )
@@ -69,6 +76,13 @@ class Camera:
     def matrix(self) -> Array:
         """[3, 3]."""
         return np.array(((self.fx, 0.0, self.cx), (0.0, self.fy, self.cy), (0.0, 0.0, 1.0)))
+
+    @property
+    def off_centre(self) -> bool:
+        """Whether the optical axis meets the picture far from its middle, as it does where the intrinsics are
+        those of another size."""
+        across, down = self.cx / self.width, self.cy / self.height
+        return not (0.25 <= across <= 0.75 and 0.25 <= down <= 0.75)
 
     @property
     def row(self) -> tuple[float, float, float, float]:
@@ -94,6 +108,10 @@ class Camera:
     def flipped(self) -> Camera:
         """The camera of the picture mirrored left to right."""
         return replace(self, cx=self.width - self.cx)
+
+
+def _last_row(row: Array) -> bool:
+    return bool(np.abs(row - (0.0, 0.0, 1.0)).max() <= 1e-6)
 
 
 def fitted(image: Image, camera: Camera, side: int, fit: Fit = "letterbox") -> tuple[Image, Camera]:
@@ -173,6 +191,8 @@ def camera_for(
     if intrinsics is not None:
         return Camera.from_matrix(intrinsics, width, height)
     origin: Origin = "given"
+    if focal is not None and (isinstance(focal, bool) or not isinstance(focal, int | float | np.number)):
+        raise ConfigError(f"a focal length of {focal!r}", mend="give a number of pixels")
     if focal is None:
         focal, origin = focal_of_exif(exif or {}, width, height), "exif"
     if focal is None:
@@ -188,7 +208,8 @@ def focal_of_exif(tags: Mapping[int, Any], width: int, height: int) -> float | N
     """Focal length in pixels that EXIF tags tell, or None.
 
     From the 35 mm equivalent, which goes by the diagonal; else from the focal length and the focal plane's
-    resolution.
+    resolution, in inches where no unit is named, for the size that the tags give: a picture that was resized
+    since has fewer pixels on the same plane.
 
     >>> round(focal_of_exif({0xA405: 26}, 4032, 3024))
     3029
@@ -197,8 +218,11 @@ def focal_of_exif(tags: Mapping[int, Any], width: int, height: int) -> float | N
     if equivalent:
         return equivalent * math.hypot(width, height) / FILM_DIAGONAL
     length, dots = _number(tags.get(_FOCAL)), _number(tags.get(_PLANE_X))
-    unit = _UNIT_MM.get(int(_number(tags.get(_PLANE_UNIT)) or 0))
-    return length * dots / unit if length and dots and unit else None
+    unit = _UNIT_MM.get(int(_number(tags.get(_PLANE_UNIT, INCH)) or 0))
+    if not (length and dots and unit):
+        return None
+    taken = max(_number(tags.get(_ACROSS)) or 0.0, _number(tags.get(_DOWN)) or 0.0)
+    return length * dots / unit * (max(width, height) / taken if taken else 1.0)
 
 
 def _number(value: Any) -> float | None:

@@ -24,7 +24,7 @@ from wildsight.errors import DataError, WildSightError
 from wildsight.images import image_size, list_images, load_image
 from wildsight.sources import Problem
 from wildsight.spatial.boxes import Box, checked
-from wildsight.spatial.camera import Camera, read_calibration
+from wildsight.spatial.camera import read_calibration
 from wildsight.spatial.layouts import read_kitti, read_mono3drefer, read_omni3d
 from wildsight.spatial.samples import SPLITS, SpatialData, SpatialSample, protocol, split_of
 
@@ -202,7 +202,7 @@ def _check_picture(sample: SpatialSample, file: Path) -> list[Problem]:
             load_image(sample.image)
         except WildSightError as error:
             problems.append(Problem(file, error.what, error.mend or "restore it"))
-    if _doubtful(sample.camera):
+    if sample.camera.off_centre:
         mend = "calibrate for this size, or add a line `size: WIDTH HEIGHT` to the calibration"
         problems.append(Problem(file, "its calibration looks like one for another size", mend))
     for box in (*sample.targets, *sample.others):
@@ -212,12 +212,6 @@ def _check_picture(sample: SpatialSample, file: Path) -> list[Problem]:
                 Problem(file, f"the box of {box.name or 'an object'} is out of sight", "remove it")
             )
     return problems
-
-
-def _doubtful(camera: Camera) -> bool:
-    """Whether the optical axis meets the picture far from its middle."""
-    across, down = camera.cx / camera.width, camera.cy / camera.height
-    return not (0.25 <= across <= 0.75 and 0.25 <= down <= 0.75)
 
 
 __all__ = ["READERS", "Problem", "SpatialData", "SpatialSample", "check", "read", "read_folder"]
