@@ -161,8 +161,12 @@ def test_the_command(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 
     folder = str(tmp_path / "p")
     assert run("start", folder, str(pictures / "good"), "--false-alarm-rate", "0.1") == 0
-    assert run("look", folder, str(pictures / "new")) == 1
+    assert run("look", folder, str(pictures / "new")) == 2  # broken.png is among them
     assert "REJECTED" in capsys.readouterr().out
+    assert run("look", folder, str(pictures / "new" / "stain-*.png")) == 1
+    known = str(pictures / "good" / "normal" / "good-0.png")
+    assert run("look", folder, known) == 0
+    assert run("look", folder, known, str(pictures / "gone.png")) == 2
     assert run("group", folder, "-k", "3", "--backbone", "nano-conv") == 0
     assert run("name", folder, "nothing", "word") == 2
     assert "the groups are" in capsys.readouterr().err

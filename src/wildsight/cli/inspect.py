@@ -37,15 +37,19 @@ def look(
     pictures: Annotated[list[str], typer.Argument(help="Files, globs or folders.")],
     again: Annotated[bool, typer.Option("--again", help="Look at known pictures once more.")] = False,
 ) -> None:
-    """Say of each picture whether it is good, and what is wrong where; exit code 1 if any is not."""
+    """Say of each picture whether it is good, and what is wrong where.
+
+    Exit code 1 if any is rejected, 2 if any could not be read.
+    """
     from wildsight.cli.common import console, finish, progress
     from wildsight.images import expand
     from wildsight.workflows.inspect import look as run
     from wildsight.workflows.inspect import open_project, write_report
 
     opened = open_project(project)
-    with progress("look", sum(len(expand(p)) for p in pictures)) as advance:
-        seen = run(opened, list(pictures), again=again, progress=advance)
+    files = [file for item in pictures for file in expand(item)]
+    with progress("look", len(files)) as advance:
+        seen = run(opened, files, again=again, progress=advance)
     for looked in seen:
         kinds = ", ".join(opened.label(f.id) for f in looked.finds)
         verdict = f"REJECTED ({kinds or 'whole picture'})" if looked.anomalous else "accepted"
@@ -53,6 +57,8 @@ def look(
     for error in opened.errors:
         console.print(f"not read: {error}", markup=False, soft_wrap=True)
     finish(write_report(opened))
+    if len(seen) < len(files):
+        raise typer.Exit(2)
     if any(looked.anomalous for looked in seen):
         raise typer.Exit(1)
 
