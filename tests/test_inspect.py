@@ -64,7 +64,7 @@ def test_looking_finds_outlines_and_lists_what_it_cannot_read(project: Project) 
         assert project.mask(find).is_file()
         assert looked.anomalous
     assert len(project.errors) == 1
-    assert "broken.png" in project.errors[0]
+    assert "broken.png" in next(iter(project.errors.values()))
 
 
 def test_looking_again_changes_nothing_and_the_state_is_on_disk(project: Project, pictures: Path) -> None:
@@ -82,10 +82,21 @@ def test_a_file_that_is_not_there_is_listed_and_the_others_are_looked_at(
     opened = copied(project, pictures / "one-missing")
     good = pictures / "new" / "good-500.png"
     assert [p.file for p in look(opened, [pictures / "gone.png", good])] == [str(good)]
-    assert any("gone.png: no such file" in error for error in opened.errors)
+    assert any("gone.png: no such file" in error for error in opened.errors.values())
     (pictures / "shut.png").mkdir()
     with pytest.raises(DataError, match="no picture found"):
         look(opened, [pictures / "shut.png"])
+
+
+def test_a_repaired_picture_is_no_longer_listed(project: Project, pictures: Path) -> None:
+    opened, file = copied(project, pictures / "one-repaired"), pictures / "torn.png"
+    file.write_bytes(b"")
+    assert look(opened, [file]) == []
+    assert str(file) in opened.errors
+    shutil.copyfile(pictures / "new" / "good-501.png", file)
+    assert len(look(opened, [file])) == 1
+    assert str(file) not in open_project(opened.folder).errors
+    assert len(opened.errors) == 1
 
 
 def test_groups_are_named_and_names_survive_a_regrouping(project: Project) -> None:
@@ -140,7 +151,7 @@ def test_a_folder_that_is_no_project_or_another_version(tmp_path: Path, project:
     with pytest.raises(CheckpointError, match="format 99"):
         open_project(tmp_path)
     (tmp_path / "project.json").write_text(json.dumps({"format": 1}))
-    (tmp_path / "looked.json").write_text(json.dumps({"pictures": [{"sha": 1}], "not_read": []}))
+    (tmp_path / "looked.json").write_text(json.dumps({"pictures": [{"sha": 1}], "not_read": {}}))
     with pytest.raises(DataError, match="is damaged"):
         open_project(tmp_path)
 
@@ -165,7 +176,9 @@ def test_the_command(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "REJECTED" in capsys.readouterr().out
     assert run("look", folder, str(pictures / "new" / "stain-*.png")) == 1
     known = str(pictures / "good" / "normal" / "good-0.png")
+    capsys.readouterr()
     assert run("look", folder, known) == 0
+    assert "broken.png" not in capsys.readouterr().out
     assert run("look", folder, known, str(pictures / "gone.png")) == 2
     assert run("group", folder, "-k", "3", "--backbone", "nano-conv") == 0
     assert run("name", folder, "nothing", "word") == 2

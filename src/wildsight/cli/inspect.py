@@ -54,8 +54,9 @@ def look(
         kinds = ", ".join(opened.label(f.id) for f in looked.finds)
         verdict = f"REJECTED ({kinds or 'whole picture'})" if looked.anomalous else "accepted"
         console.print(f"{looked.file}: {verdict}", markup=False, soft_wrap=True, highlight=False)
-    for error in opened.errors:
-        console.print(f"not read: {error}", markup=False, soft_wrap=True)
+    for file in files:
+        if str(file) in opened.errors:
+            console.print(f"not read: {opened.errors[str(file)]}", markup=False, soft_wrap=True)
     finish(write_report(opened))
     if len(seen) < len(files):
         raise typer.Exit(2)

@@ -124,6 +124,6 @@ def _told(project: Any) -> tuple[str, list[Any], str]:
     finds = [f for f in project.finds() if project.crop(f).is_file()]
     shown = [(load_image(project.crop(f)), project.label(f)) for f in finds[:40]]
     lines = [f"**{wrong} of {len(project.looked)} rejected, {len(finds)} finds.**"]
-    lines += [f"- not read: {e}" for e in project.errors]
+    lines += [f"- not read: {e}" for e in project.errors.values()]
     report = write_report(project)
     return "\n".join(lines), shown, lent([report], "inspect")[0]

@@ -70,7 +70,7 @@ class Project:
         groups: crop -> {``group``, ``confidence``, ``doubtful``}, of the last grouping.
         names: crop -> name that a person gave.
         answers: crop -> {``name``, ``confidence``}, what the learner says; empty before the first `learn`.
-        errors: one sentence per picture that could not be read.
+        errors: file -> one sentence, for each picture that could not be read when it was last looked at.
     """
 
     folder: Path
@@ -79,7 +79,7 @@ class Project:
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
 
     @property
     def detector(self) -> Path:

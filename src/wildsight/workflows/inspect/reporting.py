@@ -34,12 +34,12 @@ def write_report(project: Project) -> Path:
     wrong = [p for p in project.looked.values() if p.anomalous]
     kinds = Counter(project.label(f) for f in project.finds())
     scores = {"looked": len(project.looked), "anomalous": len(wrong), "kinds": dict(kinds)}
-    folder.write_scores({**scores, "not_read": project.errors, "environment": environment()})
+    folder.write_scores({**scores, "not_read": list(project.errors.values()), "environment": environment()})
     report = Report(
         "Inspection report", f"{project.folder.name}: {len(wrong)} of {len(project.looked)} rejected"
     )
     report.table(Table(["", ""], [[k, v] for k, v in _summary(project, wrong).items()]))
-    for error in project.errors:
+    for error in project.errors.values():
         report.warning(f"not read: {error}")
     report.section("Kinds of defect")
     report.table(Table(["kind", "finds", "pictures"], _kinds(project)), "Named by a person, or grouped")

@@ -64,10 +64,11 @@ def look(
                 _answer(project, project.looked[name])
                 project.save()
             seen.append(project.looked[name])
-        except WildSightError as error:
-            if str(error) not in project.errors:
-                project.errors.append(str(error))
+            if project.errors.pop(str(file), None):
                 project.save()
+        except WildSightError as error:
+            project.errors[str(file)] = str(error)
+            project.save()
         if progress:
             progress(1)
     return seen
