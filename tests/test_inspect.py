@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wildsight.cli import main
-from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.images import from_array
 from wildsight.workflows.inspect import Project, group, learn, look, name, open_project, start, write_report
 from wildsight.workflows.inspect.steps import GOOD
@@ -150,10 +150,88 @@ def test_a_folder_that_is_no_project_or_another_version(tmp_path: Path, project:
     (tmp_path / "project.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(CheckpointError, match="format 99"):
         open_project(tmp_path)
-    (tmp_path / "project.json").write_text(json.dumps({"format": 1}))
-    (tmp_path / "looked.json").write_text(json.dumps({"pictures": [{"sha": 1}], "not_read": {}}))
-    with pytest.raises(DataError, match="is damaged"):
-        open_project(tmp_path)
+
+
+DAMAGES: dict[str, list[str]] = {
+    "project.json": ["null", "[]", "{", "{}", '{"format": true, "good": "x"}', '{"format": 2}'],
+    "looked.json": [
+        "null",
+        "[]",
+        "{}",
+        '{"pictures": [], "not_read": null}',
+        '{"pictures": {}, "not_read": {}}',
+    ],
+    "groups.json": [
+        "null",
+        "[]",
+        '{"id": {}}',
+        '{"id": {"group": "a", "confidence": "b", "doubtful": false}}',
+    ],
+    "names.json": ["null", "[]", '{"id": 3}'],
+    "answers.json": ["null", "[]", '{"id": {}}', '{"id": {"name": "x", "confidence": null}}'],
+}
+FIELDS = {
+    "score": ["x", None, float("nan")], "finds": [None, {}, ["x"]], "sha": [1], "file": [None], "more": [1],
+    "id": ["../../x", 7], "box": [None, [0, 0, 1], [0, 0, 0, 0]], "area": ["x"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", DAMAGES)
+def test_a_damaged_file_is_named_in_one_sentence(project: Project, tmp_path: Path, file: str) -> None:
+    opened = copied(project, tmp_path / "p")
+    for text in DAMAGES[file]:
+        (opened.folder / file).write_text(text)
+        with pytest.raises(WildSightError, match=file):
+            open_project(opened.folder)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_damaged_row_of_a_picture_is_named_in_one_sentence(
+    project: Project, tmp_path: Path, field: str
+) -> None:
+    file = copied(project, tmp_path / "p").folder / "looked.json"
+    whole = json.loads(file.read_text())
+    for value in FIELDS[field]:
+        row = next(r for r in whole["pictures"] if r["finds"])
+        changed = {**row, field: value} if field not in row["finds"][0] else row
+        if field in row["finds"][0]:
+            changed = {**row, "finds": [{**row["finds"][0], field: value}]}
+        file.write_text(json.dumps({**whole, "pictures": [changed]}))
+        with pytest.raises(DataError, match=r"looked.json: is damaged: .*; restore a copy"):
+            open_project(file.parent)
+
+
+def test_what_may_be_deleted_and_what_the_first_format_had(project: Project, tmp_path: Path) -> None:
+    opened = copied(project, tmp_path / "p")
+    for part in ("groups", "names", "answers"):
+        (opened.folder / f"{part}.json").unlink()
+    settings = json.loads((opened.folder / "project.json").read_text())
+    (opened.folder / "project.json").write_text(json.dumps({**settings, "format": 1}))
+    looked = json.loads((opened.folder / "looked.json").read_text())
+    (opened.folder / "looked.json").write_text(json.dumps({**looked, "not_read": ["a.png: torn"]}))
+    old = open_project(opened.folder)
+    assert (old.looked, old.groups, old.names, old.errors) == (project.looked, {}, {}, {})
+
+
+def test_damaged_pictures_of_a_project_stop_nothing(project: Project, tmp_path: Path) -> None:
+    opened = copied(project, tmp_path / "p")
+    opened.names, opened.groups = {}, {}
+    first, second, third, *_ = opened.finds()
+    opened.crop(first).write_bytes(b"torn")
+    opened.mask(first).write_bytes(b"torn")
+    opened.crop(second).unlink()
+    opened.mask(second).unlink()
+    assert "Inspection report" in write_report(opened).read_text()
+    for find in (first, second, third):
+        name(opened, find, "blemish")
+    with pytest.raises(DataError, match="no name has 2 finds yet"):
+        learn(opened, progress=False)
+    opened.learner.mkdir(exist_ok=True)
+    (opened.learner / "taught.json").write_text("[]")
+    for find in opened.finds():
+        name(opened, find, "blemish")
+    with pytest.raises(DataError, match=r"taught.json: is damaged"):
+        learn(opened, progress=False)
 
 
 def test_too_few_finds_are_said(pictures: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import gradio as gr
 
 from wildsight.app.guard import guarded, lent, paths
 from wildsight.files import cache_folder
-from wildsight.images import load_image
 from wildsight.world.products import CATEGORIES
 
 
@@ -119,10 +118,11 @@ def give_name(folder: str, what: str, word: str) -> tuple[str, list[Any], str]:
 
 def _told(project: Any) -> tuple[str, list[Any], str]:
     from wildsight.workflows.inspect import write_report
+    from wildsight.workflows.inspect.reporting import tile
 
     wrong = sum(p.anomalous for p in project.looked.values())
-    finds = [f for f in project.finds() if project.crop(f).is_file()]
-    shown = [(load_image(project.crop(f)), project.label(f)) for f in finds[:40]]
+    finds = list(project.finds())
+    shown = [(tile(project, f), project.label(f)) for f in finds[:40]]
     lines = [f"**{wrong} of {len(project.looked)} rejected, {len(finds)} finds.**"]
     lines += [f"- not read: {e}" for e in project.errors.values()]
     report = write_report(project)

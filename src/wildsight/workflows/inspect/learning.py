@@ -10,7 +10,8 @@ from wildsight.continual.data import TaskData
 from wildsight.errors import DataError
 from wildsight.files import atomic_folder, digest_of, read_json, write_json
 from wildsight.workflows.inspect.project import Project
-from wildsight.workflows.inspect.steps import GOOD, good_crops
+from wildsight.workflows.inspect.state import checked, mapped, text
+from wildsight.workflows.inspect.steps import GOOD, good_crops, readable
 
 TEMPLATE = "a photo of a {}"
 LEAST = 2
@@ -47,7 +48,7 @@ def learn(
     if len(crops) < 2:
         text = f"no name has {LEAST} finds yet"
         raise DataError(text, where=project.folder, mend="name a group with `wildsight inspect name`")
-    known = read_json(project.learner / TAUGHT) if project.learner.is_dir() else {}
+    known = _taught(project)
     fresh = [name for name, files in crops.items() if known.get(name) != digest_of(files)]
     if not fresh:
         raise DataError(
@@ -66,17 +67,27 @@ def learn(
     return fresh
 
 
+def _taught(project: Project) -> dict[str, str]:
+    """Name -> digest of the crops that it was taught with; empty before the first `learn`."""
+    file = project.learner / TAUGHT
+    if not project.learner.is_dir():
+        return {}
+    mend = f"restore a copy of it, or delete the folder {project.learner} and learn again"
+    found: dict[str, str] = checked(read_json(file), mapped(text), file, mend)
+    return found
+
+
 def _crops(project: Project) -> dict[str, list[str]]:
     """Name -> crops, for names with enough of them; ``good`` has the crops of good pictures as well."""
     named: dict[str, list[str]] = {}
     for find in project.finds():
-        if find in project.names:
+        if find in project.names and readable(project.crop(find)):
             named.setdefault(project.names[find], []).append(str(project.crop(find)))
     kept = {
         name: sorted(files) for name, files in sorted(named.items()) if len(files) >= LEAST or name == GOOD
     }
     if kept:
-        kept[GOOD] = sorted({*kept.get(GOOD, []), *map(str, good_crops(project))})
+        kept[GOOD] = sorted({*kept.get(GOOD, []), *map(str, filter(readable, good_crops(project)))})
     return kept
 
 
@@ -86,7 +97,7 @@ def _open(project: Project) -> ContinualLearner:
 
 def answers(project: Project, finds: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Find -> the learner's ``name`` and ``confidence`` in [0, 1]."""
-    there = [f for f in finds if project.crop(f).is_file()]
+    there = [f for f in finds if readable(project.crop(f))]
     if not there:
         return {}
     learner = _open(project)

@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from wildsight.errors import CheckpointError, ConfigError, DataError
-from wildsight.files import read_json, write_json
+from wildsight.errors import ConfigError
+from wildsight.files import write_json
 from wildsight.results import environment
-
-FORMAT = 1
+from wildsight.workflows.inspect.state import FORMAT, PARTS, read_looked, read_part, read_settings
 
 
 @dataclass(frozen=True)
@@ -174,20 +173,8 @@ def open_project(folder: str | Path) -> Project:
         CheckpointError: written by another version.
     """
     root = Path(folder)
-    if not (root / "project.json").is_file():
-        raise DataError("holds no project", where=root, mend="make one with `wildsight inspect start`")
-    settings = read_json(root / "project.json")
-    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-        found = settings.get("format") if isinstance(settings, dict) else None
-        raise CheckpointError(f"has format {found}", where=root, mend=f"this version reads {FORMAT}")
-    settings.pop("format")
-    try:
-        looked = read_json(root / "looked.json")
-        rows = [Looked.of(row) for row in looked["pictures"]]
-        groups, names, answers = (read_json(root / f"{n}.json") for n in ("groups", "names", "answers"))
-        seen = {row.sha: row for row in rows}
-        return Project(root, settings, seen, groups, names, answers, looked["not_read"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"is damaged ({error})", where=root, mend="restore a copy of its .json files"
-        ) from error
+    settings = read_settings(root)
+    rows, errors = read_looked(root)
+    seen = {row["sha"]: Looked.of(row) for row in rows}
+    groups, names, answers = (read_part(root, n) for n in PARTS)
+    return Project(root, settings, seen, groups, names, answers, errors)

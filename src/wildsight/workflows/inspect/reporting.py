@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image as PILImage
 from PIL import ImageDraw
 from PIL.Image import Image
 
-from wildsight.errors import WildSightError
+from wildsight.errors import ImageError
 from wildsight.images import load_image, load_mask
 from wildsight.report import Report
 from wildsight.report.plots import outline_mask
@@ -20,6 +21,7 @@ from wildsight.workflows.inspect.project import Looked, Project
 
 SHOWN, SHEET = 60, 12
 RED = (220, 30, 40)
+GREY = PILImage.new("RGB", (128, 128), "grey")
 
 
 def write_report(project: Project) -> Path:
@@ -93,19 +95,27 @@ def _kinds(project: Project) -> list[list[Any]]:
 
 def _sheet(project: Project, kind: str) -> list[tuple[Image, str]]:
     chosen = [f for f in project.finds() if project.label(f) == kind][:SHEET]
-    return [(load_image(project.crop(f)), f) for f in chosen if project.crop(f).is_file()]
+    return [(tile(project, f), f) for f in chosen]
+
+
+def tile(project: Project, find: str) -> Image:
+    """The crop of a find; grey where its file is gone or damaged."""
+    try:
+        return load_image(project.crop(find))
+    except ImageError:
+        return GREY.copy()
 
 
 def _drawn(project: Project, looked: Looked) -> Image:
     """The picture with the outlines and boxes of its finds; a grey tile where it is gone."""
     try:
         picture = load_image(looked.file)
-    except WildSightError:
-        return PILImage.new("RGB", (128, 128), "grey")
+    except ImageError:
+        return GREY.copy()
     pixels = np.array(picture)
     for find in looked.finds:
-        if project.mask(find.id).is_file():
-            pixels[outline_mask(load_mask(project.mask(find.id)) > 0, picture.size)] = RED
+        with suppress(ImageError):
+            pixels[outline_mask(load_mask(project.mask(find.id)), picture.size)] = RED
     drawn = PILImage.fromarray(pixels)
     pen = ImageDraw.Draw(drawn)
     for find in looked.finds:

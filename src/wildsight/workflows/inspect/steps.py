@@ -230,6 +230,15 @@ def good_crops(project: Project) -> list[Path]:
     return sorted(folder.glob("*.png"))
 
 
+def readable(file: Path) -> bool:
+    """Whether a crop is there and whole."""
+    try:
+        load_image(file)
+    except ImageError:
+        return False
+    return True
+
+
 def name(project: Project, what: str, word: str) -> int:
     """Give a group, or one find, a name; ``good`` says that it was a false alarm.
 
