@@ -37,6 +37,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "constant coefficients": {"coefficient": "constant"},
     "coefficients by agreement": {"coefficient": "agreement"},
     "routed sum": {"fine": "routed sum"},
+    "no routing": {"routed": False, "coefficient": "constant"},
+    "2-D routing": {"axes": "cells"},  # of maps of 8 x 8 and 4 x 4; the finest scale is concatenated
 }
 
 

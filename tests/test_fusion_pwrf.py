@@ -106,6 +106,47 @@ def test_released_coefficients_are_constant_and_ours_are_not(released: PWRF) -> 
     assert ours is not None and float(ours.std()) > 1e-3
 
 
+def test_constant_coefficients_are_the_identity_and_leave_out_what_is_missing() -> None:
+    """Weighted by them, capsules are as they are: what `omega` gives where all modalities share equally."""
+    torch.manual_seed(0)
+    seen: list[Tensor] = []
+    model = PWRF(replace(SMALL, coefficient="constant")).eval()
+    model.own[1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    xs = [torch.randn(2, 6, 8, 8) for _ in range(3)]
+    share = model(xs).share
+    z = torch.stack([f(x) for f, x in zip(model.reduce, xs, strict=True)], 1)
+    rows, columns = model.rows.parts(z).block(1), model.columns.parts(z.transpose(-1, -2)).block(1)
+    plain = rows[..., :, None] * columns[..., None, :]
+    assert torch.allclose(seen[0][:, 5:], plain, rtol=1e-5, atol=1e-6)
+    assert share is not None and torch.allclose(share, torch.full_like(share, 1 / 3), atol=1e-6)
+    for change in ({}, {"tile": True}, {"routed": False}):
+        model = PWRF(replace(SMALL, coefficient="constant", **change)).eval()
+        alone = model(xs, torch.tensor([[1, 0, 0], [1, 0, 1]]).bool()).share
+        assert alone is not None
+        expected = torch.tensor([[1, 0, 0], [0.5, 0, 0.5]])[..., None, None].expand(2, 3, 8, 8)
+        assert torch.allclose(alone, expected, atol=1e-6)
+
+
+def test_without_routing_and_with_every_cell_routed() -> None:
+    torch.manual_seed(0)
+    xs, present = [torch.randn(2, 6, 5, 7) for _ in range(3)], torch.tensor([[1, 0, 1], [1, 1, 1]]).bool()
+    for change in ({"routed": False, "coefficient": "constant"}, {"axes": "cells"}):
+        model = PWRF(replace(SMALL, **change))
+        out = model(xs, present)
+        assert out.specific is not None and out.share is not None
+        assert out.shared.shape == out.specific.shape == (2, 10, 5, 7)
+        assert torch.allclose(out.share.sum(1), torch.ones(2, 5, 7), atol=1e-5)
+        (out.shared.square().mean() + out.specific.square().mean()).backward()
+        assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    cells = model.eval().double()  # every cell by itself: a permutation of them permutes the wholes
+    z = torch.randn(1, 3, 5, 4, 6).double()
+    whole = cells._cells(z, torch.ones(1, 3)).whole
+    moved = cells._cells(z.flatten(-2).roll(5, -1).unflatten(-1, (4, 6)), torch.ones(1, 3)).whole
+    assert torch.allclose(whole.flatten(-2).roll(5, -1), moved.flatten(-2), atol=1e-6)
+    with pytest.raises(ConfigError, match="without routing there are no coefficients"):
+        replace(SMALL, routed=False)
+
+
 def test_equal_modalities_share_equally() -> None:
     model = PWRF(SMALL).eval()
     with torch.no_grad():

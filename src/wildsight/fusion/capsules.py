@@ -36,10 +36,14 @@ class Parts(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """Whole capsules as channels ``g`` [B, 17C, L], and how they were routed."""
+    """Whole capsules as channels ``g`` [B, 17C, L], how they were routed, and from which modalities.
+
+    Without routing ``g`` is all part capsules, [B, 17TM, L], and ``routed`` None.
+    """
 
     g: Tensor
-    routed: Routed
+    routed: Routed | None
+    present: Tensor
 
 
 def stretched(k: Tensor, length: int) -> Tensor:
@@ -76,10 +80,14 @@ def omega(routed: Routed, modalities: int, eps: float = 1e-8, agreement: bool = 
     return s / (s.sum(1, keepdim=True) + eps)
 
 
-def released_ratio(routed: Routed, modalities: int) -> Tensor:
-    """The published coefficient: softmax over modalities of ``mean_c R``; always 1/M + 1e-8, [n, M, T]."""
-    mean = routed.R.mean(2).unflatten(1, (modalities, -1))
-    return mean.softmax(1) + 1e-8
+def released_ratio(routed: Routed, present: Tensor) -> Tensor:
+    """The published coefficient: softmax over the modalities that are there of ``mean_c R``, plus 1e-8.
+
+    Always one over their number; 0 for a missing one. ``present`` [n, M] of 0 and 1; returns [n, M, T].
+    """
+    mean = routed.R.mean(2).unflatten(1, (present.shape[1], -1))
+    there = present[..., None] > 0
+    return mean.masked_fill(~there, -torch.inf).softmax(1) + 1e-8 * there
 
 
 def weighted(parts: Parts, modality: int, weight: Tensor, tile: bool) -> Tensor:
@@ -101,8 +109,9 @@ class AxisCapsules(nn.Module):
         self.config = config
         self.weight = nn.Parameter(torch.empty(m, 17 * t, a).uniform_(-(a**-0.5), a**-0.5))
         self.bias = nn.Parameter(torch.empty(m, 17 * t).uniform_(-(a**-0.5), a**-0.5))
-        self.vote = nn.Parameter(torch.randn(m, t, c, 4, 4))
-        self.beta_u, self.beta_a = nn.Parameter(torch.zeros(c)), nn.Parameter(torch.zeros(c))
+        if config.routed:
+            self.vote = nn.Parameter(torch.randn(m, t, c, 4, 4))
+            self.beta_u, self.beta_a = nn.Parameter(torch.zeros(c)), nn.Parameter(torch.zeros(c))
         if config.collapse == "linear":
             self.k = nn.Parameter(torch.full((m, config.ref_len), 1.0 / config.ref_len))
             self.k_bias = nn.Parameter(torch.zeros(m))
@@ -141,6 +150,9 @@ class AxisCapsules(nn.Module):
         published = self.config.mix == "released" and not self.config.weigh_parts
         a = (a if published else a.clamp_min(A_MIN)) * here
         batch, length = pose.shape[:2]
+        if not self.config.routed:
+            kept = torch.cat([(pose * here[..., None]).flatten(2), a.flatten(2)], dim=2)
+            return Whole(kept.transpose(1, 2), None, present)
         routed = route(
             pose.flatten(2, 3).flatten(0, 1),
             a.flatten(2).flatten(0, 1),
@@ -154,7 +166,7 @@ class AxisCapsules(nn.Module):
             fused=self.config.fused,
         )
         g = torch.cat([routed.mu.flatten(1), routed.a_out], dim=1)
-        return Whole(g.unflatten(0, (batch, length)).transpose(1, 2), routed)
+        return Whole(g.unflatten(0, (batch, length)).transpose(1, 2), routed, present)
 
     def _mixed(self, parts: Parts) -> tuple[Tensor, Tensor]:
         m, t = self.config.modalities, self.config.T
@@ -169,8 +181,11 @@ class AxisCapsules(nn.Module):
 
     def coefficients(self, whole: Whole) -> Tensor:
         """[B, L, M, T]: the weight of each part capsule, summing to 1 over M."""
-        m, batch = self.config.modalities, len(whole.g)
-        if self.config.coefficient != "constant":
-            agreement = self.config.coefficient == "agreement"
-            return omega(whole.routed, m, self.config.eps, agreement).unflatten(0, (batch, -1))
-        return released_ratio(whole.routed, m).unflatten(0, (batch, -1))
+        m, (batch, _, length) = self.config.modalities, whole.g.shape
+        here = whole.present[:, None].expand(batch, length, m)
+        if whole.routed is None:
+            return (here / here.sum(-1, keepdim=True))[..., None].expand(batch, length, m, self.config.T)
+        if self.config.coefficient == "constant":
+            return released_ratio(whole.routed, here.flatten(0, 1)).unflatten(0, (batch, length))
+        agreement = self.config.coefficient == "agreement"
+        return omega(whole.routed, m, self.config.eps, agreement).unflatten(0, (batch, length))

@@ -21,15 +21,15 @@ Differences from the published code (switches of `PWRFConfig`; `PWRFConfig.relea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from wildsight.errors import ConfigError
-from wildsight.fusion.capsules import AxisCapsules, weighted
+from wildsight.fusion.capsules import AxisCapsules, Parts, weighted
 from wildsight.fusion.fused import ConvNormReLU, Fused, JoinedNormReLU, on_present, presence
 
 
@@ -71,8 +71,11 @@ class PWRFConfig:
     """Length at which the learned vector is stored."""
     kernel: int = 1
     """Kernel of the joins of shared with specific, odd; 3 as published."""
-    axes: Literal["both", "rows", "columns"] = "both"
-    """Which axes are routed; one alone is an ablation."""
+    axes: Literal["both", "rows", "columns", "cells"] = "both"
+    """What is routed: rows and columns apart, as published; one of them alone, or every cell of the map (2-D
+    routing, slow), are ablations."""
+    routed: bool = True
+    """False is an ablation: part capsules stand where the wholes would, and all modalities weigh the same."""
     streams: Literal["both", "shared", "specific"] = "both"
     """Which maps leave the module; one alone is an ablation."""
     fused: bool = True
@@ -82,6 +85,9 @@ class PWRFConfig:
         sizes = (self.channels, self.modalities, self.width, self.A, self.T, self.C, self.iters, self.ref_len)
         if min(sizes) < 1:
             raise ConfigError("every size of PWRF is at least 1", where="PWRFConfig")
+        if not self.routed and self.coefficient != "constant":
+            mend = 'give coefficient="constant"'
+            raise ConfigError("without routing there are no coefficients", where="PWRFConfig", mend=mend)
         if self.kernel % 2 == 0:
             raise ConfigError(f"kernel={self.kernel} has no centre", mend="give an odd number")
 
@@ -92,6 +98,14 @@ class PWRFConfig:
             256, 3, 256, mix="released", weigh_parts=False, coefficient="constant", tile=True,
             ref_len=ref_len, kernel=3,
         )  # fmt: skip
+
+
+class _Grids(NamedTuple):
+    """Wholes [B, K, H, W], one modality's weighed parts [B, 17T, H, W] on demand, shares [B, M, H, W]."""
+
+    whole: Tensor
+    part: Callable[[int], Tensor]
+    share: Tensor
 
 
 class PWRF(nn.Module):
@@ -106,8 +120,11 @@ class PWRF(nn.Module):
         self.config = config
         m, width, a, t = config.modalities, config.width, config.A, config.T
         self.reduce = nn.ModuleList(ConvNormReLU(config.channels, a, eps=1e-3) for _ in range(m))
-        self.rows, self.columns = AxisCapsules(config), AxisCapsules(config)
-        self.shared = JoinedNormReLU([a] * m + [17 * config.C], width)
+        if config.axes == "cells":
+            self.cells = AxisCapsules(replace(config, collapse="attn"))  # of an axis of length 1: nothing
+        else:
+            self.rows, self.columns = AxisCapsules(config), AxisCapsules(config)
+        self.shared = JoinedNormReLU([a] * m + [17 * (config.C if config.routed else t * m)], width)
         self.own = nn.ModuleList(ConvNormReLU(a + 17 * t, width) for _ in range(m))
         self.join = nn.ModuleList(ConvNormReLU(2 * width, width, config.kernel) for _ in range(m))
         self.gate = nn.ModuleList(nn.Conv2d(width, 1, 3, padding=1) for _ in range(m))
@@ -131,26 +148,53 @@ class PWRF(nn.Module):
         each = zip(self.reduce, feats, here.T, strict=True)
         z = [on_present(f, x, w, self.config.A) for f, x, w in each]
         stacked = torch.stack(z, dim=1)
-        parts_h, parts_v = self.rows.parts(stacked), self.columns.parts(stacked.transpose(-1, -2))
-        whole_h, whole_v = self.rows.wholes(parts_h, here), self.columns.wholes(parts_v, here)
-        shared = self.shared([*(s * scale.view(-1, 1, 1, 1) for s in z), self._grid(whole_h.g, whole_v.g)])
-        coeff_h, coeff_v = self._alone(self.rows.coefficients(whole_h), self.columns.coefficients(whole_v))
+        grids = self._cells(stacked, here) if self.config.axes == "cells" else self._axes(stacked, here)
+        up = scale.view(-1, 1, 1, 1)
+        whole = grids.whole if self.config.routed else grids.whole * up
+        shared = self.shared([*(s * up for s in z), whole])
         if self.config.streams == "shared":
-            return Fused(shared, None, contribution(coeff_h, coeff_v))
-        times = 1 if self.config.coefficient == "constant" else self.config.modalities
+            return Fused(shared, None, grids.share)
         own = []
         for i in range(self.config.modalities):
-            parts = self._grid(
-                weighted(parts_h, i, times * coeff_h[:, :, i], self.config.tile),
-                weighted(parts_v, i, times * coeff_v[:, :, i], self.config.tile),
-            )
-            o = on_present(self.own[i], torch.cat([z[i], parts], dim=1), here[:, i], self.config.width)
+            o = on_present(self.own[i], torch.cat([z[i], grids.part(i)], 1), here[:, i], self.config.width)
             f = on_present(self.join[i], torch.cat([shared, o], dim=1), here[:, i], self.config.width)
             own.append(f * (1.0 + self.gate[i](o).sigmoid()))
-        specific, share = self.specific(own, scale), contribution(coeff_h, coeff_v)
+        specific = self.specific(own, scale)
         if self.config.streams == "specific":
-            return Fused(specific, None, share)
-        return Fused(shared, specific, share)
+            return Fused(specific, None, grids.share)
+        return Fused(shared, specific, grids.share)
+
+    def _axes(self, z: Tensor, here: Tensor) -> _Grids:
+        """Rows and columns of [B, M, A, H, W], routed apart; their outer products."""
+        parts_h, parts_v = self.rows.parts(z), self.columns.parts(z.transpose(-1, -2))
+        whole_h, whole_v = self.rows.wholes(parts_h, here), self.columns.wholes(parts_v, here)
+        coeff_h, coeff_v = self._alone(self.rows.coefficients(whole_h), self.columns.coefficients(whole_v))
+
+        def part(i: int) -> Tensor:
+            return self._grid(self._weighed(parts_h, i, coeff_h), self._weighed(parts_v, i, coeff_v))
+
+        return _Grids(self._grid(whole_h.g, whole_v.g), part, contribution(coeff_h, coeff_v))
+
+    def _cells(self, z: Tensor, here: Tensor) -> _Grids:
+        """Every cell of [B, M, A, H, W] routed by itself."""
+        size = z.shape[-2:]
+        parts = self.cells.parts(z.flatten(-2)[..., None])
+        whole = self.cells.wholes(parts, here)
+        coeff = self.cells.coefficients(whole)
+
+        def part(i: int) -> Tensor:
+            return self._weighed(parts, i, coeff).unflatten(-1, size)
+
+        share = coeff.mean(-1).transpose(1, 2).unflatten(-1, size)
+        return _Grids(whole.g.unflatten(-1, size), part, share / share.sum(1, keepdim=True).clamp_min(1e-12))
+
+    def _weighed(self, parts: Parts, i: int, coeff: Tensor) -> Tensor:
+        """One modality's capsules [B, 17T, L] by its coefficients; equal ones of all M are the identity.
+
+        The published scale, 1/M, goes with the published order.
+        """
+        times = 1 if self.config.tile else self.config.modalities
+        return weighted(parts, i, times * coeff[:, :, i], self.config.tile)
 
     def _alone(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Both axes; where one alone is routed, ones for the other."""
