@@ -16,6 +16,7 @@ import wildsight
 from wildsight import cli
 from wildsight.cli import COMMANDS, doctor, main
 from wildsight.errors import DataError
+from wildsight.task import ROOMS
 
 SOURCE = Path(wildsight.__file__).parents[1]
 HEAVY = ("torch", "transformers", "matplotlib", "scipy", "sklearn")
@@ -128,6 +129,26 @@ def test_what_is_unknown_is_named(
     assert "Traceback" not in err
     for word in words:
         assert word in err
+
+
+FITS = [[room, "fit"] for room in ROOMS if room not in ("compression", "continual")]
+
+
+@pytest.mark.parametrize("command", [*FITS, ["continual", "update"]], ids=lambda words: words[0])
+def test_a_fit_replaces_no_folder_of_the_user_s(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "thesis.txt").touch()
+    assert exit_code([*command, "world", "--out", str(tmp_path)]) == 2
+    assert "holds something that would be lost" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.rglob("*")] == ["checkpoint", "thesis.txt"]
+
+
+def test_a_pretraining_replaces_no_folder_of_the_user_s(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    assert exit_code(["pretrain", "nano-sam", "--out", str(tmp_path)]) == 2
+    assert (tmp_path / "thesis.txt").is_file()
 
 
 def test_an_unknown_option_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:

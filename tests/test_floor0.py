@@ -13,8 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wildsight.errors import BudgetError, CheckpointError, DataError, ImageError
+from wildsight.errors import BudgetError, CheckpointError, ConfigError, DataError, ImageError
 from wildsight.files import (
+    MARK,
     atomic_folder,
     atomic_path,
     check_writable,
@@ -77,10 +78,37 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
-    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "run") as temporary:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "run", "old") as temporary:
         (temporary / "new").touch()
         raise RuntimeError
     assert names(tmp_path / "run") == ["old"] and names(tmp_path) == ["run"]
+
+
+def test_a_folder_takes_the_place_of_an_earlier_one_of_ours_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, precious, file = tmp_path / "run", tmp_path / "precious", tmp_path / "file"
+    for name in ("first", "second"):
+        with atomic_folder(run) as temporary:
+            (temporary / name).touch()
+    assert sorted(names(run)) == [MARK, "second"]
+    with pytest.raises(ConfigError, match="would be lost"):
+        save_checkpoint(run, {"a": torch.zeros(1)}, {})  # of ours, but no checkpoint
+    precious.mkdir()
+    for _ in range(2):
+        save_checkpoint(precious / "checkpoint", {"a": torch.zeros(1)}, {})
+    (precious / "thesis.txt").touch()
+    with pytest.raises(ConfigError, match="would be lost"), atomic_folder(precious):
+        raise RuntimeError
+    assert sorted(names(precious)) == ["checkpoint", "thesis.txt"]
+    file.touch()
+    with pytest.raises(ConfigError, match="is a file"), atomic_folder(file):
+        raise RuntimeError
+    monkeypatch.chdir(run)
+    with pytest.raises(ConfigError, match="the folder you work in"), atomic_folder("."):
+        raise RuntimeError
+    with pytest.raises(ConfigError, match="name the folder"), atomic_folder(""):
+        raise RuntimeError
 
 
 def test_an_interrupted_swap_is_finished(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wildsight.cli import main
+from wildsight.compression.questions import read_source as read_questions
 from wildsight.errors import ConfigError
 from wildsight.images import load_image, load_labels, load_mask, load_values
 from wildsight.world import sets
@@ -75,6 +76,7 @@ def test_exported_labels_say_what_the_set_says(tmp_path):
     assert line[0] == "P2:" and np.allclose(float(line[1]), made.intrinsics[2, 0, 0], atol=1e-5)
     root = export("questions", tmp_path / "questions", count=5, size=32)
     assert len((root / "questions.jsonl").read_text().splitlines()) == 5
+    assert [s.load().size for s in read_questions(root).samples] == [(32, 32)] * 5
     root = export("captions", tmp_path / "captions", count=2, size=32)
     assert len(json.loads((root / "captions.jsonl").read_text().splitlines()[0])["captions"]) == 3
 
@@ -98,6 +100,20 @@ def test_the_command_draws_and_exports(tmp_path, capsys):
     assert "choose from" in error and "give png, jpg or webp" in error
     assert run("export", "sketches", tmp_path / "x", "--count", 0) == 2
     assert not (tmp_path / "x").exists()
+
+
+def test_an_export_replaces_an_earlier_one_and_nothing_else(tmp_path, capsys):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    for _ in range(2):  # an empty folder, then an earlier export
+        assert run("export", "outlines", precious, "--count", 2, "--size", 32) == 0
+    for name in ("outlines", "products"):
+        thesis = tmp_path / name / "thesis.txt"
+        thesis.parent.mkdir()
+        thesis.touch()
+        assert run("export", name, thesis.parent, "--count", 2, "--size", 32) == 2
+        assert thesis.is_file() and len(list(thesis.parent.iterdir())) == 1
+    assert capsys.readouterr().err.count("holds something that would be lost") == 2
 
 
 @pytest.mark.slow

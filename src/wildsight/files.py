@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
+MARK = ".wildsight"
+"""The empty file that tells a folder of ours, which may be replaced, from anyone else's."""
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -136,22 +138,58 @@ def digest_of(value: object) -> str:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, mark: str = MARK) -> Iterator[Path]:
     """A temporary folder that takes the place of ``path`` on success.
 
     An existing folder at ``path`` is moved aside first and put back if the swap fails, so that a
     crash leaves either the old folder or the new one.
+
+    Args:
+        path: the folder; one that holds anything else than an earlier one of ours is refused.
+        mark: the file that tells one of ours; made where the caller did not make it.
+
+    Raises:
+        DataError: disk full, or the folder cannot be written.
+        ConfigError: as `check_replaceable`.
     """
-    final = Path(path)
+    final = _absolute(path)
+    check_replaceable(final, mark)
     with explained(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
         temporary.chmod(0o755)
         try:
             yield temporary
+            (temporary / mark).touch()
+            check_replaceable(final, mark)
             _swap(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(path: str | Path, mark: str = MARK) -> None:
+    """Find out now, not at the end of long work, whether `atomic_folder` may take the place of ``path``.
+
+    Raises:
+        ConfigError: a file stands there, or a folder that holds something and no file ``mark``, or the
+        folder that the command was started in.
+    """
+    final = _absolute(path)
+    with explained(final):
+        if final.exists() and not final.is_dir():
+            raise ConfigError("is a file, not a folder", where=final, mend="name a folder")
+        if final.is_dir() and not (final / mark).is_file() and any(final.iterdir()):
+            what = f"holds something that would be lost (it has no {mark})"
+            raise ConfigError(what, where=final, mend="name a new or empty folder")
+        if final.is_dir() and Path.cwd().is_relative_to(final.resolve()):
+            raise ConfigError("is the folder you work in", where=final, mend="name a folder inside it")
+
+
+def _absolute(path: str | Path) -> Path:
+    """The folder's whole path, which always ends in a name."""
+    if not str(path):
+        raise ConfigError("no folder is named", mend="name the folder")
+    return Path(path).absolute()
 
 
 def _swap(temporary: Path, final: Path) -> None:
@@ -226,7 +264,7 @@ def save_checkpoint(
     """Write ``config.json`` and ``<name>.safetensors`` with a manifest, whole or not at all.
 
     Args:
-        folder: target folder; replaced if it exists.
+        folder: target folder; an earlier checkpoint there is replaced, anything else refused.
         tensors: name -> tensor, any device; stored contiguous on the CPU.
         config: JSON-able settings.
         name: stem of the tensor file.
@@ -234,7 +272,7 @@ def save_checkpoint(
     """
     from safetensors.torch import save
 
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, MANIFEST) as temporary:
         stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         (temporary / f"{name}.safetensors").write_bytes(save(stored))
         write_json(temporary / config_name, dict(config))

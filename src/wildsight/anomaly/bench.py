@@ -26,6 +26,8 @@ METRICS = ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap", "pixel
 DEFAULT = ("ras", "uniad", "patchcore", "padim")
 EPOCHS = 30
 
+CAPTIONS = "captions.json"
+
 
 def bench(
     source: str,
@@ -144,17 +146,17 @@ def _run(
 
 def _keep_pictures(pictures: list[tuple[Image, str]], folder: Path) -> None:
     """For the report of a bench that goes on from here."""
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, CAPTIONS) as temporary:
         for number, (picture, _) in enumerate(pictures):
             picture.save(temporary / f"{number:02d}.png")
-        write_json(temporary / "captions.json", [caption for _, caption in pictures])
+        write_json(temporary / CAPTIONS, [caption for _, caption in pictures])
 
 
 def _pictures_of(folder: Path) -> list[tuple[Image, str]]:
     """What `_keep_pictures` kept; nothing where it kept nothing."""
     if not folder.is_dir():
         return []
-    captions = read_json(folder / "captions.json")
+    captions = read_json(folder / CAPTIONS)
     return [(load_image(folder / f"{n:02d}.png"), caption) for n, caption in enumerate(captions)]
 
 

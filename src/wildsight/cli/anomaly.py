@@ -37,9 +37,10 @@ def fit(
     """Learn what is normal from the good pictures of SOURCE (all categories, one model)."""
     from wildsight.anomaly import AnomalyDetector
     from wildsight.anomaly.features import NeckConfig
-    from wildsight.cli.common import finish
+    from wildsight.cli.common import finish, fresh_checkpoint
     from wildsight.errors import ConfigError
 
+    checkpoint = fresh_checkpoint(out)
     hyper = {} if noise_ratio is None else {"noise_ratio": noise_ratio}
     neck = NeckConfig(image_size=image_size)
     detector = AnomalyDetector(
@@ -49,7 +50,7 @@ def fit(
         raise ConfigError("test pictures select nothing", where="--select", mend="say --reproduce-paper")
     training: dict[str, Any] = {"precision": precision} | ({} if epochs is None else {"epochs": epochs})
     detector.fit(source, folder=out / "train", select="test" if reproduce_paper else select, **training)
-    detector.save_pretrained(out / "checkpoint")
+    detector.save_pretrained(checkpoint)
     finish(_fit_report(detector, source, out))
 
 

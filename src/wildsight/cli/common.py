@@ -22,6 +22,18 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda n: bar.advance(task, n)
 
 
+def fresh_checkpoint(out: Path) -> Path:
+    """Where a fit into ``out`` leaves its checkpoint; refused before the fit where it could not be written.
+
+    Raises:
+        ConfigError: something stands there that is no checkpoint.
+    """
+    from wildsight.files import MANIFEST, check_replaceable
+
+    check_replaceable(out / "checkpoint", MANIFEST)
+    return out / "checkpoint"
+
+
 def finish(report: Path) -> None:
     """Say where the report is."""
     console.print(f"report: {report}", markup=False, soft_wrap=True, highlight=False)

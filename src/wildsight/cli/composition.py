@@ -31,14 +31,15 @@ def fit(
     seed: Annotated[int, typer.Option(help="Initialisation, order, synthesis, held-out pairs.")] = 0,
 ) -> None:
     """Learn the words and pairs of SOURCE's training pictures."""
-    from wildsight.cli.common import finish
+    from wildsight.cli.common import finish, fresh_checkpoint
     from wildsight.composition import CompositionRecognizer
     from wildsight.composition.reports import write_fit
 
+    checkpoint = fresh_checkpoint(out)
     model = CompositionRecognizer(method, backbone, image_size=image_size, calibrate=calibrate, seed=seed)
     training: dict[str, Any] = {"precision": precision} | ({} if epochs is None else {"epochs": epochs})
     model.fit(source, folder=out / "train", **training)
-    model.save_pretrained(out / "checkpoint")
+    model.save_pretrained(checkpoint)
     finish(write_fit(model, source, out))
 
 

@@ -40,12 +40,13 @@ def update(
 
     Exit code 3 where the guard set refused a task: the checkpoint of the task before still serves.
     """
-    from wildsight.cli.common import console, finish
+    from wildsight.cli.common import console, finish, fresh_checkpoint
     from wildsight.continual import ContinualLearner
     from wildsight.continual.reports import write_updates
     from wildsight.continual.runs import fit_sequence
     from wildsight.continual.source import read_source
 
+    checkpoint = fresh_checkpoint(out)
     sequence = read_source(source)
     options: dict[str, Any] = {"image_size": image_size, "max_drop": max_drop, "seed": seed}
     options["scenario"] = sequence.scenario
@@ -56,7 +57,7 @@ def update(
         state = "stands" if made.resumed else "learned" if made.accepted else f"refused: {made.reason}"
         console.print(f"{made.task}: {state}", markup=False, soft_wrap=True, highlight=False)
     if learner.learned:
-        learner.save_pretrained(out / "checkpoint")
+        learner.save_pretrained(checkpoint)
     finish(write_updates(learner, updates, source, out, dict(sequence.protocol), sequence.scenario))
     if any(not u.accepted for u in updates):
         raise typer.Exit(REFUSED)

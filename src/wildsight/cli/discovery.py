@@ -232,8 +232,9 @@ def _discoverer(
 
 
 def _fit(discoverer: CategoryDiscoverer, data: CategoryData, out: Path, **training: Any) -> None:
-    from wildsight.cli.common import progress
+    from wildsight.cli.common import fresh_checkpoint, progress
 
+    fresh_checkpoint(out)
     with progress("features", len(data.samples)) as advance:
         discoverer.fit(data, folder=out / "train", advance=advance, **training)
 

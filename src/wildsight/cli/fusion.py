@@ -33,17 +33,18 @@ def fit(
     seed: Annotated[int, typer.Option(help="Initialisation, order, flips and hiding.")] = 0,
 ) -> None:
     """Learn masks from the training scenes of SOURCE."""
-    from wildsight.cli.common import finish
+    from wildsight.cli.common import finish, fresh_checkpoint
     from wildsight.fusion import FusionSegmenter
     from wildsight.fusion.reports import write_fit
 
+    checkpoint = fresh_checkpoint(out)
     settings: dict[str, Any] = {"image_size": image_size, "width": width, "drop": drop}
     settings |= {"encoders": encoders, "seed": seed}
     segmenter = FusionSegmenter(method, backbone, **settings)
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
     training: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     segmenter.fit(source, modalities=modality, allow_missing=allow_missing, folder=out / "train", **training)
-    segmenter.save_pretrained(out / "checkpoint")
+    segmenter.save_pretrained(checkpoint)
     finish(write_fit(segmenter, source, out))
 
 

@@ -24,10 +24,13 @@ def pretrain(
     """Make a nano checkpoint again. Killed, it goes on where it was; on the GPU where there is one."""
     from wildsight.cli.common import console
     from wildsight.errors import ConfigError
+    from wildsight.files import MANIFEST, check_replaceable
 
     if name not in NAMES:
         raise ConfigError(f"no checkpoint is called {name!r}", mend=f"use one of {', '.join(NAMES)}")
-    folder = _make(name, out or Path("runs/pretrain") / name, data, teacher, steps, seed)
+    folder = out or Path("runs/pretrain") / name
+    check_replaceable(folder, MANIFEST)
+    _make(name, folder, data, teacher, steps, seed)
     console.print(f"checkpoint: {folder}", markup=False, soft_wrap=True, highlight=False)
 
 

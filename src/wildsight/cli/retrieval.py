@@ -31,13 +31,14 @@ def fit(
     seed: Annotated[int, typer.Option(help="Initialisation, batches and codes.")] = 0,
 ) -> None:
     """Train on the seen classes of SOURCE, then measure on its unseen ones."""
-    from wildsight.cli.common import finish
+    from wildsight.cli.common import finish, fresh_checkpoint
     from wildsight.retrieval import SketchRetriever
 
+    checkpoint = fresh_checkpoint(out)
     retriever = SketchRetriever(method, backbone, image_size=image_size, bits=bits, seed=seed)
     training: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     retriever.fit(source, folder=out / "train", **training)
-    retriever.save_pretrained(out / "checkpoint")
+    retriever.save_pretrained(checkpoint)
     finish(_evaluated(retriever, source, out))
 
 

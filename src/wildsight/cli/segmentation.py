@@ -35,11 +35,12 @@ def fit(
     seed: Annotated[int, typer.Option(help="Initialisation, order, prompts.")] = 0,
 ) -> None:
     """Learn outlines from the training half of SOURCE."""
-    from wildsight.cli.common import finish
+    from wildsight.cli.common import finish, fresh_checkpoint
     from wildsight.segmentation import AnomalySegmenter
     from wildsight.segmentation.reports import write_fit
     from wildsight.segmentation.source import read_source
 
+    checkpoint = fresh_checkpoint(out)
     hyper: dict[str, Any] = {} if rank is None else {"rank": rank}
     hyper |= {"encoder_targets": ()} if frozen_encoder else {}
     data = read_source(source, train_fraction=train_fraction)
@@ -49,7 +50,7 @@ def fit(
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
     training: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     segmenter.fit(data, masks=masks, folder=out / "train", **training)
-    segmenter.save_pretrained(out / "checkpoint")
+    segmenter.save_pretrained(checkpoint)
     finish(write_fit(segmenter, data, out))
 
 

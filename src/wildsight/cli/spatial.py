@@ -36,10 +36,11 @@ def fit(
     seed: Annotated[int, typer.Option(help="Initialisation, order and augmentation.")] = 0,
 ) -> None:
     """Learn from the training questions of SOURCE."""
-    from wildsight.cli.common import finish
+    from wildsight.cli.common import finish, fresh_checkpoint
     from wildsight.spatial import SpatialGrounder
     from wildsight.spatial.reports import write_fit
 
+    checkpoint = fresh_checkpoint(out)
     hyper: dict[str, Any] = {"Q": queries, "pool": pool, "geometry": geometry}
     grounder = SpatialGrounder(
         method, backbone, hyper=hyper, cnn=cnn, fit=fit_as, fine_side=fine_side, seed=seed
@@ -47,7 +48,7 @@ def fit(
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
     training: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     grounder.fit(source, augment=augment, folder=out / "train", **training)
-    grounder.save_pretrained(out / "checkpoint")
+    grounder.save_pretrained(checkpoint)
     finish(write_fit(grounder, source, out))
 
 

@@ -41,7 +41,7 @@ def show(
 @app.command()
 def export(
     name: Annotated[str, typer.Argument(metavar="SET", help="The data set, such as products or sketches.")],
-    folder: Annotated[Path, typer.Argument(help="Where it goes; replaced if it exists.")],
+    folder: Annotated[Path, typer.Argument(help="Where it goes; an earlier export is replaced.")],
     count: Annotated[int | None, typer.Option(help="How many, per class or in all; see the docs.")] = None,
     size: Size = 96,
     seed: Seed = 0,

@@ -146,7 +146,7 @@ def _questions(root: Path, count: int, size: int, seed: int) -> None:
         _save(root / "images" / f"{place:05d}.png", image)
     columns = zip(made.picture, made.kinds, made.questions, made.answers, strict=True)
     names = ("image", "kind", "question", "answer")
-    rows = ((f"{p:05d}.png", k, q, a) for p, k, q, a in columns)
+    rows = ((f"images/{p:05d}.png", k, q, a) for p, k, q, a in columns)
     _lines(root / "questions.jsonl", (dict(zip(names, row, strict=True)) for row in rows))
 
 
@@ -178,13 +178,13 @@ def export(name: str, folder: str | Path, *, count: int | None = None, size: int
 
     Args:
         name: a key of `EXPORTS`.
-        folder: target; replaced if it exists.
+        folder: target; an earlier export there is replaced, anything else refused.
         count: how many; what is counted stands in `EXPORTS`, with the default.
         size: side in pixels, 32 to 1024.
         seed: 0 or more.
 
     Raises:
-        ConfigError: an unknown set, or a value outside its range.
+        ConfigError: an unknown set, a value outside its range, or a folder that holds something else.
         DataError: the folder cannot be written.
     """
     if name not in EXPORTS:

@@ -219,7 +219,7 @@ def export_products(
     """Write every category in the MVTec layout, whole or not at all.
 
     Args:
-        folder: target; replaced if it exists.
+        folder: target; an earlier export there is replaced, anything else refused.
         good: training pictures per category.
         test_good: good test pictures per category.
         test_bad: defective test pictures per category, dealt over `DEFECTS` in turn.
@@ -227,7 +227,8 @@ def export_products(
         seed: 0 or more; different seeds give disjoint pictures.
 
     Raises:
-        ConfigError: a negative count or seed, no training picture, or a size outside the range.
+        ConfigError: a negative count or seed, no training picture, a size outside the range, or a
+        folder that holds something else.
         DataError: the folder cannot be written.
     """
     _check(CATEGORIES[0], None, size)

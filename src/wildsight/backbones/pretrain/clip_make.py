@@ -40,7 +40,7 @@ def pretrain_clip(
     """Make nano-clip from nothing; a killed run with the same arguments goes on where it was.
 
     Args:
-        out: checkpoint folder to write; replaced if it exists.
+        out: checkpoint folder to write; an earlier one is replaced, anything else refused.
         data: folder of real sets whose photographs are learned from as well; None: rendered scenes alone.
         teacher: ImageNet network that says what the photographs show; by default the one in ``data``.
         config: settings.

@@ -28,7 +28,15 @@ from wildsight.backbones.pretrain.distil import (
 from wildsight.backbones.pretrain.pictures import Pixels, decode, training_files, world_pictures
 from wildsight.backbones.pretrain.probe import scores
 from wildsight.errors import ConfigError
-from wildsight.files import atomic_folder, cache_folder, digest_of, write_json, write_manifest, write_text
+from wildsight.files import (
+    MANIFEST,
+    atomic_folder,
+    cache_folder,
+    digest_of,
+    write_json,
+    write_manifest,
+    write_text,
+)
 from wildsight.training import History, TrainConfig, train
 
 HUB_TEACHER = "google/mobilenet_v2_1.0_224"
@@ -45,7 +53,7 @@ def pretrain_conv(
     """Make nano-conv from nothing; a killed run with the same arguments goes on where it was.
 
     Args:
-        out: checkpoint folder to write; replaced if it exists.
+        out: checkpoint folder to write; an earlier one is replaced, anything else refused.
         data: folder of real sets; None renders the embedded world's products instead.
         teacher: MobileNetV2 by folder or hub id; by default the one in ``data``, else the hub's.
         config: settings.
@@ -125,7 +133,7 @@ def _ship(
     """Write weights in half precision, preprocessing, scores, card and manifest, whole or not at all."""
     network = network.cpu().to(memory_format=torch.contiguous_format).eval()
     fresh = Backbone(new_student(config), "random", "", *IMAGENET)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, MANIFEST) as folder:
         network.half().save_pretrained(folder)
         write_json(folder / "preprocessor_config.json", _preprocessing(config.size))
         taught = load_backbone(folder)

@@ -36,7 +36,7 @@ def pretrain_llava(
     """Make nano-llava; a killed run with the same arguments goes on where it was.
 
     Args:
-        out: checkpoint folder to write; replaced if it exists.
+        out: checkpoint folder to write; an earlier one is replaced, anything else refused.
         tower: nano-clip, by name or folder.
         config: settings.
         progress: show progress and the time left.

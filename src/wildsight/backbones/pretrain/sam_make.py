@@ -43,7 +43,7 @@ def pretrain_sam(
     """Make nano-sam; a killed run with the same arguments goes on where it was.
 
     Args:
-        out: checkpoint folder to write; replaced if it exists.
+        out: checkpoint folder to write; an earlier one is replaced, anything else refused.
         tower: nano-clip, by name or folder, whose first layers the encoder starts as; None: from nothing.
         config: settings.
         progress: show progress and the time left.

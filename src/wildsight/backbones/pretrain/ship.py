@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wildsight.files import atomic_folder, write_json, write_manifest, write_text
+from wildsight.files import MANIFEST, atomic_folder, write_json, write_manifest, write_text
 
 BILINEAR = 2
 
@@ -68,13 +68,13 @@ def ship(
     """Write a checkpoint, whole or not at all.
 
     Args:
-        out: folder, replaced if it exists.
+        out: folder; an earlier one is replaced, anything else refused.
         model: of `transformers`; becomes half precision.
         extras: writes preprocessing and tokenizer into the folder.
         measure: the facts of ``training.json``, from the folder as it will be read.
         card: README.md from those facts.
     """
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, MANIFEST) as folder:
         model.cpu().eval().half().save_pretrained(folder)
         for file in folder.glob("*.safetensors"):
             file.chmod(0o644)
