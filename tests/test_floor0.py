@@ -116,6 +116,18 @@ def test_an_interrupted_swap_is_finished(tmp_path: Path) -> None:
     assert recover_folder(tmp_path / "run").is_dir()
 
 
+def test_a_checkpoint_is_read_from_inside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_checkpoint(tmp_path / "run", {"a": torch.ones(1)}, {"b": 1})
+    (folder / "inner").mkdir()
+    for place, name in ((folder, "."), (folder / "inner", "..")):
+        monkeypatch.chdir(place)
+        assert load_checkpoint(name)[1] == {"b": 1}
+    with pytest.raises(ConfigError, match="name the folder"):
+        load_checkpoint("")
+    with pytest.raises(CheckpointError, match=r"no manifest\.json"):
+        load_checkpoint("/")
+
+
 def test_an_unwritable_folder_is_one_sentence() -> None:
     with pytest.raises(DataError, match="cannot write"):
         write_json("/proc/nowhere/a.json", {})

@@ -189,7 +189,8 @@ def _absolute(path: str | Path) -> Path:
     """The folder's whole path, which always ends in a name."""
     if not str(path):
         raise ConfigError("no folder is named", mend="name the folder")
-    return Path(path).absolute()
+    final = Path(path).absolute()
+    return final if final.name not in ("", "..") else final.resolve()
 
 
 def _swap(temporary: Path, final: Path) -> None:
@@ -208,12 +209,16 @@ def _swap(temporary: Path, final: Path) -> None:
 
 
 def recover_folder(path: str | Path) -> Path:
-    """Finish an `atomic_folder` swap that a power cut interrupted; returns ``path``."""
-    final = Path(path)
-    aside = final.with_name(f".{final.name}.old")
+    """Finish an `atomic_folder` swap that a power cut interrupted; returns ``path``.
+
+    Raises:
+        ConfigError: ``path`` is empty.
+    """
+    final = _absolute(path)
+    aside = final.parent / f".{final.name}.old"
     if aside.exists() and not final.exists():
         aside.replace(final)
-    return final
+    return Path(path)
 
 
 def write_manifest(folder: str | Path) -> dict[str, str]:
