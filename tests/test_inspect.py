@@ -118,6 +118,17 @@ def test_groups_are_named_and_names_survive_a_regrouping(project: Project) -> No
         name(project, one, " ")
 
 
+@pytest.mark.parametrize("method", ["nngcd", "simgcd"])
+def test_a_trained_method_groups_as_well(project: Project, tmp_path: Path, method: str) -> None:
+    opened = copied(project, tmp_path / "p")
+    assert group(opened, method=method, backbone="nano-conv", k=3, epochs=1) >= 1
+    assert set(opened.groups) == set(opened.finds())
+    with pytest.raises(ConfigError, match="no method is called 'nosuch'"):
+        group(opened, method="nosuch")
+    with pytest.raises(ConfigError, match="trains nothing"):
+        group(opened, backbone="nano-conv", k=3, epochs=1)
+
+
 def test_names_are_learned_and_answered(project: Project) -> None:
     if not project.names:
         group(project, backbone="nano-conv", k=3)

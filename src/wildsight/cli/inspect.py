@@ -68,7 +68,9 @@ def look(
 def group(
     project: Folder,
     k: Annotated[str, typer.Option("-k", help="Number of groups: auto, a number or a range.")] = "auto",
+    method: Annotated[str, typer.Option(help="sskmeans, nngcd, simgcd, cms or kmeans.")] = "sskmeans",
     backbone: Annotated[str, typer.Option(help="Tower for the crops.")] = "nano-clip",
+    epochs: Annotated[int | None, typer.Option(help="Of nngcd and simgcd.")] = None,
 ) -> None:
     """Sort the finds into known names and new groups."""
     from wildsight.cli.common import console, finish
@@ -76,7 +78,9 @@ def group(
     from wildsight.workflows.inspect import open_project, write_report
 
     opened = open_project(project)
-    count = run(opened, k=int(k) if k.isdecimal() else k, backbone=backbone, progress=True)
+    training = {} if epochs is None else {"epochs": epochs}
+    number = int(k) if k.isdecimal() else k
+    count = run(opened, k=number, method=method, backbone=backbone, progress=True, **training)
     console.print(
         f"{count} groups; look at the report, then: wildsight inspect name {project} GROUP NAME", markup=False
     )

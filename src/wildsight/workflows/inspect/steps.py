@@ -12,10 +12,11 @@ from PIL.Image import Image
 
 from wildsight.anomaly import AnomalyDetector, AnomalyResult
 from wildsight.anomaly.boxes import AnomalyBox, boxes_of
-from wildsight.backbones import load_backbone
+from wildsight.backbones import Backbone, load_backbone
 from wildsight.discovery import CategoryDiscoverer
 from wildsight.discovery.data import CategoryData, CategorySample, make_data
 from wildsight.discovery.estimate_k import simplified_silhouette
+from wildsight.discovery.methods import method as find_method
 from wildsight.errors import ConfigError, DataError, ImageError, WildSightError
 from wildsight.files import atomic_path, sha256
 from wildsight.images import expand, load_image
@@ -146,7 +147,15 @@ def cropped(picture: Image, box: tuple[float, float, float, float]) -> Image:
     return picture.resize((CROP, CROP), box=(max(x, 0), max(y, 0), x + side, y + side))
 
 
-def group(project: Project, *, k: Any = "auto", backbone: str = "nano-clip", progress: bool = False) -> int:
+def group(
+    project: Project,
+    *,
+    k: Any = "auto",
+    method: str = "sskmeans",
+    backbone: str = "nano-clip",
+    progress: bool = False,
+    **training: Any,
+) -> int:
     """Sort the finds into the names that are known and into new groups.
 
     Names given by a person are known classes and keep their finds; crops of good pictures are one more, so
@@ -155,15 +164,19 @@ def group(project: Project, *, k: Any = "auto", backbone: str = "nano-clip", pro
     Args:
         project: an open project; saved.
         k: number of groups, known ones included; ``auto``, a number or a range.
+        method: of the discovery room: ``sskmeans``, or ``nngcd`` (the paper) and its peers.
         backbone: tower for the crops.
         progress: show progress.
+        training: fields of `TrainConfig`, for trained methods.
 
     Returns:
         The number of groups that hold a find.
 
     Raises:
         DataError: too few finds.
+        ConfigError: an unknown method or backbone, or training settings for a method without training.
     """
+    find_method(method)
     finds = list(project.finds())
     if len(finds) < GROUPED_FROM:
         text = f"{len(finds)} finds are too few to group"
@@ -177,8 +190,9 @@ def group(project: Project, *, k: Any = "auto", backbone: str = "nano-clip", pro
     data = make_data(
         samples, known, (), name="inspect", root=project.folder, split="named finds are labelled"
     )
-    discoverer = _sorted(data, k, backbone, len(known), len(finds) - len(named), progress)
-    results = discoverer.results()
+    tower = load_backbone(backbone)
+    chosen = _number(data, k, tower, len(known), len(finds) - len(named))
+    results = CategoryDiscoverer(method, tower, k=chosen).fit(data, progress=progress, **training).results()
     found = {
         r.image.stem: {"group": r.name, "confidence": r.confidence, "doubtful": r.doubtful}
         for r in results
@@ -187,16 +201,15 @@ def group(project: Project, *, k: Any = "auto", backbone: str = "nano-clip", pro
     return _finish(project, found, named)
 
 
-def _sorted(
-    data: CategoryData, k: Any, backbone: str, known: int, free: int, progress: bool
-) -> CategoryDiscoverer:
-    """A fitted discoverer; where fewer than two classes are known, K has the best silhouette of a few."""
-    tower, most = load_backbone(backbone), known + max(1, min(12, free // 3))
-    if k != "auto" or known >= 2:
-        chosen = f"{known}-{most}" if k == "auto" else k
-        return CategoryDiscoverer("sskmeans", tower, k=chosen).fit(data, progress=progress)
+def _number(data: CategoryData, k: Any, tower: Backbone, known: int, free: int) -> Any:
+    """K as the discoverer takes it; where fewer than two classes are known, the best silhouette of a few."""
+    most = known + max(1, min(12, free // 3))
+    if k != "auto":
+        return k
+    if known >= 2:
+        return f"{known}-{most}"
     tried = [CategoryDiscoverer("sskmeans", tower, k=n).fit(data) for n in range(known + 1, most + 1)]
-    return max(tried, key=_silhouette)
+    return max(tried, key=_silhouette).k
 
 
 def _silhouette(discoverer: CategoryDiscoverer) -> float:
