@@ -94,6 +94,7 @@ def test_folder_with_several_boxes_a_refusal_and_a_spare(tmp_path: Path) -> None
         ({"centre": [0, 0]}, "three numbers"),
         ({"centre": [0, float("nan"), 3]}, "finite"),
         ({"expression": "  "}, "without words"),
+        ({"expression": "the ?"}, "names no object"),
         ({"split": "maybe"}, "split"),
         ({"image": "../b.png"}, "no such picture"),
     ],
@@ -125,7 +126,7 @@ def test_bad_calibrations_are_named(tmp_path: Path, calibration: str, message: s
 
 
 def test_check_finds_what_lies_between_the_lines(tmp_path: Path) -> None:
-    root = folder(tmp_path / "f", [*rows(), {**rows(centre=[90, 0, 5])[0], "expression": "far"}])
+    root = folder(tmp_path / "f", [*rows(), {**rows(centre=[90, 0, 5])[0], "expression": "the far cube"}])
     (root / "calib" / "b.txt").write_text("P2: 900 0 480 0 0 900 480 0 0 0 1 0\n")
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(root / "images" / "spare.png")
     (root / "images" / "b.png").write_bytes((root / "images" / "b.png").read_bytes()[:60])

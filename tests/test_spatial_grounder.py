@@ -107,6 +107,14 @@ def test_predict_says_where_its_intrinsics_come_from(fitted: SpatialGrounder, tm
             fitted.predict(file, words)
 
 
+@pytest.mark.parametrize(
+    "words", ["?", "the", "123", "where is it?", ["the red cube", "--"], 5, ["a cube", None]]
+)
+def test_a_prompt_without_an_object_is_refused(fitted: SpatialGrounder, words: Any) -> None:
+    with pytest.raises(ConfigError, match=r"names no object|no text"):
+        fitted.predict(np.zeros((48, 48, 3), np.uint8), words, focal=50.0)
+
+
 def test_intrinsics_of_another_size_are_flagged(fitted: SpatialGrounder) -> None:
     picture = np.zeros((48, 48, 3), np.uint8)
     own = np.array(((50.0, 0, 24), (0, 50.0, 24), (0, 0, 1)))

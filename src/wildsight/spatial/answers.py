@@ -12,9 +12,11 @@ from PIL import ImageOps
 from PIL.Image import Image
 from torch import Tensor
 
+from wildsight.errors import ConfigError
 from wildsight.images import exif_of, from_array, load_image
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, fitted
+from wildsight.spatial.captions import names_something
 from wildsight.spatial.heads import Boxes3D
 from wildsight.spatial.inputs import Eyes
 from wildsight.spatial.result import GroundingResult
@@ -33,6 +35,28 @@ def boxes_of(found: Boxes3D, threshold: float) -> list[list[Box]]:
         boxes = [Box(centre[q], size[q], rotation[q], "", float(score[q]), float(spread[q])) for q in order]
         rows.append([b for b in boxes if np.isfinite(b.centre).all() and np.isfinite(b.size).all()])
     return rows
+
+
+def expressions_of(given: str | Sequence[str], language: bool) -> list[str]:
+    """What is asked, one by one.
+
+    Args:
+        given: an expression, or several.
+        language: whether the method reads them, so that each must name something.
+
+    Raises:
+        ConfigError: no expression, one that is no text, or one that names nothing.
+    """
+    mend = 'say what is looked for: "the red cube"'
+    many = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [given]
+    for text in many or [""]:
+        if not isinstance(text, str):
+            raise ConfigError(f"an expression that is no text ({text!r})", mend=mend)
+        if not text.strip():
+            raise ConfigError("an expression without words", mend=mend)
+        if language and not names_something(text):
+            raise ConfigError(f"an expression that names no object ({text!r})", mend=mend)
+    return many
 
 
 def result_of(

@@ -16,6 +16,10 @@ from wildsight.spatial.camera import Camera
 KINDS = ("name", "depth", "side", "relation")
 _RANKS = ("nearest", "farthest")
 _METRIC = re.compile(r"\d+(?:\.\d+)?\s*(?:m|met(?:er|re)s?|cm|feet|ft)\b", re.IGNORECASE)
+_LINK = re.compile(
+    "a|an|the|this|that|these|those|it|its|he|she|they|them|ones?|some|any|there|here|is|are|was|were|be|what|"
+    "where|which|who|how|far|of|in|on|at|by|to|from|with|and|or|not|please|find|show|me|do|does|you|see|i"
+)
 APART = 0.05  # share of the picture's width
 
 
@@ -35,6 +39,16 @@ def masked(text: str) -> str:
     'the car some away'
     """
     return _METRIC.sub("some", text)
+
+
+def names_something(text: str) -> bool:
+    """Whether an expression has a word that could name a thing: one with letters that is not a mere link.
+
+    >>> names_something("the red cube"), names_something("what is it?"), names_something("123")
+    (True, False, False)
+    """
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return any(not _LINK.fullmatch(word) for word in words)
 
 
 def thirds(box: Box, camera: Camera) -> str:

@@ -25,6 +25,7 @@ from wildsight.images import image_size, list_images, load_image
 from wildsight.sources import Problem
 from wildsight.spatial.boxes import Box, checked
 from wildsight.spatial.camera import read_calibration
+from wildsight.spatial.captions import names_something
 from wildsight.spatial.layouts import read_kitti, read_mono3drefer, read_omni3d
 from wildsight.spatial.samples import SPLITS, SpatialData, SpatialSample, protocol, split_of
 
@@ -112,8 +113,11 @@ def _expression(row: dict[str, Any], where: str) -> str | None:
     text = row.get("expression")
     if text is None:
         return None
+    mend = "write what is looked for, or null"
     if not isinstance(text, str) or not text.strip():
-        raise DataError("an expression without words", where=where, mend="write what is looked for, or null")
+        raise DataError("an expression without words", where=where, mend=mend)
+    if not names_something(text):
+        raise DataError(f"an expression that names no object ({text!r})", where=where, mend=mend)
     return text.strip()
 
 

@@ -14,22 +14,29 @@ from torch import Tensor, nn
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.files import digest_of
-from wildsight.spatial.answers import Picture, boxes_of, compression_of, kept_tokens, opened, result_of
-from wildsight.spatial.ap3d import Scene, ap_3d
+from wildsight.spatial.answers import (
+    Picture,
+    boxes_of,
+    compression_of,
+    expressions_of,
+    kept_tokens,
+    opened,
+    result_of,
+)
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import FITS, Camera, Fit, camera_for
 from wildsight.spatial.inputs import Eyes, Rows, Seen, asked, box_rows
 from wildsight.spatial.methods import METHODS, build, config_of
-from wildsight.spatial.metrics import best_iou, grounding_scores
+from wildsight.spatial.metrics import best_iou
 from wildsight.spatial.mllm import Mllm, load_mllm
 from wildsight.spatial.result import GroundingResult, SpatialEvaluation
 from wildsight.spatial.samples import SpatialData, SpatialSample
+from wildsight.spatial.scoring import grouped
 from wildsight.spatial.source import read_source
 from wildsight.task import Task
 from wildsight.training import Batch, History, TrainConfig, train
 from wildsight.training.progress import Meter
 
-ALL = "all"
 BATCH = 32
 RECIPE = TrainConfig(
     epochs=10, batch_size=20, lr=3e-4, weight_decay=0.0, betas=(0.9, 0.95), schedule="cosine", warmup=0.05,
@@ -214,14 +221,12 @@ class SpatialGrounder(Task):
 
         Raises:
             ImageError: the picture cannot be read.
-            ConfigError: not fitted, no expression, a focal length that is not above 0, a 2D box that
-                is missing.
+            ConfigError: not fitted, no expression or one that names no object, a focal length that is not
+                above 0, a 2D box that is missing.
             DataError: no intrinsics and no guess allowed.
         """
         self._fitted()
-        many = [expression] if isinstance(expression, str) else list(expression)
-        if not many or any(not e.strip() for e in many):
-            raise ConfigError("an expression without words", mend='say what is looked for: "the red cube"')
+        many = expressions_of(expression, not METHODS[self.settings.method].oracle)
         picture, exif = opened(image)
         where = image if isinstance(image, str | Path) else None
         camera = camera_for(
@@ -309,7 +314,7 @@ class SpatialGrounder(Task):
                 part = samples[start : start + BATCH]
                 found += self._found(part)
                 meter.add(len(part))
-        rows = _grouped(samples, found)
+        rows = grouped(samples, found)
         scores = [best_iou(f, s.targets) for f, s in zip(found, samples, strict=True)]
         told = {"2D box": "the true one is given (ORACLE)"} if oracle else {}
         protocol = {**data.protocol, "method": self.settings.method, **told}
@@ -372,25 +377,6 @@ class SpatialGrounder(Task):
         grounder.net = grounder._new_net()
         grounder.net.load_state_dict(tensors)
         return grounder
-
-
-def _grouped(samples: Sequence[SpatialSample], found: Sequence[tuple[Box, ...]]) -> list[dict[str, Any]]:
-    """Scores per group, then together; for AP3D each question is a picture, its object the category."""
-    groups = sorted({s.group for s in samples if s.group})
-    rows = []
-    for name in [*groups, ALL]:
-        chosen = [i for i, s in enumerate(samples) if name in (ALL, s.group)]
-        scores = grounding_scores([found[i] for i in chosen], [samples[i].targets for i in chosen])
-        scenes = [_scene(samples[i], found[i]) for i in chosen if samples[i].targets]
-        scores |= {"ap3d": ap_3d(scenes)["ap"]} if scenes else {}
-        rows.append({"group": name, "questions": len(chosen), **scores})
-    return rows
-
-
-def _scene(sample: SpatialSample, found: Sequence[Box]) -> Scene:
-    name = sample.targets[0].name
-    boxes = [replace(b, name=name) for b in found]
-    return Scene(boxes, [replace(b, name=name) for b in sample.targets], camera=sample.camera)
 
 
 __all__ = ["GroundingResult", "SpatialEvaluation", "SpatialGrounder", "SpatialSettings"]
