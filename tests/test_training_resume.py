@@ -119,6 +119,19 @@ def test_other_data_or_another_model_is_refused(tmp_path: Path) -> None:
         train(nn.Linear(8, 8), tiny.samples(), tiny.denoise, tiny.small(), folder=tmp_path, progress=False)
 
 
+def test_what_the_caller_says_of_the_run_is_part_of_it(tmp_path: Path) -> None:
+    def told(**extra: object) -> None:
+        options = {"folder": tmp_path, "progress": False, "extra": extra}
+        train(tiny.network(), tiny.samples(), tiny.denoise, tiny.small(), **options)
+
+    told(method="lwf", sizes=(1, 2), lr="own")
+    told(method="lwf", sizes=(1, 2), lr="own")
+    with pytest.raises(CheckpointError, match="method=lwf, not finetune"):
+        told(method="finetune", sizes=(1, 2), lr="own")
+    with pytest.raises(CheckpointError, match="extra lr=own, not None"):
+        fit(tmp_path)
+
+
 def test_workers_may_change_between_runs(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         fit(tmp_path, step=tiny.Deadly(3, signal.SIGTERM))

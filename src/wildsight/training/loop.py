@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def train(
     validate: Callable[[nn.Module], float] | None = None,
     progress: bool = True,
     label: str = "fit",
+    extra: Mapping[str, Any] | None = None,
 ) -> History:
     """Train ``model`` in place.
 
@@ -51,6 +52,9 @@ def train(
         validate: loss after each epoch, for ``config.patience``.
         progress: show progress and the time left.
         label: name in the progress line.
+        extra: what the run depends on beyond ``config``, the number of samples and the model's shapes: its
+            method, hyper-parameters, a digest of its data (JSON values by name). A state in ``folder`` that
+            was saved with another ``extra`` is refused.
 
     Returns:
         The curves.
@@ -61,7 +65,7 @@ def train(
         CheckpointError: ``folder`` holds a run with other settings, or is damaged.
         DataError: ``folder`` cannot be written.
     """
-    run = _Run(model, data, step, config, folder, validate)
+    run = _Run(model, data, step, config, folder, validate, extra)
     with _on_sigterm(run), Meter(label, run.total, enabled=progress and run.main) as meter:
         run.go(meter)
     return History(run.at.rows, run.resumed_from, run.at.step)
@@ -92,6 +96,7 @@ class _Run:
         config: TrainConfig,
         folder: Path | None,
         validate: Callable[[nn.Module], float] | None,
+        extra: Mapping[str, Any] | None,
     ) -> None:
         if len(data) == 0:
             raise ConfigError("no sample to train on", mend="give at least one")
@@ -101,7 +106,7 @@ class _Run:
         self.raw = model.to(self.accelerator.device)
         self.optimizer = _optimizer(model, config)
         self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=config.precision == "fp16")
-        self.identity = identity(config, len(data), model)
+        self.identity = identity(config, len(data), model, extra)
         loaded = load_state(folder, model, self.optimizer, self.identity) if folder else None
         self.at = loaded or Progress()
         if self.at.scaler:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,11 +44,15 @@ class Progress:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
-def identity(config: TrainConfig, samples: int, model: nn.Module) -> dict[str, Any]:
-    """What must be equal for a run to go on from a saved state."""
+def identity(
+    config: TrainConfig, samples: int, model: nn.Module, extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What must be equal for a run to go on from a saved state; ``extra`` as in `train`."""
     settings = {k: v for k, v in asdict(config).items() if k not in ("workers", "checkpoint_seconds")}
     shapes = digest_of({k: list(v.shape) for k, v in model.state_dict().items()})
-    return {**settings, "betas": list(config.betas), "samples": samples, "shapes": shapes}
+    own = {**settings, "betas": list(config.betas), "samples": samples, "shapes": shapes}
+    told = json.loads(json.dumps(dict(extra or {})))  # as it will be read back
+    return {**own, **{name if name not in own else f"extra {name}": v for name, v in told.items()}}
 
 
 def save_state(
