@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -240,6 +241,18 @@ def test_check_and_estimate_k(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert command("check", str(broken)) == 1
     text = capsys.readouterr().out
     assert "2 problems" in text and "not a picture" in text and "which is labelled red" in text
+
+
+def test_where_every_picture_is_doubtful_the_run_is_written(tmp_path: Path) -> None:
+    folder, run = make_folder(tmp_path / "noise", 3), tmp_path / "run"
+    for seed, file in enumerate(folder.rglob("*.png")):
+        noise = np.random.default_rng(seed).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(file)
+    words = ["--out", str(run), "--k", "4", "--image-size", "48", "--doubt", "1"]
+    assert command("sort", str(folder), *words) == 0
+    (scores,) = json.loads((run / "scores.json").read_text())["scores"]
+    assert scores["sure"] == 0 and scores["sure_fixed_all"] is None
+    assert command("evaluate", str(run / "checkpoint"), str(folder), "--out", str(run / "again")) == 0
 
 
 def test_overlapping_folders_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

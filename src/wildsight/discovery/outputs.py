@@ -23,7 +23,7 @@ from wildsight.discovery.snmf import diagnostics
 from wildsight.discovery.sorting import duplicates
 from wildsight.files import atomic_path
 from wildsight.report import Report
-from wildsight.results import RunFolder, Table, environment, write_csv
+from wildsight.results import RunFolder, Table, environment, summarised, write_csv
 
 SHOWN = 200
 """Contact sheets in the report at most; all of them are in the folder."""
@@ -72,7 +72,7 @@ def write_run(discoverer: CategoryDiscoverer, out: Path, title: str) -> Path:
         "groups": groups,
         "doubtful": sum(r.doubtful for r in results),
         "k_curve": _curve(fitted),
-        "scores": evaluation.rows if evaluation else [],
+        "scores": summarised(evaluation.rows) if evaluation else [],
         "duplicates": twins,
         "not_read": [str(e) for e in fitted.errors],
         "environment": environment(),
@@ -219,7 +219,7 @@ def evaluation_report(discoverer: CategoryDiscoverer, evaluation: Evaluation, so
     """Write the run folder of an evaluation; returns the report."""
     folder = RunFolder(out)
     write_csv(folder.results, evaluation.rows)
-    scores = {"source": source, "protocol": evaluation.protocol, "scores": evaluation.rows}
+    scores = {"source": source, "protocol": evaluation.protocol, "scores": summarised(evaluation.rows)}
     folder.write_scores({**scores, "not_read": evaluation.errors, "environment": environment()})
     report = Report("Evaluation", f"{discoverer.settings.method} on {source}")
     for error in evaluation.errors:
