@@ -183,3 +183,15 @@ def test_a_task_added_later_gets_its_column_in_every_row(base: Backbone, tmp_pat
     assert [u.resumed for u in updates] == [True, False]
     assert [list(row["accuracy"]) for row in learner.matrix] == [["warm", "cold"]] * 2
     assert read_json(tmp_path / "matrix.json") == learner.matrix and "transfer" in scores(learner)
+
+
+def test_a_task_added_later_may_bring_new_words(base: Backbone, tmp_path: Path) -> None:
+    strange = replace(TWO, name="strange", classes=("okapi", "zebra"))
+    fit_sequence(ContinualLearner(backbone=base), TaskSequence((ONE,)), tmp_path, None, False, {"epochs": 1})
+    stood = weights(ContinualLearner.from_pretrained(tmp_path / "task-01", backbone=base))
+    for state in ([True, False], [True, True]):
+        learner = ContinualLearner(backbone=base)
+        updates = fit_sequence(learner, TaskSequence((ONE, strange)), tmp_path, None, False, {"epochs": 1})
+        assert [u.resumed for u in updates] == state and learner.towers.words == ["okapi", "zebra"]
+    assert learner.predict(picture("red", 3), task="strange")[0].label in strange.classes
+    assert torch.equal(stood, weights(ContinualLearner.from_pretrained(tmp_path / "task-01", backbone=base)))

@@ -339,12 +339,14 @@ class ContinualLearner(Task):
         return learner
 
     def adopt(self, tensors: dict[str, Tensor], settings: dict[str, Any]) -> None:
-        """Take over a checkpoint's weights and records."""
-        self.towers.grow(settings["words"])
+        """Take over a checkpoint's weights and records; words that it lacks are kept, untrained."""
+        words = self.towers.words
+        self.towers.renew(settings["words"])
         memory = sorted((k for k in tensors if k.startswith("memory.")), key=lambda k: int(k[7:]))
         self.memory = [tensors[k] for k in memory]
         weights = {k: v for k, v in tensors.items() if k not in memory}
         self.towers.clip.load_state_dict(weights)
+        self.towers.grow(words)
         self.learned, self.matrix = list(settings["learned"]), list(settings["matrix"])
         self._texts = {}
 

@@ -78,14 +78,24 @@ class Towers(nn.Module):
         new = [w for w in dict.fromkeys(words) if w not in self.words] if self.grows else []
         if not new:
             return
-        old = self.clip.text_model.get_input_embeddings()
-        rows = old.weight.detach()
+        rows = self.clip.text_model.get_input_embeddings().weight.detach()
         made = torch.stack([_row(w, rows[: self.base_rows]) for w in new]).to(rows)
-        table = nn.Embedding(len(rows) + len(new), rows.shape[1], device=rows.device)
-        table.weight = nn.Parameter(torch.cat([rows, made]), requires_grad=old.weight.requires_grad)
+        self._table(torch.cat([rows, made]))
+        self.words += new
+
+    def renew(self, words: Sequence[str]) -> None:
+        """Make the token table that of ``words`` alone, for weights that are loaded next."""
+        self._table(self.clip.text_model.get_input_embeddings().weight.detach()[: self.base_rows])
+        self.words = []
+        self.grow(words)
+
+    def _table(self, rows: Tensor) -> None:
+        """Take ``rows`` as the token table."""
+        old = self.clip.text_model.get_input_embeddings()
+        table = nn.Embedding(len(rows), rows.shape[1], device=rows.device)
+        table.weight = nn.Parameter(rows.clone(), requires_grad=old.weight.requires_grad)
         self.clip.text_model.set_input_embeddings(table)
         self.clip.config.text_config.vocab_size = table.num_embeddings
-        self.words += new
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """Token ids [K, L], padded to the longest."""
