@@ -1,5 +1,7 @@
 """The renderer's geometry, against the pinhole equations and the exact silhouettes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,9 @@ from scipy.spatial import ConvexHull
 
 from wildsight.errors import ConfigError
 from wildsight.world.labels import box3d
+from wildsight.world.language import caption, expression
 from wildsight.world.render import render, render_batch, trace
-from wildsight.world.scene import COLOURS, MATERIALS, SHAPES, SIZES, Camera, Scene, Thing, random_scene
+from wildsight.world.scene import COLOURS, MATERIALS, SHAPES, SIZES, Camera, Lamp, Scene, Thing, random_scene
 from wildsight.world.shapes3d import SOLIDS, enter
 
 SIGNS = np.stack(np.meshgrid((-0.5, 0.5), (-0.5, 0.5), (-0.5, 0.5)), -1).reshape(-1, 3)
@@ -148,6 +151,13 @@ def test_golden_frame():
 GOLDEN = (104.3571, 2.906744, 169)
 
 
+NAN = float("nan")
+
+
+def thing(**changed):
+    return replace(Thing("cube", "red", "wet", "small", 0, 3, 0), **changed)
+
+
 def test_impossible_settings_give_the_range():
     for broken in (
         lambda: Camera(focal=-1),
@@ -158,9 +168,40 @@ def test_impossible_settings_give_the_range():
         lambda: Scene((), seed=-2),
         lambda: render(random_scene(0), 2),
         lambda: random_scene(0, count=6, camera=Camera(focal=3.0, height=0.5)),
+        lambda: random_scene(0, count=2.5),
+        lambda: random_scene(1.5),
+        lambda: random_scene(2**32),
+        lambda: random_scene(0, focal=(3, 0.6)),
+        lambda: random_scene(0, focal=(1.0,)),
+        lambda: random_scene(0, focal=(NAN, 1)),
+        lambda: render(random_scene(0), 64.5),
+        lambda: render(random_scene(0), "64"),
+        lambda: Camera(x=NAN),
+        lambda: Camera(y=1e9),
+        lambda: thing(scale=0),
+        lambda: thing(scale=-1),
+        lambda: thing(x=NAN),
+        lambda: thing(y=float("inf")),
+        lambda: thing(yaw=100),
+        lambda: Lamp(power=-1),
+        lambda: Lamp(power=NAN),
+        lambda: Lamp(elevation=-1),
+        lambda: Lamp(azimuth=NAN),
+        lambda: Lamp(warmth=3),
+        lambda: Scene((thing(),) * 12),
+        lambda: Scene((), seed=0.5),
+        lambda: caption(random_scene(0), 4),
+        lambda: expression(random_scene(0), 9),
+        lambda: expression(random_scene(0), -1),
+        lambda: expression(Scene(()), 0),
     ):
-        with pytest.raises(ConfigError, match=r"give .* to "):
+        with pytest.raises(ConfigError, match=r"give .* to |give one of 1 to 6"):
             broken()
+    with pytest.raises(ConfigError, match=r"focal: is \(-1, 1\); give two numbers of 0.6 to 3.0"):
+        random_scene(0, focal=(-1, 1))
+    for shapes in ((), ("cube", "blob")):
+        with pytest.raises(ConfigError, match=r"shapes: .* choose from"):
+            random_scene(0, shapes=shapes)
     for broken in (lambda: Thing("blob", "red", "wet", "small", 0, 0, 0), lambda: Scene((), floor="lava")):
         with pytest.raises(ConfigError, match="choose one of"):
             broken()

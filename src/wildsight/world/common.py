@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from wildsight.errors import ConfigError
+from wildsight.world.ranges import whole
 from wildsight.world.render import check_size, render
 from wildsight.world.scene import Scene
 
@@ -19,15 +19,9 @@ Names: TypeAlias = tuple[str, ...]
 def check(size: int, seed: int, **counts: int) -> None:
     """Raise a `ConfigError` unless the size is 32 to 1024, the seed 0 to 10**7 and every count 1 to 10**7."""
     check_size(size, 32)
-    share(seed, "seed", 0, 10**7)
+    whole(seed, "seed", 0, 10**7)
     for name, value in counts.items():
-        share(value, name, 1, 10**7)
-
-
-def share(value: float, name: str, low: float, high: float) -> None:
-    """Raise a `ConfigError` unless ``value`` is within ``low`` to ``high``."""
-    if not low <= value <= high:
-        raise ConfigError(f"is {value}", where=name, mend=f"give {low} to {high}")
+        whole(value, name, 1, 10**7)
 
 
 def pictures(scenes: Sequence[Scene], size: int) -> Pictures:

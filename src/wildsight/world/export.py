@@ -17,10 +17,11 @@ from wildsight.errors import ConfigError
 from wildsight.files import atomic_folder
 from wildsight.images import from_array
 from wildsight.world import sets
-from wildsight.world.common import Pictures, check, share
+from wildsight.world.common import Pictures, check
 from wildsight.world.language import caption
 from wildsight.world.portraits import number_of
 from wildsight.world.products import export_products
+from wildsight.world.ranges import whole
 from wildsight.world.render import render
 from wildsight.world.scene import random_scene
 from wildsight.world.sensors import COLDEST, HOTTEST, REACH
@@ -192,7 +193,7 @@ def export(name: str, folder: str | Path, *, count: int | None = None, size: int
     write, usual, _ = EXPORTS[name]
     number = usual if count is None else count
     check(size, seed)
-    share(number, "count", 1, 10**6)
+    whole(number, "count", 1, 10**6)
     if name == "products":
         return export_products(folder, good=number, size=size, seed=seed)
     with atomic_folder(folder) as root:

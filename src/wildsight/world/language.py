@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from wildsight.errors import ConfigError
+from wildsight.world.ranges import whole
 from wildsight.world.scene import Array, Scene, Thing
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -99,8 +100,7 @@ def caption(scene: Scene, level: int = 2) -> str:
     >>> caption(random_scene(1, count=2), 1)
     'a cross and a cylinder'
     """
-    if level not in (1, 2, 3):
-        raise ConfigError(f"is {level}", where="level", mend="give 1 to 3")
+    whole(level, "level", 1, 3)
     view = view_of(scene)
     order = [int(i) for i in np.argsort(view.across)]
     if level == 1:
@@ -131,10 +131,16 @@ def _chained(scene: Scene, view: View, order: list[int]) -> str:
 def expression(scene: Scene, index: int) -> str | None:
     """The shortest description that fits the thing ``index`` and no other; None when there is none.
 
+    Raises:
+        ConfigError: the scene has no such thing.
+
     >>> from wildsight.world.scene import random_scene
     >>> expression(random_scene(1, count=2), 0)
     'the cross'
     """
+    if not scene.things:
+        raise ConfigError("a scene without things", where="scene", mend="give one of 1 to 6 things")
+    whole(index, "index", 0, len(scene.things) - 1)
     thing = scene.things[index]
     for attributes in _TRIES:
         words = name(thing, attributes)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wildsight.world.common import Names, Pictures, check, pictures, share
+from wildsight.world.common import Names, Pictures, check, pictures
 from wildsight.world.labels import Box3D, bounds, box3d
 from wildsight.world.language import expression
 from wildsight.world.portraits import number_of
 from wildsight.world.products import CATEGORIES, DEFECTS, render_product
+from wildsight.world.ranges import span, whole
 from wildsight.world.render import render
 from wildsight.world.scene import FLOORS, Array, Camera, Scene, random_lamp, random_scene, strew
 from wildsight.world.shapes3d import SOLIDS
@@ -71,11 +72,9 @@ def grounding(
         ConfigError: a value outside its range.
     """
     check(size, seed, count=count)
-    share(focal[0], "focal", 0.6, 3.0)
-    share(focal[1], "focal", focal[0], 3.0)
-    share(most, "most", 1, 4)
-    share(scales[0], "scales", 0.5, 3.0)
-    share(scales[1], "scales", scales[0], 3.0)
+    span(focal, "focal", 0.6, 3.0)
+    whole(most, "most", 1, 4)
+    span(scales, "scales", 0.5, 3.0)
     rows = [_grounded(number_of(seed, 60, place), focal, most, scales) for place in range(count)]
     order = [[t, *(i for i in range(len(s.things)) if i != t)] for s, t in rows]
     boxes = tuple([box3d(s.things[i], s.camera) for i in o] for (s, _), o in zip(rows, order, strict=True))

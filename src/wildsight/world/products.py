@@ -17,6 +17,7 @@ from wildsight.errors import ConfigError
 from wildsight.files import atomic_folder, digest_of
 from wildsight.images import from_array
 from wildsight.world.product_kinds import FLAT, KINDS, Layers
+from wildsight.world.ranges import whole
 from wildsight.world.shapes2d import Array, cover, noise, segment
 
 CATEGORIES: tuple[str, ...] = tuple(KINDS)
@@ -157,8 +158,7 @@ def _check(category: str, defect: str | None, size: int) -> None:
         raise ConfigError(f"unknown category {category!r}", mend=f"choose one of {', '.join(CATEGORIES)}")
     if defect is not None and defect not in DEFECTS:
         raise ConfigError(f"unknown defect {defect!r}", mend=f"choose one of {', '.join(DEFECTS)}")
-    if not 32 <= size <= 1024:
-        raise ConfigError(f"a product of {size} pixels", where="size", mend="give 32 to 1024")
+    whole(size, "size", 32, 1024)
 
 
 def render_product(category: str, seed: int, *, defect: str | None = None, size: int = 128) -> Product:
@@ -232,8 +232,9 @@ def export_products(
         DataError: the folder cannot be written.
     """
     _check(CATEGORIES[0], None, size)
-    if good < 1 or min(test_good, test_bad, seed) < 0:
-        raise ConfigError("impossible counts or seed", mend="give good >= 1 and the others >= 0")
+    whole(good, "good", 1, 10**6)
+    for name, value in {"test_good": test_good, "test_bad": test_bad, "seed": seed}.items():
+        whole(value, name, 0, 10**7 if name == "seed" else 10**6)
     with atomic_folder(folder) as root:
         for category in CATEGORIES:
             _export_category(root / category, category, good, test_good, test_bad, size, seed * 1_000_003)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wildsight.errors import ConfigError
 from wildsight.world.lighting import Rays, shade
+from wildsight.world.ranges import whole
 from wildsight.world.scene import Array, Camera, Scene, Thing
 from wildsight.world.shapes3d import enter, normals
 
@@ -38,8 +38,7 @@ class Frame:
 
 def check_size(size: int, low: int = 16) -> None:
     """Raise a `ConfigError` for a picture side outside ``low`` to 1024."""
-    if not low <= size <= 1024:
-        raise ConfigError(f"a picture of {size} pixels", where="size", mend=f"give {low} to 1024")
+    whole(size, "size", low, 1024)
 
 
 def render(scene: Scene, size: int = 64, *, smooth: bool = True) -> Frame:

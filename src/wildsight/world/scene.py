@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wildsight.errors import ConfigError
+from wildsight.world.ranges import span, whole, within
 from wildsight.world.shapes3d import COMPOUND, PLAIN, SOLIDS
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -33,6 +34,10 @@ MATERIALS = {
     "wet": 8.0, "rusty": 24.0, "mossy": 12.0, "hot": 70.0,
 }  # fmt: skip
 FLOORS = ("planks", "tiles", "checker", "concrete", "sand", "carpet")
+MOST = 6  # things in a scene
+FAR = 100  # metres from the origin at which things may stand, cameras at half of it
+TURN = float(2 * np.pi)
+LENS = (0.6, 3.0)  # focal lengths, in multiples of the image side
 _AIM = 0.3  # metres above the floor where a drawn camera's axis points
 
 
@@ -41,10 +46,11 @@ class Thing:
     """One object on the floor.
 
     ``shape`` is a key of `SOLIDS`, ``colour`` of `COLOURS`, ``material`` of `MATERIALS`, ``size`` of `SIZES`;
-    ``x``, ``y`` metres; ``yaw`` radians about the vertical; ``scale`` multiplies the size.
+    ``x``, ``y`` metres, -100 to 100; ``yaw`` radians about the vertical, -6.28 to 6.28; ``scale``, 0.05 to
+    20, multiplies the size.
 
     Raises:
-        ConfigError: a name that is not in its list.
+        ConfigError: a name that is not in its list, or a value outside its range.
     """
 
     shape: str
@@ -67,6 +73,10 @@ class Thing:
             if getattr(self, name) not in pool:
                 what = f"{getattr(self, name)!r} is none of the world's"
                 raise ConfigError(what, where=name, mend=f"choose one of {', '.join(pool)}")
+        within(self.x, "x", -FAR, FAR)
+        within(self.y, "y", -FAR, FAR)
+        within(self.yaw, "yaw", -TURN, TURN)
+        within(self.scale, "scale", 0.05, 20)
 
     @property
     def unit(self) -> float:
@@ -109,7 +119,7 @@ class Camera:
     ``pitch`` down in radians, ``x`` and ``y`` its place in metres.
 
     Raises:
-        ConfigError: a value outside 0.6-3 (focal), 0.3-9 (height) or 0-1.4 (pitch).
+        ConfigError: a value outside 0.6-3 (focal), 0.3-9 (height), 0-1.4 (pitch) or -50 to 50 (place).
     """
 
     focal: float = 1.2
@@ -119,10 +129,11 @@ class Camera:
     y: float = 0.0
 
     def __post_init__(self) -> None:
-        ranges = {"focal": (0.6, 3.0), "height": (0.3, 9.0), "pitch": (0.0, 1.4)}
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"is {getattr(self, name)}", where=name, mend=f"give {low} to {high}")
+        within(self.focal, "focal", *LENS)
+        within(self.height, "height", 0.3, 9.0)
+        within(self.pitch, "pitch", 0.0, 1.4)
+        within(self.x, "x", -FAR / 2, FAR / 2)
+        within(self.y, "y", -FAR / 2, FAR / 2)
 
     @cached_property
     def eye(self) -> Array:
@@ -152,12 +163,23 @@ class Camera:
 
 @dataclass(frozen=True)
 class Lamp:
-    """A sun: ``azimuth`` and ``elevation`` in radians, ``power`` and ``warmth`` about 1 and 0."""
+    """A sun: ``azimuth`` and ``elevation`` in radians, ``power`` and ``warmth`` about 1 and 0.
+
+    Raises:
+        ConfigError: a value outside -6.28 to 6.28 (azimuth), 0.05-1.57 (elevation), 0-4 (power) or -0.5 to
+        0.5 (warmth).
+    """
 
     azimuth: float = 2.4
     elevation: float = 0.9
     power: float = 1.0
     warmth: float = 0.0
+
+    def __post_init__(self) -> None:
+        within(self.azimuth, "azimuth", -TURN, TURN)
+        within(self.elevation, "elevation", 0.05, TURN / 4)
+        within(self.power, "power", 0, 4)
+        within(self.warmth, "warmth", -0.5, 0.5)
 
     @cached_property
     def towards(self) -> Array:
@@ -167,14 +189,17 @@ class Lamp:
 
 
 def check_seed(seed: int) -> None:
-    """Raise a `ConfigError` for a seed below 0."""
-    if seed < 0:
-        raise ConfigError(f"is {seed}", where="seed", mend="give 0 to 4294967295")
+    """Raise a `ConfigError` unless the seed is a whole number of 0 to 4294967295."""
+    whole(seed, "seed", 0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Things under a camera and a lamp on a floor of `FLOORS`; ``seed`` fixes textures and noise."""
+    """Up to six things under a camera and a lamp on a floor of `FLOORS`; ``seed`` fixes textures and noise.
+
+    Raises:
+        ConfigError: more things, an unknown floor, or a seed outside its range.
+    """
 
     things: tuple[Thing, ...]
     camera: Camera = field(default_factory=Camera)
@@ -184,6 +209,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        whole(len(self.things), "things", 0, MOST)
         if self.floor not in FLOORS:
             what = f"{self.floor!r} is none of the world's"
             raise ConfigError(what, where="floor", mend=f"choose one of {', '.join(FLOORS)}")
@@ -227,15 +253,20 @@ def random_scene(
         focal: range of focal lengths to draw from, in multiples of the image side, within 0.6 to 3.
 
     Raises:
-        ConfigError: a seed, count or focal length outside its range, an unknown shape, or things that find
-        no room.
+        ConfigError: a seed, count or focal length outside its range, no shape or an unknown one, or things
+        that find no room.
 
     >>> len(random_scene(0, count=4).things)
     4
     """
-    if count is not None and not 1 <= count <= 6:
-        raise ConfigError(f"a scene of {count} things", where="count", mend="give 1 to 6")
+    if count is not None:
+        whole(count, "count", 1, MOST)
     check_seed(seed)
+    span(focal, "focal", *LENS)
+    unknown = [s for s in shapes if s not in SOLIDS]
+    if unknown or not shapes:
+        what = f"{unknown[0]!r} is none of the world's" if unknown else "no shape to draw from"
+        raise ConfigError(what, where="shapes", mend=f"choose from {', '.join(SOLIDS)}")
     rng = np.random.default_rng(seed)
     number = int(rng.integers(1, 7)) if count is None else count
     for _ in range(60):

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wildsight.world.asking import KINDS, Examiner, Question
-from wildsight.world.common import Names, Pictures, check, pictures, share
+from wildsight.world.common import Names, Pictures, check, pictures
 from wildsight.world.drawing import sketch
 from wildsight.world.labels import Box3D, saliency
 from wildsight.world.materials import Single
 from wildsight.world.places import GroundingSet, OutlineSet, grounding, outlines
 from wildsight.world.portraits import number_of, portrait
+from wildsight.world.ranges import whole, within
 from wildsight.world.scene import MATERIALS, SHAPES, Scene, random_scene
 from wildsight.world.sensors import SENSORS, check_sensors, sense
 from wildsight.world.shapes3d import SOLIDS
@@ -115,7 +116,7 @@ def compositions(
         ConfigError: a value outside its range.
     """
     check(size, seed, per_pair=per_pair)
-    share(held_out, "held_out", 0.02, 0.75)
+    within(held_out, "held_out", 0.02, 0.75)
     unseen = held_out_pairs(seed, held_out)
     seen = [(m, s) for m in MATERIALS for s in SHAPES if (m, s) not in unseen]
     order = np.random.default_rng((seed, 11)).permutation(len(seen))
@@ -156,7 +157,7 @@ def sketches(*, seed: int = 0, size: int = 96, per_class: int = 20, unseen: int 
         ConfigError: a value outside its range.
     """
     check(size, seed, per_class=per_class)
-    share(unseen, "unseen", 2, 14)
+    whole(unseen, "unseen", 2, 14)
     classes = [str(c) for c in np.random.default_rng((seed, 12)).permutation(list(SOLIDS))]
     parts = dict(
         zip(_SPLITS, (classes[unseen + 3 :], classes[unseen : unseen + 3], classes[:unseen]), strict=True)
@@ -192,8 +193,8 @@ def categories(
         ConfigError: a value outside its range.
     """
     check(size, seed, per_class=per_class)
-    share(known, "known", 0.1, 0.9)
-    share(classes, "classes", 2, 64)
+    within(known, "known", 0.1, 0.9)
+    whole(classes, "classes", 2, 64)
     pairs = held_out_pairs(seed + 1, 1.0)[:classes]
     table = _pairs([(pair, per_class) for pair in pairs], size, (seed, 30))
     labels = tuple(f"{m} {s}" for m, s in zip(table.attributes, table.objects, strict=True))

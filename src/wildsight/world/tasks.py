@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wildsight.world.common import Pictures, check, share
+from wildsight.world.common import Pictures, check
 from wildsight.world.drawing import sketch
 from wildsight.world.portraits import number_of, portrait
 from wildsight.world.products import CATEGORIES, render_product
+from wildsight.world.ranges import whole
 from wildsight.world.render import render
 from wildsight.world.scene import COLOURS, MATERIALS, MODELS, SHAPES
 from wildsight.world.sensors import sense
@@ -94,7 +95,7 @@ def tasks(*, seed: int = 0, size: int = 96, per_class: int = 20, count: int = 6)
         ConfigError: a value outside its range.
     """
     check(size, seed, per_class=per_class)
-    share(count, "count", 1, len(_TASKS))
+    whole(count, "count", 1, len(_TASKS))
     return [_task(name, number, seed, size, per_class) for number, name in enumerate(list(_TASKS)[:count])]
 
 
