@@ -14,6 +14,7 @@ from wildsight.files import atomic_path, digest_of, read_json, write_json
 from wildsight.spatial.drawing import side_by_side
 from wildsight.spatial.grounder import SpatialGrounder
 from wildsight.spatial.inputs import Seen
+from wildsight.spatial.lesson import BATCH, EPOCHS, LR, MOST, POOL, SCALES, STRIDES, WIDTH
 from wildsight.spatial.methods import METHODS, config_of
 from wildsight.spatial.mllm import Mllm, load_mllm
 from wildsight.spatial.reports import at_ranks, best_and_worst
@@ -27,7 +28,6 @@ METRICS = (
 )  # fmt: skip
 WORLD = "world"
 TINY = "tiny"
-STRIDES = (8,)
 EXAMPLES = "examples.png"  # the first seed's questions at 10, 50 and 90 % of the order from worst to best
 COMPRESSED = "llmi3d"  # the method that is also asked with fewer visual tokens
 
@@ -72,16 +72,16 @@ def bench(
     backbone: str = TINY,
     methods: Sequence[str] = tuple(METHODS),
     seeds: int = 3,
-    epochs: int = 10,
-    batch_size: int = 32,
-    lr: float = 1e-3,
+    epochs: int = EPOCHS,
+    batch_size: int = BATCH,
+    lr: float = LR,
     train: int = 2000,
     test: int = 100,
-    most: int = 2,
-    scales: Sequence[float] = (1.5, 2.2),
+    most: int = MOST,
+    scales: Sequence[float] = SCALES,
     image_size: int = 96,
-    pool: int = 2,
-    width: int = 32,
+    pool: int = POOL,
+    width: int = WIDTH,
     tokens: Sequence[float] = (0.5, 0.25),
     progress: bool = True,
 ) -> dict[str, Any]:
