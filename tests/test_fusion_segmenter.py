@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import default_collate
 
 import fusion_scenes
+from wildsight.backbones import load_backbone
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.fusion import FusionSegmenter
 from wildsight.fusion.bench import bench
+from wildsight.fusion.datasets import read_values
+from wildsight.fusion.inputs import Reader, Scenes, flipped
 from wildsight.fusion.methods import METHODS
 from wildsight.fusion.source import read_source, without
 
@@ -94,6 +99,23 @@ def test_the_same_seed_gives_the_same_bits(folder: Path) -> None:
     ]
     first, second = (r.net.state_dict() for r in runs if r.net is not None)
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_mirrored_samples_are_those_of_mirrored_pictures(frozen: bool, folder: Path) -> None:
+    data, backbone = read_source(folder), load_backbone("nano-conv")
+    samples = data.part("train")[:2]
+    reader = Reader(backbone, data.modalities, (32, 32), (4, 8), frozen)
+    batch = default_collate([Scenes(samples, data.found, reader)[i] for i in range(2)])
+    x, mask = flipped(batch, torch.tensor([True, False]))
+    turned = []
+    for sample in samples:
+        pictures = {n: read_values(p, n)[:, ::-1].copy() for n, p in sample.pictures.items()}
+        turned.append(reader.row(replace(sample, pictures=pictures), data.found)["x"])
+    pairs = [(x[s], batch["x"][s], turned[0][s]) for s in (4, 8)] if frozen else [(x, batch["x"], turned[0])]
+    for found, plain, expected in pairs:
+        assert torch.allclose(found[0], expected, atol=2e-3) and torch.equal(found[1], plain[1])
+    assert torch.equal(mask, torch.stack([batch["mask"][0].flip(-1), batch["mask"][1]]))
 
 
 @pytest.mark.parametrize("encoders", ["shared", "each"])

@@ -89,13 +89,18 @@ class Reader:
                 if name in sample.pictures:
                     pixels[i] = self._pixels(sample.pictures[name], name, found)
             return {"x": pixels, "present": present}
-        there = {
-            n: self._features(sample.pictures[n], n, found) for n in self.modalities if n in sample.pictures
-        }
+        return {"x": self.features(sample, found), "present": present}
+
+    def features(self, sample: FusionSample, found: Indexed, mirrored: bool = False) -> dict[int, Tensor]:
+        """Frozen features of a scene, or of its mirrored pictures: stride -> [M, C, h, w], zeros if missing.
+
+        Features of a mirrored picture are not the mirrored features: a network's filters have sides.
+        """
+        named = [(n, sample.pictures[n]) for n in self.modalities if n in sample.pictures]
+        there = {n: self._features(p, n, found, mirrored) for n, p in named}
         shape = next(iter(there.values()))
         zeros = {s: torch.zeros_like(m) for s, m in shape.items()}
-        x = {s: torch.stack([there.get(n, zeros)[s] for n in self.modalities]) for s in self.strides}
-        return {"x": x, "present": present}
+        return {s: torch.stack([there.get(n, zeros)[s] for n in self.modalities]) for s in self.strides}
 
     def _pixels(self, picture: Picture, name: str, found: Indexed) -> Tensor:
         values = read_values(picture, name, found.scales.get(name))
@@ -107,11 +112,14 @@ class Reader:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.backbone.mean, self.backbone.std))
         return (x[0] - mean) / std
 
-    def _features(self, picture: Picture, name: str, found: Indexed) -> dict[int, Tensor]:
-        key = (self.size, self.strides, found.scales.get(name), identity(picture))
+    def _features(
+        self, picture: Picture, name: str, found: Indexed, mirrored: bool = False
+    ) -> dict[int, Tensor]:
+        key = (self.size, self.strides, found.scales.get(name), mirrored, identity(picture))
         maps = self.store.get(key)
         if maps is None:
             pixels = self._pixels(picture, name, found)[None].to(self.backbone.device)
+            pixels = pixels.flip(-1) if mirrored else pixels
             maps = {
                 s: m[0].cpu().half().float() for s, m in self.backbone.pyramid(pixels, self.strides).items()
             }
@@ -120,7 +128,9 @@ class Reader:
 
 
 class Scenes(Dataset[dict[str, Any]]):
-    """Samples for training: the reader's row and ``mask`` [H, W] at its size.
+    """Samples for training: the reader's row, ``mask`` [H, W] at its size, and ``mirrored``.
+
+    The latter is ``x`` of the mirrored pictures, where features are frozen: twice the features to keep.
 
     Args:
         samples: the scenes.
@@ -139,7 +149,10 @@ class Scenes(Dataset[dict[str, Any]]):
         sample = self.samples[index]
         if index not in self.masks:
             self.masks[index] = torch.from_numpy(nearest(read_mask(sample, self.found), self.reader.size))
-        return {**self.reader.row(sample, self.found), "mask": self.masks[index]}
+        row = {**self.reader.row(sample, self.found), "mask": self.masks[index]}
+        if self.reader.frozen:
+            row["mirrored"] = self.reader.features(sample, self.found, mirrored=True)
+        return row
 
 
 def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -149,14 +162,16 @@ def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(mask[rows[:, None], columns])
 
 
-def flipped(x: Mapping[int, Tensor] | Tensor, mask: Tensor, which: Tensor) -> tuple[Any, Tensor]:
-    """Inputs and masks with the chosen pictures ([B] bool) mirrored left to right."""
+def flipped(data: Mapping[str, Any], which: Tensor) -> tuple[Any, Tensor]:
+    """``x`` and ``mask`` of a batch of `Scenes`, the chosen pictures ([B] bool) mirrored left to right."""
 
-    def mirror(t: Tensor) -> Tensor:
-        return torch.where(which.view(-1, *[1] * (t.dim() - 1)), t.flip(-1), t)
+    def chosen(mirrored: Tensor, plain: Tensor) -> Tensor:
+        return torch.where(which.view(-1, *[1] * (plain.dim() - 1)), mirrored, plain)
 
-    turned = mirror(x) if isinstance(x, Tensor) else {s: mirror(t) for s, t in x.items()}
-    return turned, mirror(mask)
+    x, mask = data["x"], data["mask"]
+    if isinstance(x, Tensor):
+        return chosen(x.flip(-1), x), chosen(mask.flip(-1), mask)
+    return {s: chosen(data["mirrored"][s], t) for s, t in x.items()}, chosen(mask.flip(-1), mask)
 
 
 def held_out(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:

@@ -31,7 +31,7 @@ class Step:
         """Loss of a batch of `inputs.Scenes`; flips and hiding come from (seed, epoch, index) alone."""
         data, count = batch.data, batch.data["present"].shape[1]
         noise = batch.normal((count + 1,))
-        x, mask = flipped(data["x"], data["mask"], noise[:, 0] > 0)
+        x, mask = flipped(data, noise[:, 0] > 0)
         kept = kept_modalities(noise[:, 1:].masked_fill(~data["present"], -torch.inf), self.drop)
         out: Output = net(x, kept & data["present"], self.size)
         if self.saliency:
