@@ -147,6 +147,39 @@ def test_a_killed_run_goes_on_in_its_task_with_the_same_bits(
         fit_sequence(other, sequence, tmp_path / "killed", None, False, options)
 
 
+def test_a_killed_task_goes_on_only_as_what_it_was(
+    base: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wildsight.continual import student
+
+    step, calls = student.Student.step, [0]
+
+    def dying(self, model, batch):  # type: ignore[no-untyped-def]
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+        return step(self, model, batch)
+
+    options = {"folder": tmp_path, "checkpoint_seconds": 0.0, **FAST}
+    monkeypatch.setattr(student.Student, "step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        ContinualLearner("mulki", base, hyper={"l1": 5.0}).update(ONE, **options)
+    monkeypatch.undo()
+    twin = replace(ONE, train=tuple((p.rotate(90), y) for p, y in ONE.train if isinstance(p, Image)))
+    taught = ContinualLearner("mulki", base, hyper={"l1": 5.0})
+    taught.update(TWO, **FAST)
+    for learner, task, name in (
+        (ContinualLearner("mulki", base, hyper={"l1": 5.0, "weights": "uniform", "a": 0.0}), ONE, "a=5.0"),
+        (ContinualLearner("mulki-csa", base), ONE, "holds a run with"),
+        (ContinualLearner("finetune", base), ONE, "holds a run with"),
+        (ContinualLearner("mulki", base, hyper={"l1": 5.0}), twin, "pictures and names="),
+        (taught, ONE, "tasks before="),
+    ):
+        with pytest.raises(CheckpointError, match=name):
+            learner.update(task, **options)
+    assert ContinualLearner("mulki", base, hyper={"l1": 5.0}).update(ONE, **options).accepted
+
+
 def test_a_checkpoint_restores_answers_and_names_another_base(base: Backbone, tmp_path: Path) -> None:
     learner = ContinualLearner("icarl", base, hyper={"memory": 6})
     learner.update(ONE, tests=(ONE,), **FAST)

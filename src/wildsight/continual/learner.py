@@ -150,9 +150,9 @@ class ContinualLearner(Task):
         return Update(task.name, True, "", guarded, accuracy, **facts)
 
     def _teaching(self) -> Teaching:
-        return Teaching(
-            self.method, self.config, self.settings, not self.learned, self.first_model, self.memory
-        )
+        before = {"base": self.base_sha, "tasks before": digest_of([t["digest"] for t in self.learned])}
+        first = not self.learned
+        return Teaching(self.method, self.config, self.settings, first, self.first_model, self.memory, before)
 
     def _tested(self, towers: Towers, tests: Sequence[TaskData]) -> dict[str, float]:
         names = [t.name for t in tests]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,18 +100,27 @@ class Student(nn.Module):
 
 @dataclass(frozen=True)
 class Run:
-    """How a task is trained: the loop's settings, its folder, and whether progress is shown."""
+    """How a task is trained: the loop's settings, its folder, whether progress is shown, and ``extra``: what
+    else a killed run has to agree on to go on in that folder."""
 
     config: TrainConfig
     folder: Path | None
     progress: bool
     label: str
+    extra: Mapping[str, Any]
 
 
 def run_task(student: Student, pictures: Pictures, run: Run) -> History:
     """Train the student in place; a killed run with the same folder goes on there."""
     return train(
-        student, pictures, student.step, run.config, folder=run.folder, progress=run.progress, label=run.label
+        student,
+        pictures,
+        student.step,
+        run.config,
+        folder=run.folder,
+        progress=run.progress,
+        label=run.label,
+        extra=run.extra,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Teaching:
         first: nothing was learned before, so that both teachers are the same.
         zero: reads the first model.
         memory: pixels of earlier tasks' pictures, for the methods that keep some.
+        before: what the model was made from: its base and what it learned, for resuming.
     """
 
     method: Method
@@ -42,6 +43,7 @@ class Teaching:
     first: bool
     zero: Callable[[], Towers]
     memory: Sequence[Tensor]
+    before: Mapping[str, Any]
 
     def taught(
         self,
@@ -71,7 +73,7 @@ class Teaching:
         objective = self._objective(grown, task, pictures, config)
         student = self._student(grown, task, objective)
         prepared = time.perf_counter()
-        history = run_task(student, pictures, Run(config, folder, progress, f"learn {task.name}"))
+        history = run_task(student, pictures, self._run(config, task, folder, progress))
         candidate = self._merged(student, weights_of(grown))
         drift = objective.drift().tolist()
         facts = {
@@ -81,6 +83,12 @@ class Teaching:
             "seconds": {"prepare": prepared - begin, "train": history.seconds},
         }
         return candidate, facts
+
+    def _run(self, config: TrainConfig, task: TaskData, folder: Path | None, progress: bool) -> Run:
+        """The task's run; a state of another method, model or task in ``folder`` is not gone on with."""
+        told = {**asdict(self.settings), **asdict(self.config), **self.before}
+        extra = {**told, "task": task.name, "pictures and names": task.digest()}
+        return Run(config, folder, progress, f"learn {task.name}", extra)
 
     def _objective(self, grown: Towers, task: TaskData, pictures: Pictures, config: TrainConfig) -> Objective:
         """The method's loss on this task, with everything that it may know."""
