@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +186,32 @@ def test_what_is_not_there_is_refused(data: SpatialData) -> None:
 def test_several_boxes_in_one_answer() -> None:
     data = world(12, 4, 48, 0, (1.0,), several=True)
     assert any(len(s.targets) > 1 for s in data.part("train"))
-    grounder = SpatialGrounder("llmi3d", tiny_mllm(), hyper={"Q": 3, "threshold": 0.0}).fit(data, **FAST)
+    grounder = SpatialGrounder("llmi3d", tiny_mllm(), hyper={"Q": 4, "threshold": 0.0}).fit(data, **FAST)
     result = grounder.predict(np.zeros((48, 48, 3), np.uint8), "the cubes", focal=50.0)[0]
-    assert len(result.boxes) == 3
+    assert len(result.boxes) == 4
     assert [b.score for b in result.boxes] == sorted((b.score for b in result.boxes), reverse=True)
+
+
+def test_more_boxes_than_an_answer_holds_are_not_left_out_silently() -> None:
+    data = world(12, 4, 48, 0, (1.0,), several=True)
+    most = max(len(s.targets) for s in data.part("train"))
+    for method, mend in (("llmi3d", f"--queries {most}"), ("text", "use llmi3d")):
+        with pytest.raises(DataError, match=f"{most} boxes") as caught:
+            SpatialGrounder(method, tiny_mllm()).fit(data, **FAST)
+        assert mend in (caught.value.mend or "")
+
+
+@pytest.mark.slow
+def test_two_boxes_of_one_question_are_learned_by_heart() -> None:
+    data = world(8, 1, 48, 0, (1.0,), several=True, most=2)
+    pairs = tuple(s for s in data.samples if s.split == "train" and len(s.targets) == 2)[:3]
+    assert len(pairs) >= 2
+    hyper = {"Q": 2, "tune": "full", "w_text": 0.1, "w_d": 0.1, "dropout": 0.0}
+    grounder = SpatialGrounder("llmi3d", tiny_mllm(), hyper=hyper)
+    grounder.fit(replace(data, samples=pairs), epochs=300, batch_size=3, lr=5e-3, progress=False)
+    scores = grounder.evaluate(replace(data, samples=pairs), split="train").rows[-1]
+    assert scores["found"] == 1.0
+    assert scores["acc@0.5"] >= 0.8, scores
 
 
 def test_a_picture_and_its_camera_enlarged_together_give_the_same_box(fitted: SpatialGrounder) -> None:
@@ -215,8 +238,6 @@ def test_cube_head_needs_its_box(data: SpatialData) -> None:
 
 
 def test_new_words_get_embeddings_of_their_own(data: SpatialData) -> None:
-    from dataclasses import replace
-
     strange = [
         replace(s, expression=f"the zebra {s.expression}", answer="yes : a zebra") for s in data.samples
     ]

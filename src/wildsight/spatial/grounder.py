@@ -26,7 +26,7 @@ from wildsight.spatial.answers import (
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import FITS, Camera, Fit, camera_for
 from wildsight.spatial.inputs import Eyes, Rows, Seen, asked, box_rows
-from wildsight.spatial.methods import METHODS, build, config_of
+from wildsight.spatial.methods import METHODS, build, check_count, config_of
 from wildsight.spatial.metrics import best_iou
 from wildsight.spatial.mllm import Mllm, load_mllm
 from wildsight.spatial.result import GroundingResult, SpatialEvaluation
@@ -136,7 +136,7 @@ class SpatialGrounder(Task):
             training: fields of `TrainConfig`.
 
         Raises:
-            DataError: no training question, or one that does not fit.
+            DataError: no training question, or one that does not fit: with more boxes than Q, among others.
             ConfigError: a setting outside its range, or a grounder that is fitted already.
         """
         if self.net is not None:
@@ -145,6 +145,7 @@ class SpatialGrounder(Task):
         samples = [s for s in data.part("train") if s.targets or not METHODS[self.settings.method].oracle]
         if not any(s.targets for s in samples):
             raise DataError("no training question with a box", where=data.root, mend="see the layouts")
+        check_count(self.settings.method, max(len(s.targets) for s in samples), self.config.Q)
         config = self._training(training)
         if folder is not None:  # a state belongs to the weights that it was learned on
             folder = folder / f"on-{digest_of([self.mllm.sha, self.eyes.cnn.sha])[:12]}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from wildsight.errors import ConfigError
+from wildsight.errors import ConfigError, DataError
 from wildsight.spatial.cube_head import CubeHead
 from wildsight.spatial.llmi3d import LLMI3D, LLMI3DConfig
 from wildsight.spatial.mllm import Mllm
@@ -68,3 +68,19 @@ def build(method: str, mllm: Mllm, channels: int, hyper: Mapping[str, Any]) -> n
     config = config_of(method, hyper)
     module: nn.Module = METHODS[method].build(mllm, channels, config)
     return module
+
+
+def check_count(method: str, most: int, Q: int) -> None:
+    """Refuse questions with more boxes than one answer of the method holds.
+
+    Raises:
+        DataError: it would learn the first ones only.
+    """
+    if most > Q:
+        fixed = "Q" in METHODS[method].fixed
+        mend = (
+            "leave such questions out, or use llmi3d"
+            if fixed
+            else f'set hyper={{"Q": {most}}} (--queries {most})'
+        )
+        raise DataError(f"a question asks for {most} boxes, an answer of {method} holds Q={Q}", mend=mend)
