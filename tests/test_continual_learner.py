@@ -209,6 +209,16 @@ def test_faults_of_a_task_are_named(base: Backbone) -> None:
     assert learner.update(replace(ONE, name="again"), repeat=True, **FAST).accepted
 
 
+def test_a_class_taught_twice_is_named_before_the_first_task(base: Backbone, tmp_path: Path) -> None:
+    again = replace(TWO, name="again", classes=("green", "white"))
+    sequence = TaskSequence((ONE, again))
+    learner = ContinualLearner(backbone=base)
+    with pytest.raises(DataError, match="class 'white' of task 'again' was taught by task 'warm'"):
+        learner.fit(sequence, folder=tmp_path, epochs=1, progress=False)
+    assert not learner.learned and not list(tmp_path.iterdir())
+    assert len(learner.fit(sequence, repeat=True, epochs=1, progress=False).learned) == 2
+
+
 def test_a_task_added_later_gets_its_column_in_every_row(base: Backbone, tmp_path: Path) -> None:
     fit_sequence(ContinualLearner(backbone=base), TaskSequence((ONE,)), tmp_path, None, False, {"epochs": 1})
     learner = ContinualLearner(backbone=base)

@@ -31,6 +31,9 @@ def update(
         str | None, typer.Option(help="Probe tasks that are never trained on: `world` or a folder.")
     ] = None,
     max_drop: Annotated[float, typer.Option(min=0, help="Points that the guard set may lose.")] = 1.0,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Allow class names (prompts) that an earlier task taught.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over each task's pictures.")] = None,
     image_size: Annotated[int, typer.Option(min=0, help="Side of the input, pixels; 0: backbone's own.")] = 0,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
@@ -52,7 +55,7 @@ def update(
     options["scenario"] = sequence.scenario
     learner = ContinualLearner(method, backbone, **options)
     training: dict[str, Any] = {"precision": precision} | ({} if epochs is None else {"epochs": epochs})
-    updates = fit_sequence(learner, sequence, out, guard, True, training, strict=False)
+    updates = fit_sequence(learner, sequence, out, guard, True, training, strict=False, repeat=repeat)
     for made in updates:
         state = "stands" if made.resumed else "learned" if made.accepted else f"refused: {made.reason}"
         console.print(f"{made.task}: {state}", markup=False, soft_wrap=True, highlight=False)

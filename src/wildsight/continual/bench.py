@@ -131,7 +131,7 @@ def _cell(plan: _Plan, name: str, seed: int, order: int) -> dict[str, Any]:
         return found
     sequence = thinned(reordered(plan.sequence, order), plan.per_class, plan.per_class_test, seed)
     learner = ContinualLearner(name, plan.network, hyper=hyper, image_size=plan.image_size, seed=seed)
-    updates = fit_sequence(learner, sequence, None, None, plan.progress, plan.training)
+    updates = fit_sequence(learner, sequence, None, None, plan.progress, plan.training, repeat=True)
     spent = {f"{k}_seconds": sum(u.seconds.get(k, 0.0) for u in updates) for k in ("train", "prepare")}
     row = {"method": name, "seed": seed, "group": f"order {order}", **scores(learner, sequence.scenario)}
     cell = {"row": row | spent, "matrix": learner.matrix}

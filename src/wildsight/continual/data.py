@@ -165,15 +165,45 @@ class TaskSequence:
         return len(self.tasks)
 
 
-def clashes(task: TaskData, learned: Sequence[tuple[str, str, Sequence[str]]]) -> list[tuple[str, str]]:
+Known = tuple[str, str, Sequence[str]]
+"""A class that was learned: (task, class, its prompts, the one that training read first)."""
+
+
+def clashes(task: TaskData, learned: Sequence[Known]) -> list[tuple[str, str]]:
     """(class, earlier task) pairs that the prompts of ``task`` cannot tell apart.
 
     Args:
         task: the new one.
-        learned: (task, class, prompts) of what was learned.
+        learned: what was learned.
     """
     before = {prompts[0]: name for name, _, prompts in learned if prompts}
     return [(c, before[p]) for c, p in zip(task.classes, task.prompts(), strict=True) if p in before]
+
+
+def known(learned: Sequence[Mapping[str, Any]]) -> list[Known]:
+    """The classes of learned tasks, from entries with ``name``, ``classes`` and ``templates``."""
+    return [(t["name"], c, [p.format(c) for p in t["templates"]]) for t in learned for c in t["classes"]]
+
+
+def distinct(tasks: Sequence[TaskData], learned: Sequence[Known] = ()) -> None:
+    """Refuse a task with prompts of an earlier one.
+
+    Args:
+        tasks: in the order of learning.
+        learned: what was learned before them.
+
+    Raises:
+        DataError: the class and both tasks are named.
+    """
+    before = list(learned)
+    for task in tasks:
+        for name, earlier in clashes(task, before):
+            raise DataError(
+                f"class {name!r} of task {task.name!r} was taught by task {earlier!r}",
+                where=task.root or task.name,
+                mend="use another name or template, or allow it with repeat (--repeat) to teach it again",
+            )
+        before += known([{"name": task.name, "classes": task.classes, "templates": task.templates}])
 
 
 def content(picture: Picture) -> str:

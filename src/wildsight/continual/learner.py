@@ -14,7 +14,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.backbones import Backbone, load_backbone
-from wildsight.continual.data import TaskData, TaskSequence, apart, clashes
+from wildsight.continual.data import TaskData, TaskSequence, apart, distinct, known
 from wildsight.continual.evaluation import Gallery, evaluate
 from wildsight.continual.icarl import herded, quotas
 from wildsight.continual.methods import named
@@ -24,7 +24,7 @@ from wildsight.continual.settings import LearnerSettings
 from wildsight.continual.source import read_source
 from wildsight.continual.teaching import Teaching
 from wildsight.continual.towers import Towers
-from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.errors import CheckpointError, ConfigError
 from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
 from wildsight.task import Task
@@ -169,15 +169,8 @@ class ContinualLearner(Task):
     def _accept(self, task: TaskData, probes: Sequence[TaskData], repeat: bool) -> None:
         """Name what is wrong with a task before anything is computed."""
         task.require()
-        before = [
-            (t["name"], c, [p.format(c) for p in t["templates"]]) for t in self.learned for c in t["classes"]
-        ]
-        for name, earlier in [] if repeat else clashes(task, before):
-            raise DataError(
-                f"class {name!r} was taught by task {earlier!r}",
-                where=task.name,
-                mend="use another name or template, or repeat=True to teach it again",
-            )
+        if not repeat:
+            distinct([task], known(self.learned))
         apart(task.train, probes)
 
     def _guarded(self, candidate: Towers, probes: Sequence[TaskData]) -> dict[str, tuple[float, float]]:
@@ -212,6 +205,7 @@ class ContinualLearner(Task):
         *,
         folder: str | Path | None = None,
         guard: str | Path | Sequence[TaskData] | None = None,
+        repeat: bool = False,
         progress: bool = True,
         **training: Any,
     ) -> Self:
@@ -221,14 +215,16 @@ class ContinualLearner(Task):
             source: ``world``, a folder, ``NAME:PATH``, or a sequence already read.
             folder: one checkpoint per task and the accuracy matrix are kept there; an interrupted fit goes
                 on in the middle of its task, and tasks that stand there are not learned again.
-            guard, progress, training: as for `update`.
+            guard, repeat, progress, training: as for `update`.
 
         Raises:
-            DataError: the source does not fit its layout, or a refused update (nothing of it is kept).
+            DataError: a fault of any task, before the first is learned; or a refused update (nothing of it
+                is kept).
         """
         from wildsight.continual.runs import fit_sequence
 
-        fit_sequence(self, source, Path(folder) if folder else None, guard, progress, training)
+        place = Path(folder) if folder else None
+        fit_sequence(self, source, place, guard, progress, training, repeat=repeat)
         return self
 
     def predict(

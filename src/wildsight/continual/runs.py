@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wildsight.continual.data import TaskData, TaskSequence
+from wildsight.continual.data import TaskData, TaskSequence, distinct, known
 from wildsight.continual.evaluation import evaluate
 from wildsight.continual.metrics import class_incremental, history, square, summary
 from wildsight.continual.result import Update
@@ -30,14 +30,18 @@ def fit_sequence(
     training: Mapping[str, Any],
     *,
     strict: bool = True,
+    repeat: bool = False,
 ) -> list[Update]:
     """Learn every task in order; returns one report per task; without ``strict`` a refused one ends it.
+
+    ``repeat`` allows tasks with prompts of an earlier one.
 
     Raises:
         DataError: a task was refused by the guard set; those before it stand.
         CheckpointError: the folder holds a run with other settings.
     """
     sequence = source if isinstance(source, TaskSequence) else read_source(source)
+    _acceptable(learner, sequence, repeat)
     _all_words(learner, sequence)
     updates: list[Update] = []
     known: dict[str, dict[str, float]] = {}
@@ -67,6 +71,13 @@ def fit_sequence(
             _keep(learner, folder, place, updates, training)
             _forget(state)
     return updates
+
+
+def _acceptable(learner: ContinualLearner, sequence: TaskSequence, repeat: bool) -> None:
+    """Name what is wrong with any task before the first is learned."""
+    if not repeat:
+        own = [t.name for t in sequence.tasks]
+        distinct(sequence.tasks, known([t for t in learner.learned if t["name"] not in own]))
 
 
 def _all_words(learner: ContinualLearner, sequence: TaskSequence) -> None:
