@@ -14,7 +14,7 @@ from PIL import Image
 pytest.importorskip("ray")
 pytest.importorskip("faiss")
 
-from wildsight.errors import ConfigError
+from wildsight.errors import ConfigError, DataError
 from wildsight.retrieval import SketchRetriever, bulk
 from wildsight.retrieval.collection import open_collection
 
@@ -71,3 +71,15 @@ def test_what_ray_cannot_do_is_a_sentence(tmp_path: Path) -> None:
         retriever.index([], tmp_path / "a.shelf", engine="ray", workers=0)
     with pytest.raises(ConfigError, match="engine='dask'"):
         retriever.index([], tmp_path / "a.shelf", engine="dask")
+
+
+def test_ray_that_does_not_start_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def slow(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")
+
+    monkeypatch.setattr(ray, "init", slow)
+    retriever = SketchRetriever("zero-shot", "nano-conv", image_size=32)
+    with pytest.raises(DataError, match=r"Ray does not start \(The current node timed out"):
+        retriever.index(paint(tmp_path / "photos", 5), tmp_path / "a.shelf", engine="ray", workers=1)

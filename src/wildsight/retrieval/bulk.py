@@ -62,7 +62,7 @@ def cluster(address: str | None) -> Iterator[Any]:
 
     Raises:
         ConfigError: Ray is not installed.
-        DataError: the cluster does not answer.
+        DataError: the cluster does not answer, or Ray does not start here.
     """
     try:
         import ray
@@ -72,8 +72,7 @@ def cluster(address: str | None) -> Iterator[Any]:
     before = ray.is_initialized()
     try:
         if not before:
-            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-            ray.init(address, **quiet, **({} if address else {"include_dashboard": False}))
+            _begin(ray, address)
         yield ray
     except (ConnectionError, TimeoutError) as error:
         mend = "check --ray and that the cluster runs"
@@ -81,6 +80,18 @@ def cluster(address: str | None) -> Iterator[Any]:
     finally:
         if not before:
             ray.shutdown()
+
+
+def _begin(ray: Any, address: str | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        ray.init(address, **quiet, **({} if address else {"include_dashboard": False}))
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception as error:  # Ray has no class of its own for this
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        mend = "try again when the machine is less busy, or use --engine local"
+        raise DataError(f"Ray does not start ({reason})", where=address or "ray", mend=mend) from error
 
 
 def ray_engine(retriever: SketchRetriever, *, workers: int, address: str | None) -> Engine:
