@@ -12,9 +12,20 @@ import pytest
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.images import from_array
-from wildsight.workflows.inspect import Project, group, learn, look, name, open_project, start, write_report
+from wildsight.workflows.inspect import (
+    Project,
+    describe,
+    describing,
+    group,
+    learn,
+    look,
+    name,
+    open_project,
+    start,
+    write_report,
+)
 from wildsight.workflows.inspect.steps import GOOD
-from wildsight.world.products import render_product
+from wildsight.world.products import CATEGORIES, render_product
 
 pytestmark = pytest.mark.slow
 SIZE = 64
@@ -127,6 +138,53 @@ def test_a_trained_method_groups_as_well(project: Project, tmp_path: Path, metho
         group(opened, method="nosuch")
     with pytest.raises(ConfigError, match="trains nothing"):
         group(opened, backbone="nano-conv", k=3, epochs=1)
+
+
+@pytest.fixture
+def short_lesson(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(describing.LESSON, "per_pair", 2)
+    monkeypatch.setitem(describing.LESSON, "size", 32)
+    monkeypatch.setitem(describing.LESSON, "training", {"epochs": 1})
+
+
+def test_finds_are_described_in_two_words(
+    project: Project, tmp_path: Path, short_lesson: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WILDSIGHT_CACHE", str(tmp_path / "cache"))
+    opened = copied(project, tmp_path / "p")
+    assert describe(opened, progress=False) == len(opened.finds())
+    for said in open_project(opened.folder).words.values():
+        assert said["attribute"] in describing.STATES.values()
+        assert said["object"] in CATEGORIES
+        assert 0 <= said["probability"] <= 1
+    taught = next((tmp_path / "cache" / "inspect").glob("describer-*"))
+    before = digest(taught)
+    (tmp_path / "words.txt").write_text("# what we see\nscratch washer\n\nmissing washer\n")
+    describe(opened, words=tmp_path / "words.txt", progress=False)
+    assert digest(taught) == before
+    assert {w["attribute"] for w in opened.words.values()} <= {"scratch", "missing"}
+    (tmp_path / "words.txt").write_text("mouldy washer\n")
+    with pytest.raises(ConfigError, match="'mouldy' was not taught, and nano-conv reads no text"):
+        describe(opened, words=tmp_path / "words.txt", progress=False)
+    describe(opened, model=str(taught), progress=False)
+    first = next(iter(opened.words.values()))
+    first["known"] = True
+    assert f"{first['attribute']} {first['object']}" in write_report(opened).read_text()
+
+
+def test_what_cannot_describe_is_said(project: Project, tmp_path: Path) -> None:
+    opened, words = copied(project, tmp_path / "p"), tmp_path / "words.txt"
+    with pytest.raises(DataError, match="cannot be read"):
+        describe(opened, words=words)
+    for text, match in (("", "holds no pair"), ("a b c", "line 1 is no pair")):
+        words.write_text(text)
+        with pytest.raises(DataError, match=match):
+            describe(opened, words=words)
+    with pytest.raises(ConfigError, match="no method or folder is called 'nosuch'"):
+        describe(opened, model="nosuch")
+    opened.looked.clear()
+    with pytest.raises(DataError, match="no find to describe"):
+        describe(opened)
 
 
 def test_names_are_learned_and_answered(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""``wildsight inspect``: start, look, group, name, learn, report."""
+"""``wildsight inspect``: start, look, group, describe, name, learn, report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Find, outline, group, name and learn defects, in one project folder.", no_args_is_help=True
+    help="Find, outline, group, describe, name and learn defects, in one project folder.",
+    no_args_is_help=True,
 )
 
 Folder = Annotated[Path, typer.Argument(help="The project's folder.")]
@@ -84,6 +85,28 @@ def group(
     console.print(
         f"{count} groups; look at the report, then: wildsight inspect name {project} GROUP NAME", markup=False
     )
+    finish(write_report(opened))
+
+
+@app.command()
+def describe(
+    project: Folder,
+    model: Annotated[
+        str, typer.Option(help="Method taught on the world's products, or a folder of `composition fit`.")
+    ] = "hdaoe",
+    backbone: Annotated[str, typer.Option(help="Tower of a method.")] = "nano-conv",
+    words: Annotated[
+        Path | None, typer.Option(help="File with one pair a line, such as `scratch washer`.")
+    ] = None,
+) -> None:
+    """Say of each find what is wrong with what, in two words."""
+    from wildsight.cli.common import console, finish
+    from wildsight.workflows.inspect import describe as run
+    from wildsight.workflows.inspect import open_project, write_report
+
+    opened = open_project(project)
+    count = run(opened, model=model, backbone=backbone, words=words)
+    console.print(f"{count} finds described", markup=False)
     finish(write_report(opened))
 
 

@@ -69,6 +69,7 @@ class Project:
         groups: crop -> {``group``, ``confidence``, ``doubtful``}, of the last grouping.
         names: crop -> name that a person gave.
         answers: crop -> {``name``, ``confidence``}, what the learner says; empty before the first `learn`.
+        words: crop -> {``attribute``, ``object``, ``probability``, ``known``, ``by``}, of `describe`.
         errors: file -> one sentence, for each picture that could not be read when it was last looked at.
     """
 
@@ -78,6 +79,7 @@ class Project:
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    words: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -119,9 +121,8 @@ class Project:
         write_json(self.folder / "project.json", {"format": FORMAT, **self.settings})
         looked = [asdict(row) for row in self.looked.values()]
         write_json(self.folder / "looked.json", {"pictures": looked, "not_read": self.errors})
-        write_json(self.folder / "groups.json", self.groups)
-        write_json(self.folder / "names.json", self.names)
-        write_json(self.folder / "answers.json", self.answers)
+        for part in PARTS:
+            write_json(self.folder / f"{part}.json", getattr(self, part))
 
 
 def start(
@@ -176,5 +177,5 @@ def open_project(folder: str | Path) -> Project:
     settings = read_settings(root)
     rows, errors = read_looked(root)
     seen = {row["sha"]: Looked.of(row) for row in rows}
-    groups, names, answers = (read_part(root, n) for n in PARTS)
-    return Project(root, settings, seen, groups, names, answers, errors)
+    parts = {name: read_part(root, name) for name in PARTS}
+    return Project(root, settings, seen, errors=errors, **parts)

@@ -17,6 +17,7 @@ from wildsight.images import load_image, load_mask
 from wildsight.report import Report
 from wildsight.report.plots import outline_mask
 from wildsight.results import RunFolder, Table, environment, write_csv
+from wildsight.workflows.inspect.describing import in_words
 from wildsight.workflows.inspect.project import Looked, Project
 
 SHOWN, SHEET = 60, 12
@@ -44,7 +45,8 @@ def write_report(project: Project) -> Path:
     for error in project.errors.values():
         report.warning(f"not read: {error}")
     report.section("Kinds of defect")
-    report.table(Table(["kind", "finds", "pictures"], _kinds(project)), "Named by a person, or grouped")
+    head = ["kind", "finds", "pictures", "described as"]
+    report.table(Table(head, _kinds(project)), "Named by a person, or grouped")
     for kind in kinds:
         report.gallery(_sheet(project, kind), kind)
     report.section("Rejected pictures")
@@ -78,8 +80,8 @@ def _rows(project: Project, looked: Looked) -> list[dict[str, Any]]:
     if not looked.finds:
         return [base]
     return [
-        {**base, "find": f.id, "kind": project.label(f.id), "box": " ".join(f"{v:.0f}" for v in f.box),
-         "area": f.area}
+        {**base, "find": f.id, "kind": project.label(f.id), "described": in_words(project, [f.id]),
+         "box": " ".join(f"{v:.0f}" for v in f.box), "area": f.area}
         for f in looked.finds
     ]  # fmt: skip
 
@@ -89,7 +91,8 @@ def _kinds(project: Project) -> list[list[Any]]:
     rows = []
     for kind, count in Counter(project.label(f) for f in finds).most_common():
         pictures = {looked.sha for f, looked in finds.items() if project.label(f) == kind}
-        rows.append([kind, count, len(pictures)])
+        members = [f for f in finds if project.label(f) == kind]
+        rows.append([kind, count, len(pictures), in_words(project, members)])
     return rows
 
 

@@ -77,6 +77,7 @@ LOOKED = record(
 )
 ANSWER = record({"name": text, "confidence": number})
 GROUP = record({"group": text, "confidence": number, "doubtful": flag})
+WORDS = record({"attribute": text, "object": text, "probability": number, "known": flag, "by": text})
 SETTINGS = record(
     {"good": text, "method": text, "backbone": text},
     {"adapter": or_none(text), "false_alarm_rate": number, "environment": mapped(lambda _: True)},
@@ -86,6 +87,7 @@ PARTS: dict[str, tuple[Check, str]] = {
     "groups": (mapped(GROUP), AGAIN.format("group")),
     "names": (mapped(text), AGAIN.format("name")),
     "answers": (mapped(ANSWER), AGAIN.format("learn")),
+    "words": (mapped(WORDS), AGAIN.format("describe")),
 }
 """What a person may delete: absent, it is empty."""
 
