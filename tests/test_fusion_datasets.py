@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fusion_scenes
@@ -13,6 +15,7 @@ from wildsight.errors import DataError
 from wildsight.fusion.datasets import check, needed, read, read_mask, read_values
 from wildsight.fusion.layouts import Band
 from wildsight.fusion.scenes import depths
+from wildsight.fusion.scoring import Scorer
 from wildsight.fusion.source import check_source, read_source
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -55,7 +58,8 @@ def test_deliver(tmp_path: Path) -> None:
         fusion_scenes.deliver_frame(tmp_path, (weather, split, place), "045", planes)
     data = read("deliver", tmp_path)
     train, val = data.part("train")[0], data.part("validation")[0]
-    assert (train.condition, val.condition) == ("fog", "motionblur") and len(data.classes) == 25
+    assert (train.conditions, val.conditions) == (("fog",), ("night", "motionblur"))
+    assert len(data.classes) == 25
     assert (
         set(train.pictures) == {"rgb", "depth", "event", "lidar"}
         and train.name == "fog/train/MAP_1_point1/045"
@@ -74,7 +78,15 @@ def test_vdt_in_both_layouts(names: tuple[str, str, str], tmp_path: Path) -> Non
     assert data.found.task == "saliency" and len(data.part("train")) == 2 and len(data.part("test")) == 4
     for sample in data.found.samples:  # paired by stem, whatever the order of a listing
         assert len({p.stem for p in sample.pictures.values() if isinstance(p, Path)}) == 1
-    assert {s.condition for s in data.part("test")} == {"", "V-BSO"}
+    assert {(s.condition, s.repeated) for s in data.part("test")} == {("test", False), ("V-BSO", True)}
+    scorer = Scorer(data.found)
+    for number, sample in enumerate(data.part("test")):
+        scorer.add((sample, torch.full((1, 8, 8), float(number)), None))
+    rows = {row.pop("condition"): row for row in scorer.rows()}
+    assert list(rows) == ["test", "V-BSO", "all"] and rows["all"] == rows["test"] != rows["V-BSO"]
+    shutil.rmtree(tmp_path / "Test")  # challenges alone: each scene counts once
+    shutil.copytree(tmp_path / "V-BSO", tmp_path / "V-SA")
+    assert [s.repeated for s in read("vdt2048", tmp_path).part("test")] == [False, False, True, True]
     assert read_mask(data.part("train")[0], data.found).sum() == (GREY * 4 > 128).sum()
 
 

@@ -60,6 +60,27 @@ def test_fusion_finds_what_no_modality_shows(fitted: tuple[FusionSegmenter, Path
     assert fitted[0].evaluate(without(read_source(folder), "thermal")).rows[-1]["miou"] > 0.2
 
 
+def test_any_split_is_scored_and_a_scene_counts_in_each_of_its_conditions(
+    fitted: tuple[FusionSegmenter, Path], folder: Path
+) -> None:
+    data = read_source(folder)
+    places = {"test/000": ("fog",), "test/001": ("fog", "motionblur"), "test/002": ("sun",)}
+    samples = tuple(
+        replace(s, split="validation", conditions=places[s.name]) if s.name in places else s
+        for s in data.found.samples
+    )
+    data = replace(data, found=replace(data.found, samples=samples))
+    for part in (data, without(data, "thermal"), without(without(data, "thermal"), "depth")):
+        evaluation = fitted[0].evaluate(part, split="val")
+        assert [r["condition"] for r in evaluation.rows] == ["fog", "motionblur", "sun", "all"]
+        assert len(evaluation.names) == 3 and evaluation.protocol["scored split"] == "validation"
+    assert len(fitted[0].evaluate(data).names) == 1
+    with pytest.raises(ConfigError, match="no split is called 'dev'"):
+        fitted[0].evaluate(data, split="dev")
+    with pytest.raises(DataError, match="no validation scene with a mask"):
+        fitted[0].evaluate(folder, split="validation")
+
+
 def test_results_say_who_contributed(fitted: tuple[FusionSegmenter, Path], folder: Path) -> None:
     test = folder / "test"
     scene = {n: test / n / "000.png" for n in ("rgb", "thermal", "depth")}

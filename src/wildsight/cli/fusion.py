@@ -124,6 +124,7 @@ def evaluate(
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/fusion-evaluate"),
     without: Annotated[list[str] | None, typer.Option(help="As if these were missing; repeat it.")] = None,
+    split: Annotated[str, typer.Option(help="test, or validation as DELIVER is published.")] = "test",
     backbone: Other = None,
 ) -> None:
     """Compare a fitted segmenter with the masks of SOURCE's test scenes, per condition."""
@@ -137,10 +138,11 @@ def evaluate(
     data = sources.read_source(source)
     for name in without or []:
         data = sources.without(data, name)
-    evaluation = segmenter.evaluate(data)
+    evaluation = segmenter.evaluate(data, split=split)
     console.print(table_of(evaluation.rows).rich())
-    pictures = best_and_worst(segmenter, data)
-    finish(write_evaluation(evaluation, segmenter, source, pictures, out))
+    pictures = best_and_worst(segmenter, data, evaluation=evaluation)
+    title = f"{source} without {', '.join(without)}" if without else source
+    finish(write_evaluation(evaluation, segmenter, title, pictures, out))
 
 
 @app.command("check")

@@ -15,6 +15,7 @@ from wildsight.files import digest_of, read_json, write_json
 from wildsight.fusion.datasets import FusionData
 from wildsight.fusion.inputs import Store
 from wildsight.fusion.methods import METHODS
+from wildsight.fusion.result import FusionEvaluation
 from wildsight.fusion.scoring import ALL
 from wildsight.fusion.segmenter import FusionSegmenter
 from wildsight.fusion.source import read_source, without
@@ -158,9 +159,11 @@ def loss_without(rows: Sequence[dict[str, Any]], headline: str) -> dict[str, Any
     return {"condition": "drop when one is missing", headline: whole - spread(parts)[0]}
 
 
-def best_and_worst(segmenter: FusionSegmenter, data: FusionData, each: int = 4) -> list[tuple[Image, str]]:
-    """Strips of the test scenes segmented best and worst."""
-    evaluation = segmenter.evaluate(data)
+def best_and_worst(
+    segmenter: FusionSegmenter, data: FusionData, each: int = 4, evaluation: FusionEvaluation | None = None
+) -> list[tuple[Image, str]]:
+    """Strips of the scenes segmented best and worst; of the test scenes, or of those evaluated already."""
+    evaluation = evaluation or segmenter.evaluate(data)
     order = sorted(range(len(evaluation.names)), key=lambda i: evaluation.scores[i])
     chosen = [*order[:each], *order[-each:]]
     strips = segmenter.show(data, [evaluation.names[i] for i in chosen])

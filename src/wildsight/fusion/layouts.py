@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from wildsight.errors import DataError
+from wildsight.errors import ConfigError, DataError
 from wildsight.files import read_json
 from wildsight.images import list_images
 
@@ -52,14 +52,21 @@ class FusionSample:
         pictures: modality -> file, or array [H, W, 3] float32 in [0, 1]; a missing one is left out.
         mask: class ids: a file, or an array [H, W] int64; None where there is none.
         split: the part of the protocol it belongs to.
-        condition: weather, light or failure; empty when there is none.
+        conditions: weather, light, failure; it counts in each of them.
+        repeated: True where the set has the scene a second time: it counts in its conditions, not in ``all``.
     """
 
     name: str
     pictures: Mapping[str, Picture]
     mask: Path | np.ndarray | None
     split: Split
-    condition: str = ""
+    conditions: tuple[str, ...] = ()
+    repeated: bool = False
+
+    @property
+    def condition(self) -> str:
+        """All of its conditions in one word."""
+        return "+".join(self.conditions)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,17 @@ FAILURES = ("motionblur", "overexposure", "underexposure", "lidarjitter", "event
 MFNET_CLASSES = (
     "unlabelled", "car", "person", "bike", "curve", "car stop", "guardrail", "colour cone", "bump",
 )  # fmt: skip
+
+
+def split_named(name: str) -> Split:
+    """The split that a word means, e.g. ``val``.
+
+    Raises:
+        ConfigError: it means none.
+    """
+    if name not in SPLITS:
+        raise ConfigError(f"no split is called {name!r}", mend="use train, validation or test")
+    return SPLITS[name]
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -173,7 +191,7 @@ def _modalities(part: Path) -> list[str]:
 
 
 def _scenes(
-    root: Path, part: Path, split: Split | None, names: tuple[str, ...], conditions: Mapping[str, str]
+    root: Path, part: Path, split: Split | None, names: tuple[str, ...], conditions: Mapping[str, Any]
 ) -> Iterator[FusionSample]:
     files = {name: by_stem(part / name) for name in names}
     masks = next((by_stem(part / m) for m in MASKS if (part / m).is_dir()), {})
@@ -181,8 +199,13 @@ def _scenes(
         pictures = {name: found[stem] for name, found in files.items() if stem in found}
         name = (part.relative_to(root) / stem).as_posix()
         yield FusionSample(
-            name, pictures, masks.get(stem), split or hashed_split(stem), str(conditions.get(stem, ""))
+            name, pictures, masks.get(stem), split or hashed_split(stem), _named(conditions.get(stem))
         )
+
+
+def _named(given: str | list[str] | None) -> tuple[str, ...]:
+    """Conditions as written: none, one, or a list."""
+    return (given,) if isinstance(given, str) and given else tuple(given or ())
 
 
 def deliver(root: Path) -> Indexed:
@@ -192,7 +215,7 @@ def deliver(root: Path) -> Indexed:
         for part in subfolders(weather):
             for scene in subfolders(part):
                 inside = Path(weather.name, part.name, scene.name)
-                condition = next((f for f in FAILURES if f in scene.name), weather.name)
+                conditions = (weather.name, *(f for f in FAILURES if f in scene.name))
                 for picture in list_images(scene):
                     frame = picture.stem.removesuffix("_rgb_front")
                     files = {
@@ -207,7 +230,7 @@ def deliver(root: Path) -> Indexed:
                             there,
                             mask if mask.is_file() else None,
                             SPLITS[part.name],
-                            condition,
+                            conditions,
                         )
                     )
     return Indexed(
@@ -216,20 +239,30 @@ def deliver(root: Path) -> Indexed:
 
 
 def vdt(root: Path) -> Indexed:
-    """``{Train,Test}/{V,D,T,GT}/{name}`` or ``{Train,Test,val}/{RGB,depth,thermal,GT}/{name}``."""
+    """``{Train,Test}/{V,D,T,GT}/{name}`` or ``{Train,Test,val}/{RGB,depth,thermal,GT}/{name}``.
+
+    Every other folder is a challenge: a choice of the test scenes. It counts in its own row, and in ``all``
+    only where there is no test folder.
+    """
     kinds = {"rgb": ("V", "RGB"), "depth": ("D", "depth"), "thermal": ("T", "thermal")}
-    samples = []
+    samples: list[FusionSample] = []
+    official = any(SPLITS.get(part.name) == "test" for part in subfolders(root))
+    seen: set[str] = set()
     for part in subfolders(root):
         files = {
             name: next((by_stem(part / f) for f in folders if (part / f).is_dir()), {})
             for name, folders in kinds.items()
         }
         masks = by_stem(part / "GT")
-        challenge = "" if part.name in SPLITS else part.name
+        split = SPLITS.get(part.name, "test")
         for stem in masks:
             pictures = {name: found[stem] for name, found in files.items() if stem in found}
-            split = SPLITS.get(part.name, "test")
-            samples.append(FusionSample(f"{part.name}/{stem}", pictures, masks[stem], split, challenge))
+            conditions = () if split != "test" else ("test" if part.name in SPLITS else part.name,)
+            repeated = part.name not in SPLITS and (official or stem in seen)
+            seen |= set() if part.name in SPLITS else {stem}
+            samples.append(
+                FusionSample(f"{part.name}/{stem}", pictures, masks[stem], split, conditions, repeated)
+            )
     return Indexed(tuple(samples), tuple(kinds), ("background", "salient"), "saliency", "half")
 
 
@@ -248,7 +281,7 @@ def mfnet(root: Path) -> Indexed:
                     pictures,
                     mask if mask.is_file() else None,
                     SPLITS[split],
-                    "night" if name.endswith("N") else "day",
+                    ("night" if name.endswith("N") else "day",),
                 )
             )
     return Indexed(tuple(samples), ("rgb", "thermal"), MFNET_CLASSES)
@@ -275,10 +308,7 @@ def crack(root: Path) -> Indexed:
     """``{train,test}/{rgb,thermal,depth,mask}/ID`` and ``index.json`` with the light of each."""
     light = {str(row["id"]): str(row["light"]) for row in read_json(root / "index.json")}
     found = plain(root)
-    samples = tuple(
-        FusionSample(s.name, s.pictures, s.mask, s.split, light.get(Path(s.name).name, ""))
-        for s in found.samples
-    )
+    samples = tuple(replace(s, conditions=_named(light.get(Path(s.name).name))) for s in found.samples)
     return Indexed(samples, found.modalities, ("background", "crack"), rule="binary")
 
 

@@ -66,11 +66,11 @@ class Scorer:
         sample, logits, share = scored
         mask = read_mask(sample, self.found)
         labels, confidence = labels_of(logits, mask.shape)
-        for condition in dict.fromkeys([sample.condition or ALL, ALL]):
+        for condition in dict.fromkeys([*sample.conditions, *([] if sample.repeated else [ALL])]):
             self._meter(condition).update(*self._compared(labels, confidence, mask))
         self.names.append(sample.name)
         self.scores.append(self._one(labels, confidence, mask))
-        if share is not None:
+        if share is not None and not sample.repeated:
             self.shares.append(share.mean((1, 2)).numpy())
 
     def _meter(self, condition: str) -> Any:

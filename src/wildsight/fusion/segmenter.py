@@ -17,7 +17,7 @@ from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightE
 from wildsight.files import digest_of
 from wildsight.fusion.datasets import FusionData, FusionSample, needed, read_mask
 from wildsight.fusion.inputs import Reader, Scenes, Store, held_out
-from wildsight.fusion.layouts import Indexed
+from wildsight.fusion.layouts import Indexed, split_named
 from wildsight.fusion.methods import FINE, METHODS
 from wildsight.fusion.net import EACH, ENCODERS, FROZEN, FusionNet, NetConfig, Output
 from wildsight.fusion.result import FusionEvaluation, FusionResult
@@ -29,6 +29,7 @@ from wildsight.task import Task
 from wildsight.training import History, TrainConfig, train
 
 BATCH = 16
+MEND = "run `wildsight check fusion`"
 CHOOSE = 0.2  # share of the training scenes held out to choose the single best modality
 RECIPE = TrainConfig(
     epochs=20, batch_size=16, lr=2e-3, weight_decay=0.01, schedule="cosine", warmup=0.1, clip_norm=5.0
@@ -284,15 +285,19 @@ cross-attention, token-selection, single
         task: Any = "saliency" if self.saliency else "segmentation"
         return Indexed((), self.modalities, self.classes, task, scales=self.scales)
 
-    def evaluate(self, source: str | Path | FusionData, *, allow_missing: bool = True) -> FusionEvaluation:
+    def evaluate(
+        self, source: str | Path | FusionData, *, split: str = "test", allow_missing: bool = True
+    ) -> FusionEvaluation:
         """Segment the test scenes of ``source`` and compare them with their masks, at the masks' size.
 
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
+            split: ``test`` or ``validation``, which is where DELIVER's figures are published.
             allow_missing: score scenes that lack a modality, with those that are there.
 
         Raises:
-            DataError: no test scene, other classes, or a modality that the set does not have.
+            DataError: no such scene, other classes, or a modality that the set does not have.
+            ConfigError: an unknown split, or not fitted.
         """
         self._fitted()
         data = _data(source, self.modalities)
@@ -301,22 +306,27 @@ cross-attention, token-selection, single
             raise DataError(
                 f"its classes are not the model's {len(self.classes)}", where=data.root, mend=mend
             )
-        samples = [s for s in data.part("test") if s.mask is not None]
+        samples = [s for s in data.part(split_named(split)) if s.mask is not None]
         errors: list[str] = []
         if not samples:
-            raise DataError("no test scene with a mask", where=data.root, mend="run `wildsight check fusion`")
+            raise DataError(f"no {split} scene with a mask", where=data.root, mend=MEND)
         needed(samples, self.modalities, allow_missing)
         scorer = score(self._outputs(samples, data.found, errors), data.found)
         if not scorer.names:
-            raise DataError(f"no test scene can be read: {errors[0]}", mend="run `wildsight check fusion`")
+            raise DataError(f"no {split} scene can be read: {errors[0]}", mend=MEND)
         return FusionEvaluation(
-            scorer.rows(), scorer.share(), scorer.names, scorer.scores, errors, dict(data.protocol)
+            scorer.rows(),
+            scorer.share(),
+            scorer.names,
+            scorer.scores,
+            errors,
+            {**data.protocol, "scored split": split_named(split)},
         )
 
     def show(self, source: str | Path | FusionData, names: Sequence[str]) -> list[tuple[Image, str]]:
-        """Strips (inputs, truth, prediction, contributions) of named test scenes, with captions."""
+        """Strips (inputs, truth, prediction, contributions) of named scenes, with captions."""
         data = _data(source, self.modalities)
-        chosen = [s for n in names for s in data.part("test") if s.name == n]
+        chosen = [s for n in names for s in data.found.samples if s.name == n]
         shown = []
         for scored in self._outputs(chosen, data.found):
             result = result_of(scored, data.found)

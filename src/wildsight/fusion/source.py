@@ -75,7 +75,7 @@ def _scenes(
             {name: three(drawn.inputs[name][i]) for name in SENSORS},
             np.asarray(drawn.masks[i], np.int64),
             part,
-            names,
+            (names,),
         )
         for i in range(count)
     ]
@@ -83,7 +83,7 @@ def _scenes(
 
 
 def without(data: FusionData, name: str, dead: bool = False) -> FusionData:
-    """The test scenes of a set as if one modality were missing, or ``dead``: there, but reading zero.
+    """A set as if one modality were missing in every scene, or ``dead``: there, but reading zero.
 
     Raises:
         DataError: the set has no such modality.
@@ -97,9 +97,9 @@ def without(data: FusionData, name: str, dead: bool = False) -> FusionData:
         if dead:
             pictures[name] = DARK
         label = f"{'dead' if dead else 'missing'}:{name}"
-        return replace(sample, name=f"{sample.name} {label}", pictures=pictures, condition=label)
+        return replace(sample, name=f"{sample.name} {label}", pictures=pictures)
 
-    samples = tuple(changed(s) for s in data.found.samples if s.split == "test")
+    samples = tuple(changed(s) for s in data.found.samples)
     return replace(data, found=replace(data.found, samples=samples))
 
 
