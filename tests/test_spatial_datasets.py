@@ -19,7 +19,7 @@ from wildsight.spatial.camera import Camera, camera_for, fitted, focal_of_exif, 
 from wildsight.spatial.captions import expressions, in_words, leaks, masked, mirrored_text
 from wildsight.spatial.datasets import read
 from wildsight.spatial.drawing import from_above, on_picture, segments
-from wildsight.spatial.layouts import IgnoreRule, kitti_labels
+from wildsight.spatial.layouts import TRAINING, IgnoreRule, kitti_labels
 from wildsight.spatial.samples import SpatialData
 from wildsight.spatial.source import check_source, read_source, world
 
@@ -134,6 +134,40 @@ def test_check_finds_what_lies_between_the_lines(tmp_path: Path) -> None:
     assert any("out of sight" in f for f in found)
     assert any("no label names it" in f for f in found)
     assert any("truncated" in f or "damaged" in f for f in found)
+
+
+def test_check_reads_on_after_a_fault(tmp_path: Path) -> None:
+    root = folder(tmp_path / "f", rows())
+    bad = [{**rows()[0], "size": [1, 0, 1]}, {**rows()[0], "yaw": None}, {**rows()[0], "split": "maybe"}]
+    lines = [*map(json.dumps, [*bad, *rows()]), "{"]
+    (root / "labels.jsonl").write_text("\n".join(lines))
+    (root / "calib" / "b.txt").write_text("P2: a b\n")
+    told = [p.what for p in check_source(root)]
+    for words in ("size", "incomplete", "split 'maybe'", "line 6 is not JSON", "not numbers"):
+        assert any(words in t for t in told), (words, told)
+
+
+def test_check_of_kitti_names_every_frame(tmp_path: Path) -> None:
+    root = kitti_folder(tmp_path) / "training"
+    (root / "label_2" / "000001.txt").write_text("Car 0 0\n" + "Car 0 0 0 1 1 9 9 1.5 x 4 1 1.7 12 0.3\n")
+    (root / "calib" / "000003.txt").write_text("P2: 1 2\n")
+    (root / "label_2" / "000004.txt").unlink()
+    found = check_source(f"kitti:{tmp_path}")
+    for words, name in (("columns", "000001"), ("not numbers", "000001"), ("2 numbers", "000003"),
+                        ("cannot be read", "000004")):  # fmt: skip
+        assert any(words in p.what and name in str(p.file) for p in found), (words, found)
+
+
+def test_kitti_frames_in_neither_list_are_left_out(tmp_path: Path) -> None:
+    root = kitti_folder(tmp_path)
+    (root / "ImageSets").mkdir()
+    (root / "ImageSets" / "train.txt").write_text("000000\n000001\n")
+    (root / "ImageSets" / "val.txt").write_text("000002\n")
+    data = read("kitti", root)
+    assert {Path(s.key).stem: s.split for s in data.samples} == {
+        "000000": "train", "000001": "train", "000002": "test"
+    }  # fmt: skip
+    assert data.protocol["in_neither_list"] == 3
 
 
 def test_intrinsics_from_argument_exif_or_estimate() -> None:
@@ -290,8 +324,20 @@ def test_omni3d(tmp_path: Path) -> None:
     for change in ({"behind_camera": True}, {"lidar_pts": 0}, {"truncation": 0.5}, {"depth_error": 0.6},
                    {"bbox2D_trunc": [1, 1, 9, 4]}, {"dimensions": [0, 1, 1]}):  # fmt: skip
         assert rule.ignores({**note, **change}, 100), change
+    assert not TRAINING.ignores({**note, "truncation": 0.5, "visibility": 0.3}, 100)
     with pytest.raises(DataError, match="NAME_train"):
         read("omni3d", tmp_path.parent)
+    lost = {k: v for k, v in note.items() if k != "image_id"}
+    damaged = {**content, "annotations": [lost, {**note, "dimensions": "big"}, note]}
+    half, number = {"images": [{"id": 1}]}, {"images": [5]}
+    cases = (damaged, "lacks 'image_id'"), ([1], "no object"), (half, "incomplete"), (number, "lacks 'id'")
+    for broken, message in cases:
+        (tmp_path / "Omni3D" / "SUNRGBD_test.json").write_text(json.dumps(broken))
+        with pytest.raises(DataError, match=message):
+            read("omni3d", tmp_path)
+    (tmp_path / "Omni3D" / "SUNRGBD_test.json").write_text(json.dumps(damaged))
+    told = [p.what for p in check_source(f"omni3d:{tmp_path}")]
+    assert any("image_id" in t for t in told) and any("damaged" in t for t in told)
 
 
 def test_edges_behind_the_camera_are_cut() -> None:

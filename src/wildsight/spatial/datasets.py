@@ -16,7 +16,7 @@ boxes; a line without expression is a box that nobody asks for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from wildsight.sources import Problem
 from wildsight.spatial.boxes import Box, checked
 from wildsight.spatial.camera import read_calibration
 from wildsight.spatial.captions import names_something
+from wildsight.spatial.faults import Faults
 from wildsight.spatial.layouts import read_kitti, read_mono3drefer, read_omni3d
 from wildsight.spatial.samples import SPLITS, SpatialData, SpatialSample, protocol, split_of
 
@@ -33,65 +34,75 @@ LABELS = "labels.jsonl"
 MEND = 'write {"image", "expression", "name", "centre", "size", "yaw"} a line'
 
 
-def read_folder(root: Path) -> SpatialData:
+def read_folder(root: Path, faults: Faults | None = None) -> SpatialData:
     """The plain folder.
 
     Raises:
         DataError: a missing file, or a line, box or calibration that does not fit.
     """
-    rows = list(_lines(root / LABELS))
-    if not rows:
+    faults = faults or Faults()
+    by_image = _by_image(root, faults)
+    if not by_image and not faults.problems:
         raise DataError("holds no label", where=root / LABELS, mend=MEND)
-    by_image: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    for number, row in rows:
-        by_image.setdefault(str(row["image"]), []).append((number, row))
     samples: list[SpatialSample] = []
     for name, own in by_image.items():
-        samples += _questions(root, name, own)
+        with faults.each(root / name):
+            samples += _questions(root, name, own, faults)
     rule = "by the labels' own split, else one picture in five, by the hash of its name, is for testing"
     return SpatialData(f"folder:{root}", root, tuple(samples), protocol(samples, rule))
 
 
-def _lines(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+def _by_image(root: Path, faults: Faults) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    """The label lines of each picture, with their numbers."""
+    file = root / LABELS
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read ({error})", where=file, mend=MEND) from error
+    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"line {number} is not JSON ({error})", where=file, mend=MEND) from error
-        if not isinstance(row, dict) or not isinstance(row.get("image"), str):
-            raise DataError(f"line {number} names no image", where=file, mend=MEND)
-        yield number, row
+        with faults.each(file):
+            if line.strip():
+                row = _line(line, number, file)
+                found.setdefault(row["image"], []).append((number, row))
+    return found
 
 
-def _questions(root: Path, name: str, rows: list[tuple[int, dict[str, Any]]]) -> list[SpatialSample]:
+def _line(line: str, number: int, file: Path) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"line {number} is not JSON ({error})", where=file, mend=MEND) from error
+    if not isinstance(row, dict) or not isinstance(row.get("image"), str):
+        raise DataError(f"line {number} names no image", where=file, mend=MEND)
+    return row
+
+
+def _questions(
+    root: Path, name: str, rows: list[tuple[int, dict[str, Any]]], faults: Faults
+) -> list[SpatialSample]:
     """The questions about one picture."""
-    file = _inside(root / "images", name)
-    size = image_size(file)
-    camera, offset = read_calibration(root / "calib" / f"{Path(name).stem}.txt", size)
     boxes: list[tuple[str | None, Box | None, dict[str, Any]]] = []
     for number, row in rows:
-        where = f"{root / LABELS}:{number}"
-        box = None if row.get("absent") else box_of(row, where)
-        shifted = None if box is None else Box(box.centre + offset, box.size, box.rotation, box.name)
-        boxes.append((_expression(row, where), shifted, row))
-    asked = dict.fromkeys(text for text, _, _ in boxes if text)
+        with faults.each(root / LABELS):
+            where = f"{root / LABELS}:{number}"
+            box = None if row.get("absent") else box_of(row, where)
+            if row.get("split", "train") not in SPLITS:
+                mend = f"use {', '.join(SPLITS)}"
+                raise DataError(f"split {row['split']!r} is unknown", where=where, mend=mend)
+            boxes.append((_expression(row, where), box, row))
+    file = _inside(root / "images", name)
+    camera, offset = read_calibration(root / "calib" / f"{Path(name).stem}.txt", image_size(file))
+    moved = [
+        (t, None if b is None else Box(b.centre + offset, b.size, b.rotation, b.name), r) for t, b, r in boxes
+    ]
     samples = []
-    for place, text in enumerate(asked):
-        own = [(b, r) for t, b, r in boxes if t == text]
+    for place, text in enumerate(dict.fromkeys(text for text, _, _ in moved if text)):
+        own = [(b, r) for t, b, r in moved if t == text]
         targets = tuple(b for b, _ in own if b is not None)
-        others = tuple(b for t, b, _ in boxes if t != text and b is not None)
+        others = tuple(b for t, b, _ in moved if t != text and b is not None)
         first = own[0][1]
         split = first.get("split", split_of(name))
-        if split not in SPLITS:
-            raise DataError(
-                f"split {split!r} is unknown", where=root / LABELS, mend=f"use {', '.join(SPLITS)}"
-            )
         samples.append(
             SpatialSample(
                 f"{Path(name).stem}#{place}", file, camera, text, targets, others, split,
@@ -136,7 +147,7 @@ def box_of(row: dict[str, Any], where: str) -> Box:
     return checked(box, where)
 
 
-READERS: dict[str, Callable[[Path], SpatialData]] = {
+READERS: dict[str, Callable[[Path, Faults | None], SpatialData]] = {
     "folder": read_folder,
     "kitti": read_kitti,
     "mono3drefer": read_mono3drefer,
@@ -146,39 +157,26 @@ READERS: dict[str, Callable[[Path], SpatialData]] = {
 
 def read(reader: str, root: Path) -> SpatialData:
     """What ``reader`` finds below ``root``."""
-    return READERS[reader](root)
+    return READERS[reader](root, None)
 
 
 def check(reader: str, root: Path) -> list[Problem]:
-    """Every problem of a set: of the plain folder line by line, of a benchmark by its reader."""
-    if reader == "folder":
-        return _check_folder(root)
+    """Every problem of a set: line by line, annotation by annotation, picture by picture."""
+    faults = Faults(noted=True)
     try:
-        data = read(reader, root)
+        data = READERS[reader](root, faults)
     except WildSightError as error:
-        return [Problem(Path(error.where or root), error.what, error.mend or "see the documentation")]
-    return _check_samples(data)
+        last = Problem(Path(error.where or root), error.what, error.mend or "see the documentation")
+        return [*faults.problems, last]
+    spare = _unnamed(root) if reader == "folder" else []
+    return [*faults.problems, *spare, *_check_samples(data)]
 
 
-def _check_folder(root: Path) -> list[Problem]:
-    problems: list[Problem] = []
-    try:
-        rows = list(_lines(root / LABELS))
-    except WildSightError as error:
-        return [Problem(Path(error.where or root), error.what, error.mend or MEND)]
-    by_image: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    for number, row in rows:
-        by_image.setdefault(row["image"], []).append((number, row))
-    samples: list[SpatialSample] = []
-    for name, own in by_image.items():
-        try:
-            samples += _questions(root, name, own)
-        except WildSightError as error:
-            problems.append(Problem(Path(error.where or root / name), error.what, error.mend or MEND))
-    if (root / "images").is_dir():
-        unnamed = [f for f in list_images(root / "images") if f.name not in by_image]
-        problems += [Problem(f, "no label names it", "label or remove it") for f in unnamed]
-    return problems + _check_samples(SpatialData(str(root), root, tuple(samples)))
+def _unnamed(root: Path) -> list[Problem]:
+    """Pictures of the plain folder that no label names."""
+    named = set(_by_image(root, Faults(noted=True)))
+    files = list_images(root / "images") if (root / "images").is_dir() else []
+    return [Problem(f, "no label names it", "label or remove it") for f in files if f.name not in named]
 
 
 def _check_samples(data: SpatialData) -> list[Problem]:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from wildsight.errors import DataError
+from wildsight.errors import ConfigError, DataError
 from wildsight.files import read_json
 from wildsight.images import image_size, list_images
 from wildsight.spatial.boxes import Box, checked
 from wildsight.spatial.camera import Camera, read_calibration
 from wildsight.spatial.captions import expressions, leaks
+from wildsight.spatial.faults import Faults
 from wildsight.spatial.iou3d import box_of_corners
 from wildsight.spatial.samples import SpatialData, SpatialSample, Split, protocol, split_of
 
@@ -46,7 +47,7 @@ def _moved(box: Box, offset: Any) -> Box:
     return Box(box.centre + offset, box.size, box.rotation, box.name)
 
 
-def read_kitti(root: Path) -> SpatialData:
+def read_kitti(root: Path, faults: Faults | None = None) -> SpatialData:
     """KITTI object: ``[training/]image_2 label_2 calib``, and optionally ``ImageSets/{train,val}.txt``.
 
     Boxes are moved from the reference camera to camera 2 (P2's last column). Expressions are made by rule.
@@ -59,28 +60,37 @@ def read_kitti(root: Path) -> SpatialData:
         if not (base / name).is_dir():
             raise DataError("no such folder", where=base / name, mend="name KITTI's object folder")
     lists = {s: _stems(root / "ImageSets" / f"{s}.txt") for s in ("train", "val")}
+    faults, left = faults or Faults(), 0
     samples: list[SpatialSample] = []
     for file in list_images(base / "image_2"):
-        camera, offset = read_calibration(base / "calib" / f"{file.stem}.txt", image_size(file))
-        boxes = [_moved(b, offset) for b in kitti_labels(base / "label_2" / f"{file.stem}.txt")]
+        if lists["train"] and not any(file.stem in stems for stems in lists.values()):
+            left += 1
+            continue
         split: Split = (
             "test" if file.stem in lists["val"] else "train" if lists["train"] else split_of(file.stem)
         )
-        samples += asked_by_rule(file, camera, boxes, split)
+        with faults.each(root):
+            boxes = kitti_labels(base / "label_2" / f"{file.stem}.txt", faults)
+            camera, offset = read_calibration(base / "calib" / f"{file.stem}.txt", image_size(file))
+            samples += asked_by_rule(file, camera, [_moved(b, offset) for b in boxes], split)
     rule = (
         "ImageSets: val is the test split" if lists["train"] else "one frame in five, by hash, is for testing"
     )
-    facts = protocol(samples, rule, expressions="by rule", frame="camera 2")
+    facts = protocol(samples, rule, expressions="by rule", frame="camera 2", in_neither_list=left)
     return SpatialData(f"kitti:{root}", root, tuple(samples), facts)
 
 
-def kitti_labels(file: Path) -> list[Box]:
+def kitti_labels(file: Path, faults: Faults | None = None) -> list[Box]:
     """The boxes of a label file, before KITTI's reference camera."""
+    faults = faults or Faults()
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read ({error})", where=file, mend="restore it") from error
-    found = [kitti_box(line.split(), f"{file}:{i}") for i, line in enumerate(lines, start=1) if line.strip()]
+    found: list[Box | None] = []
+    for number, line in enumerate(lines, start=1):
+        with faults.each(file):
+            found.append(kitti_box(line.split(), f"{file}:{number}") if line.strip() else None)
     return [b for b in found if b is not None]
 
 
@@ -96,7 +106,7 @@ def asked_by_rule(file: Path, camera: Camera, boxes: Sequence[Box], split: Split
         yield SpatialSample(name, file, camera, text, (boxes[index],), others, split, kind)
 
 
-def read_mono3drefer(root: Path) -> SpatialData:
+def read_mono3drefer(root: Path, faults: Faults | None = None) -> SpatialData:
     """Mono3DRefer: ``images calib Mono3DRefer.json Mono3DRefer_{train,val,test}_image.txt``.
 
     Groups are ``unique`` or ``multiple`` where ``test_instanceID_split.json`` is there, then ``leaks``
@@ -105,33 +115,49 @@ def read_mono3drefer(root: Path) -> SpatialData:
     Raises:
         DataError: a missing file, or one that does not fit.
     """
-    rows = read_json(root / "Mono3DRefer.json")
+    faults, rows = faults or Faults(), read_json(root / "Mono3DRefer.json")
     if not isinstance(rows, list):
         raise DataError("is no list", where=root / "Mono3DRefer.json", mend="restore it")
     lists = {s: _stems(root / f"Mono3DRefer_{s}_image.txt") for s in ("train", "val", "test")}
     special = root / "test_instanceID_split.json"
     unique = set(map(str, read_json(special).get("Unique", []))) if special.is_file() else None
     cameras: dict[str, tuple[Camera, Any]] = {}
-    samples = []
+    every: list[SpatialSample] = []
     for number, row in enumerate(rows):
-        where = f"{root / 'Mono3DRefer.json'}:{number}"
-        try:
-            stem = Path(str(row["im_name"])).stem
-            columns, text = row["label_2"], str(row["description"]).strip()
-        except (KeyError, TypeError) as error:
-            raise DataError(f"a row lacks {error}", where=where, mend="restore it") from error
-        file = root / "images" / f"{stem}.png"
-        if stem not in cameras:
-            cameras[stem] = read_calibration(root / "calib" / f"{stem}.txt", image_size(file))
-        camera, offset = cameras[stem]
-        box = kitti_box(_literal(columns, where), where)
-        split = next((s for s, stems in lists.items() if stem in stems), "train")
-        if box is not None and text:
-            group = _refer_group(row, unique, text)
-            name = f"{stem}#{row.get('instanceID', number)}-{row.get('ann_id', number)}"
-            samples.append(SpatialSample(name, file, camera, text, (_moved(box, offset),), (), split, group))  # type: ignore[arg-type]
-    facts = protocol(samples, "the published lists", leaking=sum(leaks(s.expression) for s in samples))
+        with faults.each(root):
+            every += _refer_row(root, number, row, lists, unique, cameras)
+    samples = [s for s in every if s.split]
+    told = {"leaking": sum(leaks(s.expression) for s in samples), "in_no_list": len(every) - len(samples)}
+    facts = protocol(samples, "the published lists", **told)
     return SpatialData(f"mono3drefer:{root}", root, tuple(samples), facts)
+
+
+def _refer_row(
+    root: Path,
+    number: int,
+    row: Any,
+    lists: Mapping[str, set[str]],
+    unique: set[str] | None,
+    cameras: dict[str, tuple[Camera, Any]],
+) -> Iterator[SpatialSample]:
+    """The question of one row, if it has a box; without a split where no list names its picture. ``cameras``
+    keeps those of the pictures met."""
+    where = f"{root / 'Mono3DRefer.json'}:{number}"
+    try:
+        stem = Path(str(row["im_name"])).stem
+        columns, text = row["label_2"], str(row["description"]).strip()
+    except (KeyError, TypeError) as error:
+        raise DataError(f"a row lacks {error}", where=where, mend="restore it") from error
+    file = root / "images" / f"{stem}.png"
+    if stem not in cameras:
+        cameras[stem] = read_calibration(root / "calib" / f"{stem}.txt", image_size(file))
+    camera, offset = cameras[stem]
+    box = kitti_box(_literal(columns, where), where)
+    split = next((s for s, stems in lists.items() if stem in stems), "" if any(lists.values()) else "train")
+    if box is not None and text:
+        name = f"{stem}#{row.get('instanceID', number)}-{row.get('ann_id', number)}"
+        group = _refer_group(row, unique, text)
+        yield SpatialSample(name, file, camera, text, (_moved(box, offset),), (), split, group)  # type: ignore[arg-type]
 
 
 def _literal(value: Any, where: str) -> Sequence[Any]:
@@ -151,7 +177,7 @@ def _refer_group(row: Mapping[str, Any], unique: set[str] | None, text: str) -> 
 
 @dataclass(frozen=True)
 class IgnoreRule:
-    """Which annotations of Omni3D are not used.
+    """Which annotations of Omni3D are not used; the defaults are those of its evaluation.
 
     Attributes:
         min_height: of the 2D box, share of the picture's height; a box is ignored at or below it.
@@ -186,6 +212,10 @@ class IgnoreRule:
         )
 
 
+TRAINING = IgnoreRule(truncation=0.75, visibility=0.25)
+EVALUATION = IgnoreRule()
+
+
 def bbox_2d(note: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
     """(left, top, right, bottom): the tight box, else the truncated, else the projected one."""
     for key in ("bbox2D_tight", "bbox2D_trunc", "bbox2D_proj"):
@@ -196,10 +226,11 @@ def bbox_2d(note: Mapping[str, Any]) -> tuple[float, float, float, float] | None
     return None
 
 
-def read_omni3d(root: Path) -> SpatialData:
+def read_omni3d(root: Path, faults: Faults | None = None) -> SpatialData:
     """Omni3D: ``Omni3D/NAME_{train,val,test}.json``; pictures by their ``file_path`` below ``root``.
 
-    Annotations of the ignore rule are left out. Expressions are made by rule.
+    Annotations of the ignore rule are left out: that of training, or that of the evaluation. Expressions are
+    made by rule.
 
     Raises:
         DataError: no such file, a picture that is missing, or an annotation that does not fit.
@@ -212,35 +243,75 @@ def read_omni3d(root: Path) -> SpatialData:
         )
     samples: list[SpatialSample] = []
     ignored = 0
+    faults = faults or Faults()
     for file in files:
-        found, left = _omni3d_file(root, file)
-        samples += found
-        ignored += left
+        with faults.each(root):
+            found, left = _omni3d_file(root, file, faults)
+            samples += found
+            ignored += left
     facts = protocol(samples, "the published files", expressions="by rule", ignored=ignored)
     return SpatialData(f"omni3d:{root}", root, tuple(samples), facts)
 
 
-def _omni3d_file(root: Path, file: Path) -> tuple[list[SpatialSample], int]:
+def _omni3d_file(root: Path, file: Path, faults: Faults) -> tuple[list[SpatialSample], int]:
     source, _, split = file.stem.rpartition("_")
     content = read_json(file)
+    if not isinstance(content, dict):
+        raise DataError("is no object with images and annotations", where=file, mend="restore it")
     notes: dict[Any, list[Mapping[str, Any]]] = {}
     for note in content.get("annotations", []):
-        notes.setdefault(note["image_id"], []).append(note)
-    samples, ignored, rule = [], 0, IgnoreRule()
+        with faults.each(file):
+            notes.setdefault(_entry(note, "image_id", "an annotation", file), []).append(note)
+    samples: list[SpatialSample] = []
+    ignored = 0
     for image in content.get("images", []):
-        try:
-            picture = root / str(image["file_path"])
-            camera = Camera.from_matrix(image["K"], int(image["width"]), int(image["height"]), "calibration")
-        except (KeyError, TypeError) as error:
-            raise DataError(f"an image lacks {error}", where=file, mend="restore it") from error
-        own = notes.get(image["id"], [])
-        used = [n for n in own if not rule.ignores(n, camera.height)]
-        ignored += len(own) - len(used)
-        boxes = [_omni3d_box(n, file) for n in used]
-        for sample in asked_by_rule(picture, camera, boxes, split):  # type: ignore[arg-type]
-            name = f"{source}/{image['id']}#{sample.name.rpartition('#')[2]}"
-            samples.append(replace(sample, name=name, group=f"{source} {sample.group}"))
+        with faults.each(file):
+            number = _entry(image, "id", "an image", file)
+            picture, camera = _omni3d_image(root, image, file)
+            rule = TRAINING if split == "train" else EVALUATION
+            boxes, left = _omni3d_boxes(notes.get(number, []), camera, rule, file, faults)
+            ignored += left
+            for sample in asked_by_rule(picture, camera, boxes, split):  # type: ignore[arg-type]
+                name = f"{source}/{number}#{sample.name.rpartition('#')[2]}"
+                samples.append(replace(sample, name=name, group=f"{source} {sample.group}"))
     return samples, ignored
+
+
+def _entry(row: Any, key: str, kind: str, file: Path) -> Any:
+    if not isinstance(row, dict) or key not in row:
+        raise DataError(f"{kind} lacks {key!r}", where=file, mend="restore it")
+    return row[key]
+
+
+def _omni3d_image(root: Path, image: Mapping[str, Any], file: Path) -> tuple[Path, Camera]:
+    try:
+        camera = Camera.from_matrix(image["K"], int(image["width"]), int(image["height"]), "calibration")
+        return root / str(image["file_path"]), camera
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"an image is incomplete ({error})", where=file, mend="restore it") from error
+    except ConfigError as error:
+        raise DataError(f"image {image.get('id')}: {error.what}", where=file, mend="restore it") from error
+
+
+def _omni3d_boxes(
+    notes: Sequence[Mapping[str, Any]], camera: Camera, rule: IgnoreRule, file: Path, faults: Faults
+) -> tuple[list[Box], int]:
+    """The boxes of one picture that are used, and how many are not."""
+    boxes: list[Box] = []
+    ignored = 0
+    for note in notes:
+        with faults.each(file):
+            try:
+                left_out = rule.ignores(note, camera.height)
+            except (TypeError, ValueError, IndexError) as error:
+                raise DataError(
+                    f"an annotation is damaged ({error})", where=file, mend="restore it"
+                ) from error
+            if left_out:
+                ignored += 1
+            else:
+                boxes.append(_omni3d_box(note, file))
+    return boxes, ignored
 
 
 def _omni3d_box(note: Mapping[str, Any], file: Path) -> Box:
