@@ -24,7 +24,7 @@ from wildsight.workflows.inspect import (
     start,
     write_report,
 )
-from wildsight.workflows.inspect.steps import GOOD
+from wildsight.workflows.inspect.project import GOOD
 from wildsight.world.products import CATEGORIES, render_product
 
 pytestmark = pytest.mark.slow
@@ -200,6 +200,24 @@ def test_names_are_learned_and_answered(project: Project) -> None:
     with pytest.raises(DataError, match="nothing was named"):
         learn(project, progress=False)
     assert open_project(project.folder).answers == project.answers
+
+
+def test_a_name_that_no_find_carries_is_answered_no_more(project: Project, tmp_path: Path) -> None:
+    opened = copied(project, tmp_path / "p")
+    opened.names, opened.groups, opened.answers = {}, {}, {}
+    finds = list(opened.finds())
+    for number, find in enumerate(finds[:6]):
+        name(opened, find, "blemish" if number % 2 else "dent")
+    learn(opened, progress=False, epochs=1)
+    opened.answers = {f: {"name": "dent", "confidence": 0.9} for f in finds}
+    for find in finds[:6]:
+        name(opened, find, "blemish")
+    assert "dent" not in {a["name"] for a in opened.answers.values()}
+    learn(opened, progress=False, epochs=1)
+    assert {a["name"] for a in opened.answers.values()} <= {"blemish", GOOD}
+    assert {opened.label(f) for f in finds} <= {"blemish", GOOD}
+    taught = json.loads((opened.learner / "taught.json").read_text())
+    assert set(taught) == {"blemish", GOOD}
 
 
 def test_the_report_says_what_was_found(project: Project) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wildsight.continual import ContinualLearner
 from wildsight.continual.data import TaskData
 from wildsight.errors import DataError
 from wildsight.files import atomic_folder, digest_of, read_json, write_json
-from wildsight.workflows.inspect.project import Project
+from wildsight.workflows.inspect.project import GOOD, Project
 from wildsight.workflows.inspect.state import checked, mapped, text
-from wildsight.workflows.inspect.steps import GOOD, good_crops, readable
+from wildsight.workflows.inspect.steps import good_crops, readable
 
 TEMPLATE = "a photo of a {}"
 LEAST = 2
@@ -39,7 +39,7 @@ def learn(
         training: fields of `TrainConfig`.
 
     Returns:
-        The names taught in this call.
+        The names taught in this call; none where names were only taken back.
 
     Raises:
         DataError: no name with at least `LEAST` finds, or nothing new since the last time.
@@ -50,21 +50,33 @@ def learn(
         raise DataError(text, where=project.folder, mend="name a group with `wildsight inspect name`")
     known = _taught(project)
     fresh = [name for name, files in crops.items() if known.get(name) != digest_of(files)]
-    if not fresh:
+    if not fresh and set(known) == set(crops):
         raise DataError(
             "nothing was named since the last time", where=project.folder, mend="name a find first"
         )
     learner = _open(project) if known else ContinualLearner(method, backbone)
-    classes = list(dict.fromkeys([*fresh, GOOD]))  # a lone class would leave nothing to tell apart
-    files, labels = zip(*((path, name) for name in classes for path in crops[name]), strict=True)
-    task = TaskData.of(f"names {len(learner.learned) + 1}", files, labels, classes, (TEMPLATE,))
-    learner.update(task, repeat=True, progress=progress, **training)
+    if fresh:
+        _teach(learner, fresh, crops, progress, training)
     with atomic_folder(project.learner, TAUGHT) as temporary:
         learner.save_pretrained(temporary / "model")
         write_json(temporary / TAUGHT, {name: digest_of(files) for name, files in crops.items()})
     project.answers = answers(project, list(project.finds()))
     project.save()
     return fresh
+
+
+def _teach(
+    learner: ContinualLearner,
+    fresh: Sequence[str],
+    crops: Mapping[str, Sequence[str]],
+    progress: bool,
+    training: Mapping[str, Any],
+) -> None:
+    """One task of the learner: the names that are new or changed, and ``good``."""
+    classes = list(dict.fromkeys([*fresh, GOOD]))  # a lone class would leave nothing to tell apart
+    files, labels = zip(*((path, name) for name in classes for path in crops[name]), strict=True)
+    task = TaskData.of(f"names {len(learner.learned) + 1}", files, labels, classes, (TEMPLATE,))
+    learner.update(task, repeat=True, progress=progress, **training)
 
 
 def _taught(project: Project) -> dict[str, str]:
@@ -80,9 +92,9 @@ def _taught(project: Project) -> dict[str, str]:
 def _crops(project: Project) -> dict[str, list[str]]:
     """Name -> crops, for names with enough of them; ``good`` has the crops of good pictures as well."""
     named: dict[str, list[str]] = {}
-    for find in project.finds():
-        if find in project.names and readable(project.crop(find)):
-            named.setdefault(project.names[find], []).append(str(project.crop(find)))
+    for find, name in project.names_here().items():
+        if readable(project.crop(find)):
+            named.setdefault(name, []).append(str(project.crop(find)))
     kept = {
         name: sorted(files) for name, files in sorted(named.items()) if len(files) >= LEAST or name == GOOD
     }
@@ -96,12 +108,15 @@ def _open(project: Project) -> ContinualLearner:
 
 
 def answers(project: Project, finds: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Find -> the learner's ``name`` and ``confidence`` in [0, 1]."""
+    """Find -> the learner's ``name``, one that a find still carries or ``good``, and ``confidence``."""
     there = [f for f in finds if readable(project.crop(f))]
     if not there:
         return {}
     learner = _open(project)
-    classes = list(dict.fromkeys(c for t in learner.learned for c in t["classes"]))
+    taught = dict.fromkeys(c for t in learner.learned for c in t["classes"])
+    classes = [c for c in taught if c in project.answerable()]
+    if len(classes) < 2:
+        return {}
     results = learner.predict([project.crop(f) for f in there], classes=classes, templates=(TEMPLATE,), top=1)
     return {
         find: {"name": r.label, "confidence": r.probability} for find, r in zip(there, results, strict=True)

@@ -11,6 +11,9 @@ from wildsight.files import write_json
 from wildsight.results import environment
 from wildsight.workflows.inspect.state import FORMAT, PARTS, read_looked, read_part, read_settings
 
+GOOD = "good"
+"""The name of a false alarm."""
+
 
 @dataclass(frozen=True)
 class Find:
@@ -103,6 +106,14 @@ class Project:
     def finds(self) -> dict[str, Looked]:
         """Find -> the picture that it is in, in order of looking."""
         return {find.id: looked for looked in self.looked.values() for find in looked.finds}
+
+    def names_here(self) -> dict[str, str]:
+        """Find -> a person's name for it, of the finds that there are now."""
+        return {f: self.names[f] for f in self.finds() if f in self.names}
+
+    def answerable(self) -> set[str]:
+        """The names that the learner may answer with: those that a find carries, and ``good``."""
+        return {GOOD, *self.names_here().values()}
 
     def label(self, find: str) -> str:
         """The best word for a find: a person's name for it, else the learner's, else its group."""

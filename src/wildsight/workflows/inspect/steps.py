@@ -17,12 +17,11 @@ from wildsight.discovery import CategoryDiscoverer
 from wildsight.discovery.data import CategoryData, CategorySample, make_data
 from wildsight.discovery.estimate_k import simplified_silhouette
 from wildsight.discovery.methods import method as find_method
-from wildsight.errors import ConfigError, DataError, ImageError, WildSightError
+from wildsight.errors import DataError, ImageError, WildSightError
 from wildsight.files import atomic_path, sha256
 from wildsight.images import expand, load_image
-from wildsight.workflows.inspect.project import Find, Looked, Project
+from wildsight.workflows.inspect.project import GOOD, Find, Looked, Project
 
-GOOD = "good"
 CROP, MARGIN, MOST = 96, 0.35, 4
 GROUPED_FROM = 4
 """Finds from which grouping means something."""
@@ -181,7 +180,7 @@ def group(
     if len(finds) < GROUPED_FROM:
         text = f"{len(finds)} finds are too few to group"
         raise DataError(text, where=project.folder, mend="look at more pictures first")
-    named = {f: n for f, n in project.names.items() if f in set(finds)}
+    named = project.names_here()
     samples = [CategorySample(project.crop(f), named.get(f)) for f in finds]
     samples += [CategorySample(file, GOOD) for file in good_crops(project)]
     known = [GOOD, *sorted(set(named.values()) - {GOOD})]
@@ -250,36 +249,6 @@ def readable(file: Path) -> bool:
     except ImageError:
         return False
     return True
-
-
-def name(project: Project, what: str, word: str) -> int:
-    """Give a group, or one find, a name; ``good`` says that it was a false alarm.
-
-    Args:
-        project: an open project; saved.
-        what: a group's name, or a find's.
-        word: the name.
-
-    Returns:
-        How many finds carry it now.
-
-    Raises:
-        ConfigError: no such group or find, or an empty name.
-    """
-    if not word.strip():
-        raise ConfigError("an empty name", mend="give a word")
-    members = [f for f, row in project.groups.items() if row["group"] == what]
-    chosen = [f for f in members if not project.groups[f]["doubtful"]] or members
-    if what in project.finds():
-        chosen = [what]
-    if not chosen:
-        known = ", ".join(sorted({str(row["group"]) for row in project.groups.values()})) or "none yet"
-        raise ConfigError(f"no group or find is called {what!r}", mend=f"the groups are: {known}")
-    for find in chosen:
-        project.names[find] = word.strip()
-        project.groups[find] = {"group": word.strip(), "confidence": 1.0, "doubtful": False}
-    project.save()
-    return sum(n == word.strip() for n in project.names.values())
 
 
 def _answer(project: Project, looked: Looked) -> None:

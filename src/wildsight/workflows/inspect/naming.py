@@ -1,0 +1,55 @@
+"""A person's word for a group or a find, given and taken back."""
+
+from __future__ import annotations
+
+from wildsight.errors import ConfigError
+from wildsight.workflows.inspect.project import Project
+
+
+def name(project: Project, what: str, word: str) -> int:
+    """Give a group, or one find, a name; ``good`` says that it was a false alarm.
+
+    Args:
+        project: an open project; saved.
+        what: a group's name, or a find's.
+        word: the name.
+
+    Returns:
+        How many finds carry it now.
+
+    Raises:
+        ConfigError: no such group or find, or an empty name.
+    """
+    if not word.strip():
+        raise ConfigError("an empty name", mend="give a word")
+    members = [f for f, row in project.groups.items() if row["group"] == what]
+    chosen = [f for f in members if not project.groups[f]["doubtful"]] or members
+    if what in project.finds():
+        chosen = [what]
+    if not chosen:
+        known = ", ".join(sorted({str(row["group"]) for row in project.groups.values()})) or "none yet"
+        raise ConfigError(f"no group or find is called {what!r}", mend=f"the groups are: {known}")
+    for find in chosen:
+        project.names[find] = word.strip()
+        project.groups[find] = {"group": word.strip(), "confidence": 1.0, "doubtful": False}
+    project.save()
+    return sum(n == word.strip() for n in project.names.values())
+
+
+def _members(project: Project, what: str) -> list[str]:
+    """The find called ``what``, or the finds of the group; ConfigError where there is neither."""
+    finds = project.finds()
+    if what in finds:
+        return [what]
+    members = [f for f in finds if project.groups.get(f, {}).get("group") == what]
+    if not members:
+        groups = {str(project.groups[f]["group"]) for f in finds if f in project.groups}
+        known = ", ".join(sorted(groups)) or "none yet"
+        raise ConfigError(f"no group or find is called {what!r}", mend=f"the groups are: {known}")
+    return members
+
+
+def _forget_answers(project: Project) -> None:
+    """Drop the learner's answers whose name no find carries any more."""
+    there = project.answerable()
+    project.answers = {f: a for f, a in project.answers.items() if a["name"] in there}
