@@ -20,20 +20,17 @@ def name(project: Project, what: str, word: str) -> int:
     Raises:
         ConfigError: no such group or find, or an empty name.
     """
-    if not word.strip():
+    given = word.strip()
+    if not given:
         raise ConfigError("an empty name", mend="give a word")
-    members = [f for f, row in project.groups.items() if row["group"] == what]
-    chosen = [f for f in members if not project.groups[f]["doubtful"]] or members
-    if what in project.finds():
-        chosen = [what]
-    if not chosen:
-        known = ", ".join(sorted({str(row["group"]) for row in project.groups.values()})) or "none yet"
-        raise ConfigError(f"no group or find is called {what!r}", mend=f"the groups are: {known}")
+    members = _members(project, what)
+    chosen = [f for f in members if not project.groups.get(f, {}).get("doubtful")] or members
     for find in chosen:
-        project.names[find] = word.strip()
-        project.groups[find] = {"group": word.strip(), "confidence": 1.0, "doubtful": False}
+        project.names[find] = given
+        project.groups[find] = {"group": given, "confidence": 1.0, "doubtful": False}
+    _forget_answers(project)
     project.save()
-    return sum(n == word.strip() for n in project.names.values())
+    return sum(n == given for n in project.names_here().values())
 
 
 def _members(project: Project, what: str) -> list[str]:
