@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from wildsight.errors import ConfigError
-
 
 def bench(
     room: Annotated[str, typer.Argument(help="Which room, e.g. anomaly.")],
@@ -27,7 +25,7 @@ def bench(
     What is not given takes the room's own default. `--set name=value` gives an option that only this
     room has.
     """
-    from wildsight.cli.common import console, finish
+    from wildsight.cli.common import console, finish, pairs
     from wildsight.workflows.bench import run_bench
 
     folder = out or Path("runs") / f"bench-{room}"
@@ -38,27 +36,10 @@ def bench(
         "epochs": epochs,
         "image_size": image_size,
         "precision": precision,
-        **dict(_pair(text) for text in option or ()),
+        **pairs(option),
     }
     given = {name: value for name, value in options.items() if value is not None}
     _, tables = run_bench(room, source, folder, **given)
     for table in tables[:3]:
         console.print(table.rich())
     finish(folder / "report.html")
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    """``name=value``, the value as JSON where it is, else as text.
-
-    >>> _pair("epochs=3"), _pair("kind=unseen")
-    (('epochs', 3), ('kind', 'unseen'))
-    """
-    import json
-
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError("needs a name and a value", where=f"--set {text}", mend="write --set name=value")
-    try:
-        return name.replace("-", "_"), json.loads(value)
-    except ValueError:
-        return name.replace("-", "_"), value
