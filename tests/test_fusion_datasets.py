@@ -66,6 +66,13 @@ def test_deliver(tmp_path: Path) -> None:
     )
     ids = read_mask(train, data.found)
     assert ids[0, :4].tolist() == [255, 255, 0, 24] and ids[2, 2] == 6
+    clear = np.dstack([GREY, GREY, GREY, GREY * 0])  # alpha 0 everywhere: dropped, not blended
+    save(tmp_path / "img" / "fog" / "train" / "MAP_1_point1" / "045_rgb_front.png", clear)
+    assert np.allclose(read_values(train.pictures["rgb"], "rgb")[..., 0], GREY / 255)
+    assert np.allclose(read_values(train.pictures["lidar"], "lidar")[..., 2], GREY / 255)
+    (tmp_path / "img" / "fog" / "training").mkdir()
+    with pytest.raises(DataError, match="training: is no split; name it train, val or test"):
+        read("deliver", tmp_path)
 
 
 @pytest.mark.parametrize("names", [("V", "D", "T"), ("RGB", "depth", "thermal")])
@@ -84,6 +91,8 @@ def test_vdt_in_both_layouts(names: tuple[str, str, str], tmp_path: Path) -> Non
         scorer.add((sample, torch.full((1, 8, 8), float(number)), None))
     rows = {row.pop("condition"): row for row in scorer.rows()}
     assert list(rows) == ["test", "V-BSO", "all"] and rows["all"] == rows["test"] != rows["V-BSO"]
+    (tmp_path / "Train" / "GT" / "b.png").unlink()
+    assert "scene Train/b has no mask" in "\n".join(p.what for p in check(read("vdt2048", tmp_path)))
     shutil.rmtree(tmp_path / "Test")  # challenges alone: each scene counts once
     shutil.copytree(tmp_path / "V-BSO", tmp_path / "V-SA")
     assert [s.repeated for s in read("vdt2048", tmp_path).part("test")] == [False, False, True, True]
@@ -164,6 +173,55 @@ def test_deep_depth_needs_a_unit(tmp_path: Path) -> None:
     assert np.allclose(values[..., 0], GREY * 100.0 / 10000)
     (tmp_path / "fusion.json").write_text('{"modalities": {"depth": {"full_scale": 10000}}}')
     with pytest.raises(DataError, match="no full_scale and unit for depth"):
+        read_source(tmp_path)
+
+
+def test_any_layout_takes_its_units_from_the_settings(tmp_path: Path) -> None:
+    deep = GREY.astype(np.uint16) * 100
+    for folder, values in (("RGB", GREY), ("Depth", deep), ("Label", GREY % 41)):
+        save(tmp_path / "nyu" / folder / "7.png", values)
+    (tmp_path / "nyu" / "train.txt").write_text("7\n")
+    for folder, values in (("rgb", GREY), ("thermal", GREY), ("depth", deep), ("mask", GREY)):
+        save(tmp_path / "crack" / "train" / folder / "7.png", values)
+    (tmp_path / "crack" / "index.json").write_text('[{"id": "7", "light": "dark"}]')
+    for folder, values in (("V", GREY), ("D", deep), ("T", GREY), ("GT", GREY)):
+        save(tmp_path / "vdt" / "Train" / folder / "7.png", values)
+    for name, root in (("nyuv2", "nyu"), ("crack-rgbtd", "crack"), ("vdt2048", "vdt")):
+        assert "depth" not in read(name, tmp_path / root).found.scales
+        (tmp_path / root / "fusion.json").write_text(
+            '{"modalities": {"depth": {"full_scale": 10000, "unit": "mm"}}}'
+        )
+        data = read(name, tmp_path / root)
+        sample = data.part("train")[0]
+        values = read_values(sample.pictures["depth"], "depth", data.found.scales["depth"])
+        assert np.allclose(values[..., 0], deep / 10000.0)
+        assert not any("unstated unit" in p.what for p in check(data))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[1]", "is no object"),
+        ('{"classes": 3}', "states no classes"),
+        ('{"classes": ["a", 2]}', "states no classes"),
+        ('{"task": "saliencey"}', "states no task"),
+        ('{"conditions": {"000": 3}}', "states no conditions"),
+        ('{"modalities": ["depth"]}', "states no modalities"),
+        (
+            '{"modalities": {"depth": {"full_scale": "ten", "unit": "mm"}}}',
+            "no full_scale and unit for depth",
+        ),
+        ('{"modalities": {"depth": {"full_scale": -1, "unit": "mm"}}}', "no full_scale and unit for depth"),
+        ('{"modalities": {"dpeth": {"full_scale": 10, "unit": "mm"}}}', "a unit for 'dpeth', which the set"),
+        ('{"clases": ["a", "b"]}', "states 'clases', which is unknown"),
+        ("{", "not a readable JSON file"),
+    ],
+)
+def test_settings_that_say_nothing_are_named(text: str, what: str, tmp_path: Path) -> None:
+    for name in ("rgb", "depth", "masks"):
+        save(tmp_path / "train" / name / "000.png")
+    (tmp_path / "fusion.json").write_text(text)
+    with pytest.raises(DataError, match=rf"fusion\.json: .*{what}.*; "):
         read_source(tmp_path)
 
 

@@ -18,6 +18,7 @@ from wildsight.errors import DataError, ImageError
 from wildsight.files import digest_of, sha256
 from wildsight.fusion import layouts
 from wildsight.fusion.layouts import IGNORE, Band, FusionSample, Indexed, Picture, Split
+from wildsight.fusion.stated import SETTINGS, scales_of, unit_example
 from wildsight.images import bit_depth, image_size, load_labels, load_mask, load_values
 from wildsight.sources import Problem
 
@@ -92,8 +93,9 @@ def _index(path: Path, *, name: str) -> FusionData:
         raise DataError("no such folder", where=path, mend="check the path")
     found = layout(path)
     if not found.samples or len(found.modalities) < 1:
-        mend = " ".join((layout.__doc__ or "").split())
+        mend = " ".join((layout.__doc__ or "").split("\n\n")[0].split())
         raise DataError(f"holds no {name} layout", where=path, mend=f"expected {mend}")
+    found = replace(found, scales={**found.scales, **scales_of(path, found.modalities)})
     return FusionData(name, path, found, protocol(found, split))
 
 
@@ -148,7 +150,7 @@ def read_values(picture: Picture, name: str, full_scale: float | None = None) ->
         return load_values(picture.path, channels=slice(picture.start, picture.stop))
     bits = bit_depth(picture)
     if bits > 8 and full_scale is None:
-        mend = f"state it in {layouts.SETTINGS}: {layouts.unit_example(name)}"
+        mend = f"state it in {SETTINGS}: {unit_example(name)}"
         raise DataError(f"{name} of {bits} bits in an unstated unit", where=picture, mend=mend)
     return load_values(picture, full_scale=full_scale)
 
@@ -256,7 +258,7 @@ def _bits(data: FusionData) -> Iterator[Problem]:
         elif kinds and max(kinds) > 8 and name not in data.found.scales:
             file = next(iter(kinds.values()))[0]
             what = f"{name} of {max(kinds)} bits in an unstated unit"
-            yield Problem(file, what, f"state its full_scale and unit in {layouts.SETTINGS}")
+            yield Problem(file, what, f"state its full_scale and unit in {SETTINGS}")
 
 
 def _files(samples: Iterable[FusionSample], name: str) -> Iterator[Path]:
@@ -275,6 +277,17 @@ def _duplicates(data: FusionData) -> Iterator[Problem]:
         twin = first.setdefault(sha256(files[0]), sample)
         if twin.split != sample.split:
             yield Problem(files[0], f"the same picture as {twin.name}, which is in {twin.split}", "keep one")
+
+
+def gaps(samples: Sequence[FusionSample], names: Sequence[str]) -> list[str]:
+    """A sentence for every modality that no scene has, and for every scene without another one or a mask."""
+    some = [n for n in names if any(n in s.pictures for s in samples)]
+    said = [f"no scene has {n}" for n in names if n not in some]
+    for sample in samples:
+        lacking = [n for n in some if n not in sample.pictures] + ["mask"] * (sample.mask is None)
+        if lacking:
+            said.append(f"scene {sample.name} has no {', no '.join(lacking)}")
+    return said
 
 
 def needed(samples: Sequence[FusionSample], names: Sequence[str], allow_missing: bool) -> None:

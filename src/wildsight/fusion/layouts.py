@@ -16,6 +16,7 @@ import numpy as np
 
 from wildsight.errors import ConfigError, DataError
 from wildsight.files import read_json
+from wildsight.fusion.stated import settings_of
 from wildsight.images import list_images
 
 Split = Literal["train", "validation", "test"]
@@ -23,7 +24,6 @@ Task = Literal["segmentation", "saliency"]
 
 IGNORE = 255
 TRAIN_SHARE = 0.8
-SETTINGS = "fusion.json"
 MASKS = ("masks", "mask", "GT", "gt")
 SPLITS: dict[str, Split] = {
     "train": "train", "Train": "train", "val": "validation", "validation": "validation",
@@ -151,7 +151,7 @@ def hashed_split(name: str) -> Split:
 def plain(root: Path) -> Indexed:
     """One folder per modality with the same stems, and ``masks/``; all inside ``train/`` and ``test/``, or
     split by hash. An optional ``fusion.json`` states classes, units and conditions."""
-    settings = _settings(root)
+    settings = settings_of(root)
     parts: list[tuple[Split | None, Path]] = [
         (SPLITS[p.name], p) for p in subfolders(root) if p.name in SPLITS
     ]
@@ -164,26 +164,9 @@ def plain(root: Path) -> Indexed:
         for sample in _scenes(root, part, split, order, settings.get("conditions", {}))
     ]
     classes = tuple(settings.get("classes", ()))
-    scales = {name: float(v["full_scale"]) for name, v in settings.get("modalities", {}).items()}
-    task: Task = "saliency" if settings.get("task") == "saliency" else "segmentation"
+    task: Task = settings.get("task", "segmentation")
     rule = "ids" if classes else "binary"
-    return Indexed(tuple(samples), order, classes or ("background", "foreground"), task, rule, scales)
-
-
-def unit_example(name: str) -> str:
-    """How ``fusion.json`` states a unit."""
-    return f'{{"modalities": {{"{name}": {{"full_scale": 10000, "unit": "mm"}}}}}}'
-
-
-def _settings(root: Path) -> dict[str, Any]:
-    if not (root / SETTINGS).is_file():
-        return {}
-    value = read_json(root / SETTINGS)
-    for name, entry in value.get("modalities", {}).items():
-        if not isinstance(entry, dict) or not entry.get("full_scale") or "unit" not in entry:
-            what = f"states no full_scale and unit for {name}"
-            raise DataError(what, where=root / SETTINGS, mend=f"write {unit_example(name)}")
-    return dict(value)
+    return Indexed(tuple(samples), order, classes or ("background", "foreground"), task, rule)
 
 
 def _modalities(part: Path) -> list[str]:
@@ -209,10 +192,15 @@ def _named(given: str | list[str] | None) -> tuple[str, ...]:
 
 
 def deliver(root: Path) -> Indexed:
-    """``{img,hha,depth,event,lidar,semantic}/{weather}/{train,val,test}/{scene}/{frame}_{kind}_front.png``."""
+    """``{img,hha,depth,event,lidar,semantic}/{weather}/{train,val,test}/{scene}/{frame}_{kind}_front.png``.
+
+    Only the first three channels are read, as in the set's own code: alpha is dropped, not blended.
+    """
     samples = []
     for weather in subfolders(root / "img"):
         for part in subfolders(weather):
+            if part.name not in SPLITS:
+                raise DataError("is no split", where=part, mend="name it train, val or test")
             for scene in subfolders(part):
                 inside = Path(weather.name, part.name, scene.name)
                 conditions = (weather.name, *(f for f in FAILURES if f in scene.name))
@@ -223,7 +211,7 @@ def deliver(root: Path) -> Indexed:
                         for name, (folder, kind) in DELIVER_FILES.items()
                     }
                     mask = root / "semantic" / inside / f"{frame}_semantic_front.png"
-                    there: dict[str, Picture] = {n: p for n, p in files.items() if p.is_file()}
+                    there: dict[str, Picture] = {n: Band(p, 0, 3) for n, p in files.items() if p.is_file()}
                     samples.append(
                         FusionSample(
                             (inside / frame).as_posix(),
@@ -255,13 +243,13 @@ def vdt(root: Path) -> Indexed:
         }
         masks = by_stem(part / "GT")
         split = SPLITS.get(part.name, "test")
-        for stem in masks:
+        for stem in dict.fromkeys(s for found in (*files.values(), masks) for s in found):
             pictures = {name: found[stem] for name, found in files.items() if stem in found}
             conditions = () if split != "test" else ("test" if part.name in SPLITS else part.name,)
             repeated = part.name not in SPLITS and (official or stem in seen)
             seen |= set() if part.name in SPLITS else {stem}
             samples.append(
-                FusionSample(f"{part.name}/{stem}", pictures, masks[stem], split, conditions, repeated)
+                FusionSample(f"{part.name}/{stem}", pictures, masks.get(stem), split, conditions, repeated)
             )
     return Indexed(tuple(samples), tuple(kinds), ("background", "salient"), "saliency", "half")
 
