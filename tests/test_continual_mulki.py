@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wildsight.continual import mulki
+from wildsight.continual.methods import METHODS
 from wildsight.continual.mulki import MulKI, MulKIObjective, Views
 from wildsight.continual.objective import Lesson, RunningMean, Seen, blended, distilled, task_loss
 from wildsight.errors import ConfigError
@@ -200,7 +201,18 @@ def test_running_mean_is_the_mean_and_the_merge_ends_where_it_should() -> None:
     assert float(half["logit_scale"]) == 4.0 and int(half["n"]) == 2
 
 
-def test_settings_outside_their_range_are_named() -> None:
-    for bad in ({"weights": "best"}, {"mu": 1.5}, {"kappa": 0.0}, {"a": -1.0}):
-        with pytest.raises(ConfigError):
-            MulKI(**bad)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("method", "bad"),
+    [
+        ("mulki", {"weights": "best"}), ("mulki", {"mu": 1.5}), ("mulki", {"kappa": 0.0}),
+        ("mulki", {"a": -1.0}), ("mulki", {"avg_freq": -5}), ("mulki", {"tau": "hot"}),
+        ("wise-ft", {"alpha": 9}), ("zscl", {"batch": 0}), ("zscl", {"avg_freq": -1}),
+        ("icarl", {"memory": -3}), ("icarl", {"batch": 0}), ("finetune", {"smoothing": 5}),
+        ("lwf", {"tau": 0}), ("lwf-vr", {"image": -1}), ("snd", {"batch": 0}), ("lora", {"rank": 0}),
+        ("snd", {"slope": float("nan")}), ("lora", {"smoothing": 1.0}),
+    ],
+)  # fmt: skip
+def test_settings_outside_their_range_are_named(method: str, bad: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        METHODS[method].configure(bad)
+    assert METHODS[method].configure({})

@@ -11,6 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from wildsight.continual.objective import SMOOTHING, Objective, Seen, task_loss
+from wildsight.continual.settings import ranged
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class FineTuning:
     """``smoothing``: label smoothing, in [0, 1)."""
 
     smoothing: float = SMOOTHING
+
+    def __post_init__(self) -> None:
+        ranged(self, smoothing="smoothing")
 
 
 class FineTuningObjective(Objective):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wildsight.continual.lwf import kept_answers
 from wildsight.continual.objective import SMOOTHING, Objective, Seen, task_loss
+from wildsight.continual.settings import ranged
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class ICaRL:
     batch: int = 64
     tau: float = 2.0
     smoothing: float = SMOOTHING
+
+    def __post_init__(self) -> None:
+        ranged(self, memory="count", batch="count", tau="positive", smoothing="smoothing")
 
 
 def herded(features: Tensor, count: int) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from wildsight.continual.finetune import FineTuning, FineTuningObjective
+from wildsight.continual.settings import ranged
 from wildsight.continual.towers import Towers
 
 
@@ -22,6 +23,10 @@ class LoRA(FineTuning):
     rank: int = 8
     alpha: int = 16
     rate: float = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranged(self, rank="count", alpha="positive", rate="positive")
 
 
 class LoRAObjective(FineTuningObjective):

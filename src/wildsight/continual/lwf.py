@@ -14,6 +14,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from wildsight.continual.objective import SMOOTHING, Objective, Seen, distilled, task_loss
+from wildsight.continual.settings import ranged
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class LwF:
     image: float = 1.0
     text: float = 1.0
     smoothing: float = SMOOTHING
+
+    def __post_init__(self) -> None:
+        ranged(self, tau="positive", image="weight", text="weight", smoothing="smoothing")
 
 
 def kept_answers(

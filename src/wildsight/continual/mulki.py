@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wildsight.continual.objective import SMOOTHING, Lesson, Objective, Seen, Weights, blended, task_loss
+from wildsight.continual.settings import ranged
 from wildsight.errors import ConfigError
 
 RULES = ("label_ce", "entropy", "discrepancy", "uniform", "zs_only", "prev_only")
@@ -74,13 +75,9 @@ class MulKI:
     def __post_init__(self) -> None:
         if self.weights not in RULES:
             raise ConfigError(f"weights={self.weights!r}", mend=f"use one of {', '.join(RULES)}")
-        for name in ("mu", "alpha", "smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is outside [0, 1]", mend="give e.g. 0.8")
-        if self.kappa <= 0 or self.tau <= 0:
-            raise ConfigError("kappa and tau have to be positive", mend="give e.g. 1.0")
-        if min(self.l1, self.l2, self.a, self.b, self.c, self.d) < 0:
-            raise ConfigError("a loss weight is negative", mend="give 0 or more")
+        ranged(self, mu="share", alpha="share", smoothing="smoothing", kappa="temperature", tau="positive")
+        ranged(self, **dict.fromkeys(("l1", "l2", "a", "b", "c", "d"), "weight"))
+        ranged(self, **({} if self.avg_freq is None else {"avg_freq": "steps"}))
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from wildsight.errors import ConfigError
 
 VIEWS = ("canonical", "exact")
 RESIZES = ("crop", "stretch")
 SCENARIOS = ("task", "class")
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "share": (lambda v: 0 <= v <= 1, "give a number in [0, 1]"),
+    "smoothing": (lambda v: 0 <= v < 1, "give a number in [0, 1)"),
+    "positive": (lambda v: 0 < v < math.inf, "give a positive number"),
+    "temperature": (lambda v: v > 0, "give a positive number, or infinity"),
+    "weight": (lambda v: 0 <= v < math.inf, "give 0 or more"),
+    "finite": (lambda v: math.isfinite(v), "give a number"),
+    "count": (lambda v: v >= 1 and v == int(v), "give a whole number of at least 1"),
+    "steps": (lambda v: v >= 0 and v == int(v), "give a whole number of steps, or 0 for none"),
+}
+
+
+def ranged(config: Any, **kinds: str) -> None:
+    """Check a method's hyper-parameters.
+
+    Args:
+        config: the dataclass.
+        kinds: field -> name of a range in `_KINDS`.
+
+    Raises:
+        ConfigError: a value outside its range; the field is named.
+    """
+    for name, kind in kinds.items():
+        value = getattr(config, name)
+        fits, mend = _KINDS[kind]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or math.isnan(value) or not fits(value):
+            raise ConfigError(f"{name}={value!r} is outside its range", mend=mend)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wildsight.continual.objective import SMOOTHING, Objective, Seen, task_loss
+from wildsight.continual.settings import ranged
 from wildsight.errors import ConfigError
 
 
@@ -29,6 +30,10 @@ class SnD:
     offset: float = 0.2
     batch: int = 32
     smoothing: float = SMOOTHING
+
+    def __post_init__(self) -> None:
+        ranged(self, previous="weight", zero="weight", slope="finite", offset="finite")
+        ranged(self, batch="count", smoothing="smoothing")
 
 
 def selected(zero: Tensor, previous: Tensor, slope: float, offset: float) -> Tensor:

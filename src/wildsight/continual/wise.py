@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from wildsight.continual.finetune import FineTuning, FineTuningObjective
 from wildsight.continual.objective import Weights, blended
+from wildsight.continual.settings import ranged
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,10 @@ class WiseFT(FineTuning):
     """``alpha``: share of the trained weights, in [0, 1]."""
 
     alpha: float = 0.8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranged(self, alpha="share")
 
 
 class WiseFTObjective(FineTuningObjective):

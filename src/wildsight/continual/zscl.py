@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wildsight.continual.lwf import kept_answers
 from wildsight.continual.objective import SMOOTHING, Lesson, Objective, Reference, Seen, task_loss
+from wildsight.continual.settings import ranged
 from wildsight.errors import ConfigError
 
 
@@ -36,6 +37,10 @@ class ZSCL:
     avg_freq: int | None = None
     smoothing: float = SMOOTHING
     hoist: bool = True
+
+    def __post_init__(self) -> None:
+        ranged(self, tau="positive", image="weight", text="weight", l2="weight", batch="count")
+        ranged(self, smoothing="smoothing", **({} if self.avg_freq is None else {"avg_freq": "steps"}))
 
 
 def distance_to(start: dict[str, Tensor], student: nn.Module) -> Tensor:
