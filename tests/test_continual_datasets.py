@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,16 @@ def test_columns_in_another_order_than_rows_are_refused() -> None:
     assert metrics.class_incremental([90.0, 70.0]) == {"avg": 80.0, "last": 70.0}
 
 
+def test_forgetting_of_steps_that_test_only_what_was_seen() -> None:
+    rows = [{"task": "a", "accuracy": {"a": 90.0}}, {"task": "b", "accuracy": {"a": 70.0, "b": 80.0}}]
+    rows.append({"task": "c", "accuracy": {"a": 75.0, "b": 60.0, "c": 50.0}})
+    matrix = metrics.triangle(rows)
+    assert np.isnan(matrix[0, 1]) and metrics.forgetting(matrix).tolist() == [15.0, 20.0, 0.0]
+    assert metrics.backward_transfer(matrix) == pytest.approx((75 - 90 + 60 - 80) / 2)
+    with pytest.raises(DataError, match="'a' was not tested"):
+        metrics.triangle([rows[0], {"task": "b", "accuracy": {"b": 1.0}}])
+
+
 def test_orders_and_sizes_of_the_benchmark() -> None:
     index = [ORDERS[1].index(n) for n in ORDERS[2]]
     assert index == [9, 6, 7, 8, 5, 10, 0, 1, 3, 4, 2]
@@ -108,6 +119,11 @@ def test_drawing_and_reordering_are_fixed_by_their_seed(tmp_path: Path) -> None:
     some = thinned(whole, 2, 1, seed=1)
     assert some == thinned(whole, 2, 1, seed=1) != thinned(whole, 2, 1, seed=2)
     assert all(len(t.train) == 4 and len(t.test) == 2 for t in some.tasks)
+    assert some.protocol["pictures per class"] == "train 2, test 1"
+    short = thinned(whole, 16, 10).protocol["pictures per class"]
+    assert short == "train 3 (16 asked for, no more are there), test 3 (10 asked for, no more are there)"
+    uneven = replace(whole, tasks=(replace(whole.tasks[0], train=whole.tasks[0].train[:-1]), whole.tasks[1]))
+    assert thinned(uneven, None, 2).protocol["pictures per class"] == "train 2 to 3, test 2"
     other = [t.name for t in reordered(whole, 2).tasks]
     assert sorted(other) == sorted(t.name for t in whole.tasks)
     assert reordered(whole, 1) is whole

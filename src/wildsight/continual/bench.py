@@ -17,7 +17,15 @@ from wildsight.continual.runs import fit_sequence, scores
 from wildsight.continual.source import read_source
 from wildsight.files import digest_of, read_json, write_json
 
-METRICS = ("transfer", "avg", "last", "forgetting", "train_seconds", "prepare_seconds")
+METRICS = (
+    "transfer",
+    "avg",
+    "last",
+    "forgetting",
+    "backward_transfer",
+    "train_seconds",
+    "prepare_seconds",
+)
 WITH_ABLATIONS = "ablations"
 
 
@@ -51,7 +59,8 @@ def bench(
         orders: number of orders of the tasks, the source's own first.
         epochs, lr, precision: of every trained method; None takes the room's recipe.
         image_size: side of the input, pixels; 0 takes the backbone's own.
-        per_class, per_class_test: pictures drawn of each class; None takes all.
+        per_class, per_class_test: pictures drawn of each class, all where it holds fewer (the facts tell);
+            None takes all.
         hyper: hyper-parameters given to MulKI and its ablations on top of their own.
         progress: show progress and the time left.
 
@@ -83,7 +92,7 @@ def bench(
         "backbone SHA-256": network.sha,
         "training (the recipe's where not named)": training,
         "image size": image_size or "the backbone's own",
-        "pictures per class": f"train {per_class or 'all'}, test {per_class_test or 'all'}",
+        "pictures per class": thinned(sequence, per_class, per_class_test).protocol["pictures per class"],
         "hyper-parameters of MulKI on top": hyper or "none",
         "seeds": seeds,
         "selection": "the last step of every task; nothing on test pictures",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -160,7 +161,10 @@ def _leaks(sequence: TaskSequence) -> Iterator[Problem]:
 
 
 def thinned(sequence: TaskSequence, train: int | None, test: int | None, seed: int = 0) -> TaskSequence:
-    """At most ``train`` and ``test`` pictures per class, drawn by ``seed``; None keeps all."""
+    """At most ``train`` and ``test`` pictures per class, drawn by ``seed``; None keeps all.
+
+    The protocol tells how many there are, and how many were asked for where a class holds fewer.
+    """
 
     def some(rows: tuple[Pair, ...], count: int | None, key: int) -> tuple[Pair, ...]:
         if count is None:
@@ -179,8 +183,18 @@ def thinned(sequence: TaskSequence, train: int | None, test: int | None, seed: i
         replace(t, train=some(t.train, train, 2 * n), test=some(t.test, test, 2 * n + 1))
         for n, t in enumerate(sequence.tasks)
     )
-    protocol = {**sequence.protocol, "pictures per class": f"train {train or 'all'}, test {test or 'all'}"}
+    held = (_held(tasks, "train", train), _held(tasks, "test", test))
+    protocol = {**sequence.protocol, "pictures per class": f"train {held[0]}, test {held[1]}"}
     return replace(sequence, tasks=tasks, protocol=protocol)
+
+
+def _held(tasks: Sequence[TaskData], part: str, asked: int | None) -> str:
+    """Pictures per class over all tasks, and how many were asked for where that is more."""
+    found = [Counter(y for _, y in getattr(t, part)) for t in tasks]
+    counts = [rows[label] for rows, t in zip(found, tasks, strict=True) for label in range(len(t.classes))]
+    low, high = min(counts), max(counts)
+    text = str(low) if low == high else f"{low} to {high}"
+    return text if asked is None or low >= asked else f"{text} ({asked} asked for, no more are there)"
 
 
 def reordered(sequence: TaskSequence, order: int) -> TaskSequence:

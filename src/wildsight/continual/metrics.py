@@ -74,7 +74,10 @@ def backward_transfer(matrix: np.ndarray) -> float:
 
 
 def forgetting(matrix: np.ndarray) -> np.ndarray:
-    """Per task, the best accuracy since it was learned minus the last one: [T], >= 0."""
+    """Per task, the best accuracy since it was learned minus the last one: [T], >= 0.
+
+    Neither this nor `backward_transfer` reads above the diagonal.
+    """
     return np.array([matrix[j:, j].max() - matrix[-1, j] for j in range(len(matrix))])
 
 
@@ -99,6 +102,23 @@ def class_incremental(accuracies: Sequence[float]) -> dict[str, float]:
     if not accuracies:
         raise DataError("no step was evaluated")
     return {"avg": float(np.mean(accuracies)), "last": float(accuracies[-1])}
+
+
+def triangle(rows: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Accuracy on each learned task after each step, [T, T]; NaN above the diagonal, where nothing is
+    tested.
+
+    Raises:
+        DataError: a learned task was not tested after a later one.
+    """
+    names = [str(row["task"]) for row in rows]
+    matrix = np.full((len(names), len(names)), np.nan)
+    for step, row in enumerate(rows):
+        for column, name in enumerate(names[: step + 1]):
+            if name not in row["accuracy"]:
+                raise DataError(f"task {name!r} was not tested after every task", mend="run update again")
+            matrix[step, column] = float(row["accuracy"][name])
+    return matrix
 
 
 def history(rows: Sequence[dict[str, Any]]) -> tuple[list[list[float]], list[str], list[str]]:
