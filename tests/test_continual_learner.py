@@ -12,6 +12,7 @@ from PIL.Image import Image
 from continual_models import colour_task, picture, saved, tiny_clip
 from wildsight.backbones import Backbone
 from wildsight.continual import ContinualLearner, TaskData, TaskSequence
+from wildsight.continual.guard import refused
 from wildsight.continual.lesson import teacher_rows
 from wildsight.continual.methods import METHODS
 from wildsight.continual.pictures import Pictures
@@ -107,6 +108,43 @@ def test_a_guard_set_with_training_pictures_is_named(base: Backbone) -> None:
     with pytest.raises(DataError, match="training picture in the guard set 'probe'"):
         learner.update(ONE, guard=[replace(ONE, name="probe", test=ONE.train[:1])], **FAST)
     assert not learner.learned
+
+
+def test_a_guard_set_is_compared_with_every_task_before_the_first(base: Backbone, tmp_path: Path) -> None:
+    probe = [replace(TWO, name="probe", test=TWO.train[:1])]
+    learner = ContinualLearner(backbone=base)
+    with pytest.raises(DataError, match="training picture in the guard set 'probe'"):
+        learner.fit(TaskSequence((ONE, TWO)), guard=probe, **FAST)
+    assert not learner.learned
+    learner.update(TWO, **FAST)
+    learner.save_pretrained(tmp_path / "saved")
+    for taught in (learner, ContinualLearner.from_pretrained(tmp_path / "saved", backbone=base)):
+        with pytest.raises(DataError, match="training picture in the guard set 'probe'"):
+            taught.update(ONE, guard=probe, **FAST)
+
+
+def test_the_guard_counts_the_drop_over_all_updates() -> None:
+    first, allowed = {"a": 90.0, "b": 80.0}, 1.0
+    assert refused({}, {}, allowed) == ""
+    assert refused({"a": (90.0, 89.2), "b": (80.0, 79.0)}, first, allowed) == ""
+    assert "fell by 1.5 points, allowed" in refused({"a": (90.0, 88.0), "b": (80.0, 79.0)}, first, allowed)
+    told = refused({"a": (89.2, 88.4), "b": (79.0, 78.0)}, first, allowed)
+    assert "fell by 1.8 points since it was first measured" in told
+    assert refused({"a": (95.0, 94.5), "b": (80.0, 79.0)}, first, allowed) == ""
+
+
+def test_a_learner_remembers_the_first_accuracy_of_its_guard_set(base: Backbone, tmp_path: Path) -> None:
+    probe = [replace(TWO, train=())]
+    learner = ContinualLearner(backbone=base, max_drop=100.0)
+    began = learner.update(ONE, guard=probe, **FAST).guard["cold"][0]
+    assert list(learner.guard.values()) == [began]
+    learner.save_pretrained(tmp_path / "saved")
+    twin = ContinualLearner.from_pretrained(tmp_path / "saved", backbone=base)
+    low = {key: value + 500.0 for key, value in twin.guard.items()}
+    twin.guard = low
+    made = twin.update(colour_task("more", ("red",), ("dot",), seed=3), guard=probe, **FAST)
+    assert not made.accepted and "since it was first measured" in made.reason and twin.guard == low
+    assert made.first == {"cold": began + 500.0}
 
 
 def test_a_killed_run_goes_on_in_its_task_with_the_same_bits(
@@ -217,6 +255,17 @@ def test_a_class_taught_twice_is_named_before_the_first_task(base: Backbone, tmp
         learner.fit(sequence, folder=tmp_path, epochs=1, progress=False)
     assert not learner.learned and not list(tmp_path.iterdir())
     assert len(learner.fit(sequence, repeat=True, epochs=1, progress=False).learned) == 2
+
+
+def test_a_fault_of_a_later_task_is_named_before_the_first(base: Backbone) -> None:
+    learner = ContinualLearner(backbone=base)
+    empty = replace(TWO, train=TWO.train[:4])
+    for wrong, said in ((replace(TWO, test=()), "has no test picture"), (empty, "'blue' has no training")):
+        with pytest.raises(DataError, match=said):
+            learner.fit(TaskSequence((ONE, wrong)), **FAST)
+    with pytest.raises(DataError, match="has no test picture"):
+        learner.update(ONE, tests=(ONE, replace(TWO, test=())), **FAST)
+    assert not learner.learned
 
 
 def test_a_task_added_later_gets_its_column_in_every_row(base: Backbone, tmp_path: Path) -> None:

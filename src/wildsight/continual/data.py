@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -206,23 +207,29 @@ def distinct(tasks: Sequence[TaskData], learned: Sequence[Known] = ()) -> None:
         before += known([{"name": task.name, "classes": task.classes, "templates": task.templates}])
 
 
-def content(picture: Picture) -> str:
-    """SHA-256 of a picture: its file's bytes, or its pixels."""
-    if isinstance(picture, Path):
-        return sha256(picture) if picture.is_file() else str(picture)
-    return _key(picture)
-
-
-def apart(trained: Sequence[Pair], guard: Sequence[TaskData]) -> None:
-    """Refuse a guard set that holds a training picture.
+def tested(tasks: Sequence[TaskData]) -> None:
+    """Refuse a task without test pictures.
 
     Raises:
         DataError: it is named.
     """
-    seen = {content(p) for p, _ in trained}
-    for task in guard:
-        for picture, _ in (*task.test, *task.train):
-            if content(picture) in seen:
-                where = picture if isinstance(picture, Path) else task.name
-                what = f"is a training picture in the guard set {task.name!r}"
-                raise DataError(what, where=where, mend="keep the guard set apart")
+    for task in tasks:
+        if not task.test:
+            raise DataError("has no test picture", where=task.root or task.name, mend="add test/<class>/*")
+
+
+def content(picture: Picture) -> str:
+    """SHA-256 of a picture: its file's bytes, or its pixels."""
+    if not isinstance(picture, Path):
+        return _key(picture)
+    if not picture.is_file():
+        return str(picture)
+    status = picture.stat()
+    return _hashed((picture.resolve(), status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=1 << 17)
+def _hashed(state: tuple[Path, int, int]) -> str:
+    """SHA-256 of a file, computed again only when its size or time of change, the others of ``state``,
+    differ."""
+    return sha256(state[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,8 +14,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.backbones import Backbone, load_backbone
-from wildsight.continual.data import TaskData, TaskSequence, apart, distinct, known
+from wildsight.continual.data import TaskData, TaskSequence, distinct, known, tested
 from wildsight.continual.evaluation import Gallery, evaluate
+from wildsight.continual.guard import Guard, apart, key_of, probes_of, refused, signatures
 from wildsight.continual.icarl import herded, quotas
 from wildsight.continual.methods import named
 from wildsight.continual.pictures import Open, Pictures, opened
@@ -48,6 +49,8 @@ class ContinualLearner(Task):
     Attributes:
         learned: one entry per learned task: ``name``, ``classes``, ``templates``, ``digest``.
         matrix: one entry per learned task: ``task`` and ``accuracy`` (task -> percent).
+        trained: `signatures` of every picture that was trained on.
+        guard: probe task -> its accuracy when it was first measured.
 
     Raises:
         ConfigError: unknown method, backbone or setting.
@@ -79,6 +82,8 @@ class ContinualLearner(Task):
         self.learned: list[dict[str, Any]] = []
         self.matrix: list[dict[str, Any]] = []
         self.memory: list[Tensor] = []
+        self.trained = signatures([])
+        self.guard: dict[str, float] = {}
         self.gallery = Gallery()
         self._texts: dict[str, Tensor] = {}
         self._run_identity = ""
@@ -102,7 +107,7 @@ class ContinualLearner(Task):
         self,
         task: TaskData,
         *,
-        guard: str | Path | Sequence[TaskData] | None = None,
+        guard: Guard = None,
         tests: Sequence[TaskData] = (),
         folder: Path | None = None,
         repeat: bool = False,
@@ -115,7 +120,8 @@ class ContinualLearner(Task):
         Args:
             task: its pictures, class names and templates; as few as one picture per class.
             guard: probe tasks that are never trained on (a source or tasks); the update is refused where
-                their mean accuracy falls by more than the setting ``max_drop``.
+                their mean accuracy falls by more than the setting ``max_drop``, in this update or in all
+                updates since they were first measured.
             tests: tasks to test afterwards: the new row of the accuracy matrix.
             folder: where the training state is kept; a killed update with the same folder goes on there.
             repeat: allow prompts that an earlier task used, to teach a class again.
@@ -127,27 +133,28 @@ class ContinualLearner(Task):
             What moved. Where it was refused, ``accepted`` is False and this object is unchanged.
 
         Raises:
-            DataError: a class without picture or name, prompts of an earlier task, or a training picture in
-                the guard set.
+            DataError: a class without picture or name, prompts of an earlier task, a task in ``tests``
+                without test pictures, or a picture of this or an earlier task in the guard set.
             ImageError: a training picture cannot be read.
         """
-        probes = self._probes(guard)
-        self._accept(task, probes, repeat)
+        probes = probes_of(guard)
+        self.accept([task], probes, tests, repeat=repeat)
         grown = self.towers.copied()
         words = [t.format(c) for one in (task, *tests) for t in one.templates for c in one.classes]
         grown.grow(grown.unknown(words))
         grown.encode_prompts(task.classes, task.templates[:1])
         candidate, facts = self._teaching().taught(grown, task, folder, progress, open_file, training)
-        guarded = self._guarded(candidate, probes)
-        drop = sum(a - b for a, b in guarded.values()) / max(1, len(guarded))
-        if drop > self.settings.max_drop:
+        guarded, first = self._guarded(candidate, probes)
+        reason = refused(guarded, first, self.settings.max_drop)
+        facts |= {"guard": guarded, "first": first}
+        if reason:
             _clear(folder)
-            reason = f"the guard set fell by {drop:.1f} points, allowed are {self.settings.max_drop:.1f}"
-            return Update(task.name, False, reason, guarded, **facts)
+            return Update(task.name, False, reason, **facts)
         accuracy = self._tested(candidate, tests)
+        self.guard = {**{key_of(p): first[p.name] for p in probes}, **self.guard}
         self._serve(candidate, task, accuracy, open_file)
         _clear(folder)
-        return Update(task.name, True, "", guarded, accuracy, **facts)
+        return Update(task.name, True, accuracy=accuracy, **facts)
 
     def _teaching(self) -> Teaching:
         before = {"base": self.base_sha, "tasks before": digest_of([t["digest"] for t in self.learned])}
@@ -160,26 +167,45 @@ class ContinualLearner(Task):
             return dict(self.matrix[-1]["accuracy"])  # the same model, the same pictures
         return dict(evaluate(towers, tests, self.gallery).accuracy) if tests else {}
 
-    def _probes(self, guard: str | Path | Sequence[TaskData] | None) -> list[TaskData]:
-        if guard is None:
-            return []
-        tasks = read_source(guard, guard=True).tasks if isinstance(guard, str | Path) else guard
-        return [t if t.test else replace(t, test=t.train) for t in tasks]
+    def accept(
+        self,
+        tasks: Sequence[TaskData],
+        probes: Sequence[TaskData],
+        tests: Sequence[TaskData],
+        *,
+        repeat: bool,
+        standing: bool = False,
+    ) -> None:
+        """Name what is wrong with tasks to learn in this order, before anything is computed.
 
-    def _accept(self, task: TaskData, probes: Sequence[TaskData], repeat: bool) -> None:
-        """Name what is wrong with a task before anything is computed."""
-        task.require()
+        Args:
+            tasks: to learn.
+            probes: the guard set.
+            tests: tasks to test afterwards.
+            repeat: allow prompts that an earlier task used.
+            standing: a task of ``tasks`` that was learned is the same one, and no repetition.
+
+        Raises:
+            DataError: as `update`.
+        """
+        for task in tasks:
+            task.require()
+        tested(tests)
+        own = [t.name for t in tasks] if standing else []
         if not repeat:
-            distinct([task], known(self.learned))
-        apart(task.train, probes)
+            distinct(tasks, known([t for t in self.learned if t["name"] not in own]))
+        apart(tasks, probes, self.trained)
 
-    def _guarded(self, candidate: Towers, probes: Sequence[TaskData]) -> dict[str, tuple[float, float]]:
-        """Probe task -> accuracy before and after."""
+    def _guarded(
+        self, candidate: Towers, probes: Sequence[TaskData]
+    ) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+        """Probe task -> accuracy before and after, and -> accuracy when it was first measured."""
         if not probes:
-            return {}
+            return {}, {}
         before = evaluate(self.towers.copied(), probes, self.gallery).accuracy
         after = evaluate(candidate.copied(), probes, self.gallery).accuracy
-        return {name: (before[name], after[name]) for name in before}
+        first = {p.name: self.guard.get(key_of(p), before[p.name]) for p in probes}
+        return {name: (before[name], after[name]) for name in before}, first
 
     def _serve(self, towers: Towers, task: TaskData, accuracy: dict[str, float], open_file: Open) -> None:
         """Take the candidate; from here on it is the model."""
@@ -189,6 +215,7 @@ class ContinualLearner(Task):
         self.learned = [*self.learned, entry | {"digest": task.digest()}]
         if accuracy:
             self.matrix = [*self.matrix, {"task": task.name, "accuracy": accuracy}]
+        self.trained = torch.cat([self.trained, signatures([p for p, _ in task.train])]).unique()
         self.towers, self._texts = towers, {}
 
     def _remember(self, towers: Towers, task: TaskData, open_file: Open) -> None:
@@ -204,7 +231,7 @@ class ContinualLearner(Task):
         source: str | Path | TaskSequence,
         *,
         folder: str | Path | None = None,
-        guard: str | Path | Sequence[TaskData] | None = None,
+        guard: Guard = None,
         repeat: bool = False,
         progress: bool = True,
         **training: Any,
@@ -305,7 +332,7 @@ class ContinualLearner(Task):
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = dict(self.towers.clip.state_dict())
-        tensors |= {f"memory.{i}": part for i, part in enumerate(self.memory)}
+        tensors |= {f"memory.{i}": part for i, part in enumerate(self.memory)} | {"trained": self.trained}
         settings = {
             "base": {"name": self.settings.backbone, "sha256": self.base_sha},
             "settings": asdict(self.settings),
@@ -313,6 +340,7 @@ class ContinualLearner(Task):
             "words": self.towers.words,
             "learned": self.learned,
             "matrix": self.matrix,
+            "guard": self.guard,
             "identity": self._run_identity,
         }
         return tensors, settings
@@ -340,10 +368,12 @@ class ContinualLearner(Task):
         self.towers.renew(settings["words"])
         memory = sorted((k for k in tensors if k.startswith("memory.")), key=lambda k: int(k[7:]))
         self.memory = [tensors[k] for k in memory]
-        weights = {k: v for k, v in tensors.items() if k not in memory}
+        weights = {k: v for k, v in tensors.items() if k not in memory and k != "trained"}
         self.towers.clip.load_state_dict(weights)
         self.towers.grow(words)
         self.learned, self.matrix = list(settings["learned"]), list(settings["matrix"])
+        self.trained = tensors.get("trained", signatures([]))
+        self.guard = dict(settings.get("guard", {}))
         self._texts = {}
 
 

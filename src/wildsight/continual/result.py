@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from wildsight.results import Result
+
+BINS = 20
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,12 @@ class Update:
         accepted: False: the guard set fell too far, and the old model still serves.
         reason: why it was refused; empty otherwise.
         guard: probe task -> (accuracy before, after), percent; empty without a guard set.
+        first: probe task -> accuracy when it was first measured, before any guarded update.
         accuracy: the row of the accuracy matrix: task -> percent.
         weights: [N, 2] teacher weights (first model, previous model) per training picture; empty for
-            methods that have none.
+            methods that have none, and for a task that was loaded.
+        shares: of those weights, ``mean`` (of each teacher) and ``counts``: how many pictures have the first
+            model's weight in each of `BINS` equal parts of [0, 1]; kept for a task that was loaded.
         drift: class -> cosine between its prototype before and after the task.
         curve: loss per epoch.
         seconds: ``prepare`` (caches) and ``train``.
@@ -83,21 +88,51 @@ class Update:
     curve: Sequence[float] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     resumed: bool = False
+    first: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.weights) and not self.shares:
+            object.__setattr__(self, "shares", _shares(self.weights))
+
+    @classmethod
+    def recorded(cls, task: str, record: Mapping[str, Any], accuracy: Mapping[str, float]) -> Self:
+        """The update of a task that stands, from what `to_dict` wrote when it was learned, if anything."""
+        return cls(
+            task,
+            True,
+            guard={k: (v[0], v[1]) for k, v in record.get("guard", {}).items()},
+            accuracy=accuracy,
+            drift=record.get("drift", {}),
+            curve=record.get("loss", ()),
+            seconds=record.get("seconds", {}),
+            resumed=True,
+            first=record.get("guard_first", {}),
+            shares=record.get("teacher_weights", {}),
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form; teacher weights as their mean."""
+        """JSON form; teacher weights as their mean and histogram."""
         from wildsight.results import summarised
 
-        rows = list(self.weights)
-        mean = [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else []
         return {
             "task": self.task,
             "accepted": self.accepted,
             "reason": self.reason,
             "guard": summarised({k: list(v) for k, v in self.guard.items()}),
+            "guard_first": summarised(dict(self.first)),
             "accuracy": summarised(dict(self.accuracy)),
-            "mean_teacher_weights": mean,
+            "teacher_weights": summarised(dict(self.shares)),
             "drift": summarised(dict(self.drift)),
             "loss": summarised(list(self.curve)),
             "seconds": summarised(dict(self.seconds)),
         }
+
+
+def _shares(weights: Sequence[Sequence[float]]) -> dict[str, Sequence[float]]:
+    """Mean of each teacher's weight, and the histogram of the first one's."""
+    mean = [sum(column) / len(weights) for column in zip(*weights, strict=True)]
+    counts = [0] * BINS
+    for row in weights:
+        counts[min(BINS - 1, max(0, int(row[0] * BINS)))] += 1
+    return {"mean": mean, "counts": counts}

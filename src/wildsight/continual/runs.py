@@ -4,12 +4,22 @@ twice."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wildsight.continual.data import TaskData, TaskSequence, distinct, known
+from wildsight.continual.data import TaskData, TaskSequence
 from wildsight.continual.evaluation import evaluate
-from wildsight.continual.metrics import class_incremental, history, square, summary
+from wildsight.continual.guard import Guard, probes_of
+from wildsight.continual.metrics import (
+    backward_transfer,
+    class_incremental,
+    forgetting,
+    history,
+    square,
+    summary,
+    triangle,
+)
 from wildsight.continual.result import Update
 from wildsight.continual.source import read_source
 from wildsight.errors import CheckpointError, DataError
@@ -25,7 +35,7 @@ def fit_sequence(
     learner: ContinualLearner,
     source: str | Path | TaskSequence,
     folder: Path | None,
-    guard: str | Path | Sequence[TaskData] | None,
+    guard: Guard,
     progress: bool,
     training: Mapping[str, Any],
     *,
@@ -41,7 +51,9 @@ def fit_sequence(
         CheckpointError: the folder holds a run with other settings.
     """
     sequence = source if isinstance(source, TaskSequence) else read_source(source)
-    _acceptable(learner, sequence, repeat)
+    probes = probes_of(guard)
+    every = sequence.tasks
+    learner.accept(every, probes, every, repeat=repeat, standing=folder is not None)
     _all_words(learner, sequence)
     updates: list[Update] = []
     known: dict[str, dict[str, float]] = {}
@@ -51,12 +63,13 @@ def fit_sequence(
         if done:
             known[task.name] = _completed(learner, sequence, task)
             _put_rows(learner, known)
-            updates.append(Update(task.name, True, resumed=True, accuracy=known[task.name]))
+            record = _records(folder).get(task.name, {})
+            updates.append(Update.recorded(task.name, record, known[task.name]))
             continue
         tests = _tests(sequence)
         state = None if place is None else place.with_name(f"{place.name}.training")
         made = learner.update(
-            task, guard=guard, tests=tests, folder=state, progress=progress, repeat=True, **training
+            task, guard=probes, tests=tests, folder=state, progress=progress, repeat=True, **training
         )
         if not made.accepted and not strict:
             return [*updates, made]
@@ -66,18 +79,12 @@ def fit_sequence(
             )
         if sequence.scenario == "class":
             _add_seen(learner, sequence, number)
+            made = replace(made, accuracy=learner.matrix[-1]["accuracy"])
         updates.append(made)
         if folder is not None and place is not None and state is not None:
             _keep(learner, folder, place, updates, training)
             _forget(state)
     return updates
-
-
-def _acceptable(learner: ContinualLearner, sequence: TaskSequence, repeat: bool) -> None:
-    """Name what is wrong with any task before the first is learned."""
-    if not repeat:
-        own = [t.name for t in sequence.tasks]
-        distinct(sequence.tasks, known([t for t in learner.learned if t["name"] not in own]))
 
 
 def _all_words(learner: ContinualLearner, sequence: TaskSequence) -> None:
@@ -147,9 +154,15 @@ def _keep(
     """Write the task's checkpoint, then the matrix and the reports beside it."""
     learner.save_task(place, _identity(learner, training))
     write_json(folder / MATRIX, learner.matrix)
-    earlier = read_json(folder / UPDATES) if (folder / UPDATES).is_file() else []
-    named = {u["task"]: u for u in earlier} | {u.task: u.to_dict() for u in updates if not u.resumed}
+    named = _records(folder) | {u.task: u.to_dict() for u in updates if not u.resumed}
     write_json(folder / UPDATES, list(named.values()))
+
+
+def _records(folder: Path | None) -> dict[str, dict[str, Any]]:
+    """What earlier runs wrote of their updates, by task."""
+    if folder is None or not (folder / UPDATES).is_file():
+        return {}
+    return {u["task"]: u for u in read_json(folder / UPDATES)}
 
 
 def _forget(state: Path) -> None:
@@ -159,11 +172,17 @@ def _forget(state: Path) -> None:
 
 
 def scores(learner: ContinualLearner, scenario: str = "task") -> dict[str, float]:
-    """Transfer, Avg, Last and more of the learner's own matrix; in the class scenario, Avg and Last.
+    """Transfer, Avg, Last, forgetting and backward transfer of the learner's own matrix.
+
+    In the class scenario, Avg and Last are over all classes seen so far, Transfer is not defined, and
+    forgetting and backward transfer are of each task's own pictures among all classes seen.
 
     Raises:
         DataError: nothing was evaluated, or tasks are missing.
     """
     if scenario == "class":
-        return class_incremental([float(row["seen"]) for row in learner.matrix])
+        found = class_incremental([float(row["seen"]) for row in learner.matrix])
+        matrix = triangle(learner.matrix)
+        lost, back = float(forgetting(matrix).mean()), backward_transfer(matrix)
+        return {**found, "forgetting": lost, "backward_transfer": back}
     return summary(square(*history(learner.matrix)))
