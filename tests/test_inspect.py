@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightE
 from wildsight.images import from_array
 from wildsight.workflows.inspect import (
     Project,
+    clear,
     describe,
     describing,
     group,
@@ -24,7 +26,8 @@ from wildsight.workflows.inspect import (
     start,
     write_report,
 )
-from wildsight.workflows.inspect.project import GOOD
+from wildsight.workflows.inspect.project import GOOD, Find
+from wildsight.workflows.inspect.steps import _carry
 from wildsight.world.products import CATEGORIES, render_product
 
 pytestmark = pytest.mark.slow
@@ -205,19 +208,97 @@ def test_names_are_learned_and_answered(project: Project) -> None:
 def test_a_name_that_no_find_carries_is_answered_no_more(project: Project, tmp_path: Path) -> None:
     opened = copied(project, tmp_path / "p")
     opened.names, opened.groups, opened.answers = {}, {}, {}
+    shutil.rmtree(opened.learner, ignore_errors=True)
     finds = list(opened.finds())
     for number, find in enumerate(finds[:6]):
         name(opened, find, "blemish" if number % 2 else "dent")
-    learn(opened, progress=False, epochs=1)
+    learn(opened, progress=False, method="zeroshot")
     opened.answers = {f: {"name": "dent", "confidence": 0.9} for f in finds}
     for find in finds[:6]:
         name(opened, find, "blemish")
     assert "dent" not in {a["name"] for a in opened.answers.values()}
-    learn(opened, progress=False, epochs=1)
+    learn(opened, progress=False)
     assert {a["name"] for a in opened.answers.values()} <= {"blemish", GOOD}
     assert {opened.label(f) for f in finds} <= {"blemish", GOOD}
     taught = json.loads((opened.learner / "taught.json").read_text())
     assert set(taught) == {"blemish", GOOD}
+
+
+def test_a_name_is_taken_back(project: Project, tmp_path: Path) -> None:
+    opened = copied(project, tmp_path / "p")
+    opened.names, opened.groups, opened.answers = {}, {}, {}
+    first, second, *_ = opened.finds()
+    for find in (first, second):
+        name(opened, find, "dent")
+    assert clear(opened, first) == 1
+    assert open_project(opened.folder).names == {second: "dent"}
+    assert opened.label(first) == "not grouped"
+    assert clear(opened, "dent") == 1
+    assert open_project(opened.folder).names == {}
+    with pytest.raises(ConfigError, match="no group or find is called 'dent'"):
+        clear(opened, "dent")
+    with pytest.raises(ConfigError, match="was not named by a person"):
+        clear(opened, first)
+
+
+def test_another_learner_is_begun_only_when_told(project: Project, tmp_path: Path) -> None:
+    opened = copied(project, tmp_path / "p")
+    opened.names, opened.groups = {}, {}
+    shutil.rmtree(opened.learner, ignore_errors=True)
+    finds = list(opened.finds())
+    for find in finds[:2]:
+        name(opened, find, "dent")
+    learn(opened, progress=False, method="zeroshot")
+    name(opened, finds[2], "dent")
+    with pytest.raises(ConfigError, match="the learner's method is zeroshot; leave it out"):
+        learn(opened, progress=False, method="mulki")
+    assert set(learn(opened, progress=False, method="mulki", again=True, epochs=1)) == {"dent", GOOD}
+
+
+def test_a_project_starts_again_in_its_own_folder(
+    project: Project, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = copied(project, tmp_path / "p")
+    opened.names, opened.groups = {}, {}
+    find = next(iter(opened.finds()))
+    name(opened, find, "dent")
+    good = str(pictures / "good")
+    with pytest.raises(ConfigError, match="holds a project; go on with it, learn anew with --again"):
+        start(opened.folder, good)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match="is not empty and holds no project"):
+        start(tmp_path / "other", good, again=True)
+    before = opened.fingerprint()
+    renewed = start(opened.folder, good, again=True, false_alarm_rate=0.2, method="padim", progress=False)
+    assert renewed.fingerprint() != before
+    assert renewed.names == {find: "dent"}
+    assert renewed.looked == opened.looked
+    file = renewed.finds()[find].file
+    assert look(renewed, [file])[0].detector == renewed.fingerprint()
+    once = renewed.looked
+    look(renewed, [file])
+    assert renewed.looked == once
+
+
+def test_names_go_to_the_find_in_the_same_place(project: Project, tmp_path: Path) -> None:
+    opened = copied(project, tmp_path / "p")
+    seen = next(p for p in opened.looked.values() if p.finds)
+    first = seen.finds[0]
+    left, top, right, bottom = first.box
+    near = Find(f"{first.id[:-1]}8", (left, top, right + 0.1 * (right - left), bottom), 9, 1.0)
+    far = Find(f"{first.id[:-1]}9", (right + 1, bottom + 1, right + 9, bottom + 9), 9, 1.0)
+    for finds, names in (((far, near), {near.id: "dent"}), ((far,), {})):
+        opened.names = {first.id: "dent"}
+        _carry(opened, replace(seen, finds=(first,)), replace(seen, finds=finds))
+        assert opened.names == names
+        assert first.id not in opened.groups
+
+
+def test_an_adapter_that_is_none_is_said_at_the_start(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint folder"):
+        start(tmp_path / "p", str(pictures / "good"), adapter=str(tmp_path / "none"), progress=False)
+    assert not (tmp_path / "p").exists()
 
 
 def test_the_report_says_what_was_found(project: Project) -> None:
@@ -346,6 +427,11 @@ def test_the_command(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "broken.png" not in capsys.readouterr().out
     assert run("look", folder, known, str(pictures / "gone.png")) == 2
     assert run("group", folder, "-k", "3", "--backbone", "nano-conv") == 0
+    assert run("start", folder, str(pictures / "good")) == 2
+    assert run("name", folder, "nothing") == 2
+    assert run("name", folder, "new_000", "blot") == 0
+    assert run("name", folder, "blot", "--clear") == 0
+    assert "finds have no name now" in capsys.readouterr().out
     assert run("name", folder, "nothing", "word") == 2
     assert "the groups are" in capsys.readouterr().err
     assert run("report", folder) == 0

@@ -23,12 +23,16 @@ def start(
     backbone: Annotated[str, typer.Option(help="Hub id, local folder or nano-*.")] = "nano-conv",
     adapter: Annotated[str | None, typer.Option(help="Folder of `wildsight segmentation fit`.")] = None,
     false_alarm_rate: Annotated[float, typer.Option(help="Share of good pictures above the limit.")] = 0.02,
+    epochs: Annotated[int | None, typer.Option(help="Of ras and uniad.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Learn anew in a project that stands.")] = False,
 ) -> None:
     """Learn what is normal, and make the project folder."""
     from wildsight.cli.common import console
     from wildsight.workflows.inspect import start as make
 
-    make(project, good, method=method, backbone=backbone, adapter=adapter, false_alarm_rate=false_alarm_rate)
+    given = {"method": method, "backbone": backbone, "adapter": adapter, "again": again}
+    training = {} if epochs is None else {"epochs": epochs}
+    make(project, good, false_alarm_rate=false_alarm_rate, **given, **training)
     console.print(f"{project}: ready; next: wildsight inspect look {project} PICTURES", markup=False)
 
 
@@ -114,23 +118,32 @@ def describe(
 def name(
     project: Folder,
     what: Annotated[str, typer.Argument(help="A group such as new_000, or one find.")],
-    word: Annotated[str, typer.Argument(help="Its name; `good` for a false alarm.")],
+    word: Annotated[str | None, typer.Argument(help="Its name; `good` for a false alarm.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Take its name back.")] = False,
 ) -> None:
-    """Give a group or a find a name."""
+    """Give a group or a find a name, or take it back."""
     from wildsight.cli.common import console, finish
+    from wildsight.errors import ConfigError
+    from wildsight.workflows.inspect import clear as take_back
     from wildsight.workflows.inspect import name as run
     from wildsight.workflows.inspect import open_project, write_report
 
+    if (word is None) != clear:
+        raise ConfigError("give either a name or --clear", where=what, mend="see --help")
     opened = open_project(project)
-    console.print(f"{run(opened, what, word)} finds are called {word}", markup=False)
+    if word is None:
+        console.print(f"{take_back(opened, what)} finds have no name now", markup=False)
+    else:
+        console.print(f"{run(opened, what, word)} finds are called {word}", markup=False)
     finish(write_report(opened))
 
 
 @app.command()
 def learn(
     project: Folder,
-    method: Annotated[str, typer.Option(help="Of the continual room, at the first call.")] = "mulki",
-    backbone: Annotated[str, typer.Option(help="The CLIP to begin with.")] = "nano-clip",
+    method: Annotated[str | None, typer.Option(help="Of the continual room; mulki at first.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A CLIP; nano-clip at first.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Begin with a new learner.")] = False,
 ) -> None:
     """Teach the names, and answer with them from now on."""
     from wildsight.cli.common import console, finish
@@ -138,7 +151,8 @@ def learn(
     from wildsight.workflows.inspect import open_project, write_report
 
     opened = open_project(project)
-    console.print(f"learned: {', '.join(run(opened, method=method, backbone=backbone))}", markup=False)
+    taught = run(opened, method=method, backbone=backbone, again=again)
+    console.print(f"learned: {', '.join(taught) or 'names were taken back'}", markup=False)
     finish(write_report(opened))
 
 

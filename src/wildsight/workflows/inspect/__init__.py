@@ -15,9 +15,20 @@ from __future__ import annotations
 
 from wildsight.workflows.inspect.describing import describe
 from wildsight.workflows.inspect.learning import learn
-from wildsight.workflows.inspect.naming import name
+from wildsight.workflows.inspect.naming import clear, name
 from wildsight.workflows.inspect.project import Project, open_project, start
 from wildsight.workflows.inspect.reporting import write_report
 from wildsight.workflows.inspect.steps import group, look
 
-__all__ = ["Project", "describe", "group", "learn", "look", "name", "open_project", "start", "write_report"]
+__all__ = [
+    "Project",
+    "clear",
+    "describe",
+    "group",
+    "learn",
+    "look",
+    "name",
+    "open_project",
+    "start",
+    "write_report",
+]

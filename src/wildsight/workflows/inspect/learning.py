@@ -7,7 +7,7 @@ from typing import Any
 
 from wildsight.continual import ContinualLearner
 from wildsight.continual.data import TaskData
-from wildsight.errors import DataError
+from wildsight.errors import ConfigError, DataError
 from wildsight.files import atomic_folder, digest_of, read_json, write_json
 from wildsight.workflows.inspect.project import GOOD, Project
 from wildsight.workflows.inspect.state import checked, mapped, text
@@ -22,8 +22,9 @@ TAUGHT = "taught.json"
 def learn(
     project: Project,
     *,
-    method: str = "mulki",
-    backbone: str = "nano-clip",
+    method: str | None = None,
+    backbone: str | None = None,
+    again: bool = False,
     progress: bool = True,
     **training: Any,
 ) -> list[str]:
@@ -33,8 +34,9 @@ def learn(
 
     Args:
         project: an open project; saved.
-        method: of the continual room, for the first call; later ones go on with that learner.
-        backbone: the CLIP to begin with.
+        method: of the continual room; None is ``mulki``, or that of the learner that stands.
+        backbone: the CLIP to begin with; None is ``nano-clip``, or that of the learner that stands.
+        again: begin with a new learner, and teach it every name.
         progress: show progress and the time left.
         training: fields of `TrainConfig`.
 
@@ -43,18 +45,19 @@ def learn(
 
     Raises:
         DataError: no name with at least `LEAST` finds, or nothing new since the last time.
+        ConfigError: another method or backbone than that of the learner that stands, without ``again``.
     """
     crops = _crops(project)
     if len(crops) < 2:
         text = f"no name has {LEAST} finds yet"
         raise DataError(text, where=project.folder, mend="name a group with `wildsight inspect name`")
-    known = _taught(project)
+    known = {} if again else _taught(project)
     fresh = [name for name, files in crops.items() if known.get(name) != digest_of(files)]
     if not fresh and set(known) == set(crops):
         raise DataError(
             "nothing was named since the last time", where=project.folder, mend="name a find first"
         )
-    learner = _open(project) if known else ContinualLearner(method, backbone)
+    learner = _begun(project, method, backbone) if known else _new(method, backbone)
     if fresh:
         _teach(learner, fresh, crops, progress, training)
     with atomic_folder(project.learner, TAUGHT) as temporary:
@@ -63,6 +66,21 @@ def learn(
     project.answers = answers(project, list(project.finds()))
     project.save()
     return fresh
+
+
+def _new(method: str | None, backbone: str | None) -> ContinualLearner:
+    return ContinualLearner(method or "mulki", backbone or "nano-clip")
+
+
+def _begun(project: Project, method: str | None, backbone: str | None) -> ContinualLearner:
+    """The learner that stands; ConfigError where another one was asked for."""
+    learner = _open(project)
+    for what, asked in (("method", method), ("backbone", backbone)):
+        stands = getattr(learner.settings, what)
+        if asked is not None and asked != stands:
+            mend = "leave it out, or begin a new learner with --again"
+            raise ConfigError(f"the learner's {what} is {stands}", where=project.learner, mend=mend)
+    return learner
 
 
 def _teach(

@@ -33,6 +33,30 @@ def name(project: Project, what: str, word: str) -> int:
     return sum(n == given for n in project.names_here().values())
 
 
+def clear(project: Project, what: str) -> int:
+    """Take the names of a group, or of one find, back; it is then what the machine says.
+
+    Args:
+        project: an open project; saved.
+        what: a group's name, or a find's.
+
+    Returns:
+        How many finds lost their name.
+
+    Raises:
+        ConfigError: no such group or find, or none of its finds was named by a person.
+    """
+    chosen = [f for f in _members(project, what) if f in project.names]
+    if not chosen:
+        raise ConfigError("was not named by a person", where=what, mend="there is nothing to take back")
+    for find in chosen:
+        if project.groups.get(find, {}).get("group") == project.names.pop(find):
+            del project.groups[find]
+    _forget_answers(project)
+    project.save()
+    return len(chosen)
+
+
 def _members(project: Project, what: str) -> list[str]:
     """The find called ``what``, or the finds of the group; ConfigError where there is neither."""
     finds = project.finds()

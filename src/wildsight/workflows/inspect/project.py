@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from wildsight.errors import ConfigError
-from wildsight.files import write_json
+from wildsight.files import MANIFEST, sha256, write_json
 from wildsight.results import environment
 from wildsight.workflows.inspect.state import FORMAT, PARTS, read_looked, read_part, read_settings
 
 GOOD = "good"
 """The name of a false alarm."""
+GOOD_CROPS = "crops-good"
+"""Folder of the crops of good pictures."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Looked:
         file: where it lay.
         score, threshold: of the detector.
         finds: its suspicious regions; empty for a good picture.
+        detector: which detector it was, see `Project.fingerprint`; empty in the first format.
     """
 
     sha: str
@@ -48,6 +52,7 @@ class Looked:
     score: float
     threshold: float
     finds: tuple[Find, ...]
+    detector: str = ""
 
     @property
     def anomalous(self) -> bool:
@@ -89,6 +94,11 @@ class Project:
     def detector(self) -> Path:
         """The detector's checkpoint."""
         return self.folder / "detector"
+
+    def fingerprint(self) -> str:
+        """What tells this detector from one that was learned at another time; empty where it is missing."""
+        manifest = self.detector / MANIFEST
+        return sha256(manifest)[:16] if manifest.is_file() else ""
 
     @property
     def learner(self) -> Path:
@@ -144,6 +154,7 @@ def start(
     backbone: str = "nano-conv",
     adapter: str | None = None,
     false_alarm_rate: float = 0.02,
+    again: bool = False,
     progress: bool = True,
     **training: Any,
 ) -> Project:
@@ -156,25 +167,48 @@ def start(
         backbone: hub id, local folder or ``nano-*``.
         adapter: folder written by ``wildsight segmentation fit``; None outlines by the heat map alone.
         false_alarm_rate: share of good pictures that may be called anomalous.
+        again: learn anew in a project that stands; pictures, names and groups stay, and the next `look` looks
+            at its pictures once more.
         progress: show progress and the time left.
         training: fields of `TrainConfig`, for trained methods.
 
     Raises:
         ConfigError: the folder holds something already, or a setting out of range.
-        DataError: no readable good picture.
+        DataError: no readable good picture, or a damaged project.
+        CheckpointError: no adapter in that folder.
     """
     from wildsight.anomaly import AnomalyDetector
 
-    root = Path(folder)
-    if root.exists() and any(root.iterdir()):
-        raise ConfigError("is not empty", where=root, mend="name a new folder, or go on with this project")
+    project = _place(Path(folder), again)
+    if adapter is not None:
+        _check_adapter(adapter)
     detector = AnomalyDetector(method, backbone, false_alarm_rate=false_alarm_rate, calibration=0.2)
     detector.fit(good, progress=progress, **training)
     settings = {"good": good, "method": method, "backbone": backbone, "adapter": adapter}
-    project = Project(root, {**settings, "false_alarm_rate": false_alarm_rate, "environment": environment()})
+    project.settings = {**settings, "false_alarm_rate": false_alarm_rate, "environment": environment()}
     detector.save_pretrained(project.detector)
+    shutil.rmtree(project.folder / GOOD_CROPS, ignore_errors=True)  # they came from other good pictures
     project.save()
     return project
+
+
+def _place(root: Path, again: bool) -> Project:
+    """The project that stands in a folder, or an empty one; ConfigError where the folder is in use."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return Project(root, {})
+    if not (root / "project.json").is_file():
+        raise ConfigError("is not empty and holds no project", where=root, mend="name a new folder")
+    if not again:
+        mend = "go on with it, learn anew with --again, or name a new folder"
+        raise ConfigError("is not empty: it holds a project", where=root, mend=mend)
+    return open_project(root)
+
+
+def _check_adapter(adapter: str) -> None:
+    """CheckpointError where a folder holds no adapter of the segmentation room."""
+    from wildsight.segmentation import AnomalySegmenter
+
+    AnomalySegmenter.from_pretrained(adapter)
 
 
 def open_project(folder: str | Path) -> Project:

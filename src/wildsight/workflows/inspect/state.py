@@ -74,6 +74,7 @@ def find_id(value: Any) -> bool:
 FIND = record({"id": find_id, "box": box, "area": number, "peak": number})
 LOOKED = record(
     {"sha": text, "file": text, "score": number, "threshold": number, "finds": listed(FIND)},
+    {"detector": text},
 )
 ANSWER = record({"name": text, "confidence": number})
 GROUP = record({"group": text, "confidence": number, "doubtful": flag})

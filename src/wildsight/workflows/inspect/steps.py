@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from wildsight.discovery.methods import method as find_method
 from wildsight.errors import DataError, ImageError, WildSightError
 from wildsight.files import atomic_path, sha256
 from wildsight.images import expand, load_image
-from wildsight.workflows.inspect.project import GOOD, Find, Looked, Project
+from wildsight.workflows.inspect.project import GOOD, GOOD_CROPS, Find, Looked, Project
 
 CROP, MARGIN, MOST = 96, 0.35, 4
+SAME = 0.5
+"""Overlap from which finds of two looks are one."""
 GROUPED_FROM = 4
 """Finds from which grouping means something."""
 
@@ -34,7 +37,7 @@ def look(
     again: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> list[Looked]:
-    """Find and outline what is wrong in pictures; one that was seen before is not looked at again.
+    """Find and outline what is wrong in pictures; one that this detector has seen is not looked at again.
 
     Args:
         project: an open project; saved after every picture.
@@ -53,14 +56,17 @@ def look(
         raise DataError(
             "no picture found", where=", ".join(map(str, pictures)), mend="name files or a folder"
         )
-    detector = AnomalyDetector.from_pretrained(project.detector)
+    detector, made_by = AnomalyDetector.from_pretrained(project.detector), project.fingerprint()
     outline = _outliner(project)
     seen = []
     for file in files:
         try:
             name = _hash(file)
-            if again or name not in project.looked:
-                project.looked[name] = _look(project, file, name, detector, outline)
+            before = project.looked.get(name)
+            if again or before is None or before.detector not in ("", made_by):
+                found = _look(project, file, name, detector, outline)
+                project.looked[name] = replace(found, detector=made_by)
+                _carry(project, before, project.looked[name])
                 _answer(project, project.looked[name])
                 project.save()
             seen.append(project.looked[name])
@@ -72,6 +78,33 @@ def look(
         if progress:
             progress(1)
     return seen
+
+
+def _carry(project: Project, before: Looked | None, now: Looked) -> None:
+    """After another look at a picture: its names go to the finds in the same place, guesses are forgotten."""
+    if before is None or before.finds == now.finds:
+        return
+    names = {f.id: project.names.pop(f.id) for f in before.finds if f.id in project.names}
+    for find in before.finds:
+        for guesses in (project.groups, project.answers, project.words):
+            guesses.pop(find.id, None)
+    for find in before.finds:
+        same = max(now.finds, key=lambda f: overlap(f.box, find.box), default=None)
+        if find.id in names and same is not None and overlap(same.box, find.box) >= SAME:
+            project.names[same.id] = names[find.id]
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes (left, top, right, bottom).
+
+    >>> overlap((0, 0, 2, 2), (1, 0, 3, 2))
+    0.3333333333333333
+    """
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    down = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(across, 0.0) * max(down, 0.0)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
+    return shared / (sum(areas) - shared)
 
 
 def _hash(file: Path) -> str:
@@ -227,7 +260,7 @@ def good_crops(project: Project) -> list[Path]:
     """Crops of good pictures, as large as the finds, made once."""
     from wildsight.anomaly.source import read_source
 
-    folder = project.folder / "crops-good"
+    folder = project.folder / GOOD_CROPS
     kept = sorted(folder.glob("*.png")) if folder.is_dir() else []
     if kept:
         return kept
