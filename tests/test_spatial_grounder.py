@@ -284,6 +284,59 @@ def test_it_works_inside_compress(fitted: SpatialGrounder) -> None:
     assert np.array_equal(again.centre, whole.centre)
 
 
+@pytest.mark.parametrize("method", ["text", "text-virtual"])
+def test_numbers_as_text_read_the_kept_tokens_alone(method: str, data: SpatialData, monkeypatch: Any) -> None:
+    from wildsight import compress
+
+    grounder = SpatialGrounder(method, tiny_mllm()).fit(data, **FAST)
+    read, lengths = grounder.net.speaker.read, []
+    monkeypatch.setattr(
+        grounder.net.speaker, "read", lambda p, **o: lengths.append(p[1][0].shape[1]) or read(p, **o)
+    )
+    picture = np.random.default_rng(2).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    grounder.predict(picture, "the red cube", focal=50.0)
+    with compress(grounder.mllm.model, visual_tokens=9, positions="original"):
+        grounder.predict(picture, "the red cube", focal=50.0)
+    assert lengths == [36, 9]
+
+
+def test_spoken_answers_read_the_kept_tokens_alone(fitted: SpatialGrounder, monkeypatch: Any) -> None:
+    from wildsight import compress
+
+    read, lengths = fitted.net.speaker.read, []
+    monkeypatch.setattr(
+        fitted.net.speaker, "read", lambda p, **o: lengths.append(p[1][0].shape[1]) or read(p, **o)
+    )
+    picture = np.zeros((48, 48, 3), np.uint8)
+    with compress(fitted.mllm.model, visual_tokens=9, positions="original"):
+        fitted.predict(picture, "the red cube", focal=50.0, words=True)
+    assert lengths == [9, 9]
+
+
+def test_a_refusal_keeps_its_score_and_damaged_weights_are_named(data: SpatialData) -> None:
+    grounder = SpatialGrounder("llmi3d", tiny_mllm(), hyper={"threshold": 1.0}).fit(data, **FAST)
+    picture = np.zeros((48, 48, 3), np.uint8)
+    assert 0.0 < grounder.predict(picture, "the red cube", focal=50.0)[0].score < 1.0
+    with torch.no_grad():
+        grounder.net.heads.parts["there"][-1].bias.fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="not finite"):
+        grounder.predict(picture, "the red cube", focal=50.0)
+
+
+def test_answers_in_text_have_a_share_that_could_be_read(data: SpatialData, monkeypatch: Any) -> None:
+    grounder = SpatialGrounder("text", tiny_mllm()).fit(data, **FAST)
+    box = "centre 0.10 1.00 5.00 size 1.00 1.00 1.00 turn 0.30"
+    texts = [box, "no", "centre 1", "a cube"]
+    monkeypatch.setattr(
+        grounder.net, "told", lambda batch, keep=None: [texts[i % 4] for i in range(len(batch["camera"]))]
+    )
+    four = replace(data, samples=tuple(s for s in data.part("test") if s.targets)[:4])
+    row = grounder.evaluate(four).rows[-1]
+    assert row["parsed"] == 0.5
+    assert row["found"] == 0.25
+    assert "acc_released@0.5" in row
+
+
 def test_settings_are_checked() -> None:
     for hyper, message in (({"nosuch": 1}, "nosuch"), ({"geometry": "x"}, "geometry"), ({"r": 0}, "counts")):
         with pytest.raises(ConfigError, match=message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from PIL import ImageOps
 from PIL.Image import Image
 from torch import Tensor
 
-from wildsight.errors import ConfigError
+from wildsight.errors import CheckpointError, ConfigError
 from wildsight.images import exif_of, from_array, load_image
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, fitted
@@ -25,15 +25,37 @@ from wildsight.spatial.tiles import Kept, blocks_kept, pixels_of, places_of
 Picture = str | Path | Image | np.ndarray
 
 
-def boxes_of(found: Boxes3D, threshold: float) -> list[list[Box]]:
-    """Boxes of each row whose score reaches ``threshold``, the surest first."""
-    rows: list[list[Box]] = []
+class Answer(NamedTuple):
+    """What a method gives to one question.
+
+    Attributes:
+        boxes: the surest first.
+        score: of the surest, given or not.
+        words: what the model says, if it was asked to speak.
+        parsed: whether the answer could be read at all.
+    """
+
+    boxes: list[Box]
+    score: float
+    words: str = ""
+    parsed: bool = True
+
+
+def answers_of(found: Boxes3D, threshold: float) -> list[Answer]:
+    """The boxes of each row whose score reaches ``threshold``.
+
+    Raises:
+        CheckpointError: numbers that are not finite.
+    """
+    rows: list[Answer] = []
     values = [v.detach().cpu().double().numpy() for v in found]
+    if not all(np.isfinite(v).all() for v in values):
+        raise CheckpointError("the network answers with numbers that are not finite", mend="fit it again")
     for row in range(len(values[0])):
         centre, size, rotation, spread, score = (v[row] for v in values)
         order = [q for q in np.argsort(-score, kind="stable") if score[q] >= threshold]
         boxes = [Box(centre[q], size[q], rotation[q], "", float(score[q]), float(spread[q])) for q in order]
-        rows.append([b for b in boxes if np.isfinite(b.centre).all() and np.isfinite(b.size).all()])
+        rows.append(Answer(boxes, float(score.max())))
     return rows
 
 
@@ -61,9 +83,8 @@ def expressions_of(given: str | Sequence[str], language: bool) -> list[str]:
 
 def result_of(
     expression: str,
-    boxes: Sequence[Box],
+    answer: Answer,
     camera: Camera,
-    told: str,
     image: Path | None,
     picture: Image,
     unknown: Sequence[str] = (),
@@ -75,7 +96,7 @@ def result_of(
         flags.append("intrinsics of another size")
     if unknown:
         flags.append(f"unknown words: {' '.join(unknown)}")
-    named = [Box(b.centre, b.size, b.rotation, expression, b.score, b.spread) for b in boxes]
+    named = [Box(b.centre, b.size, b.rotation, expression, b.score, b.spread) for b in answer.boxes]
     shown = [b for b in named if b.centre[2] > 0]
     if len(shown) < len(named):
         flags.append("behind camera")
@@ -83,10 +104,9 @@ def result_of(
         flags.append("out of sight")
     if not shown:
         flags.append("not there")
-    score = max((b.score for b in shown), default=0.0)
-    answer = told or by_rule(expression, shown)
-    by = "model" if told else "rule"
-    return GroundingResult(expression, tuple(shown), answer, by, camera, tuple(flags), score, image, picture)
+    score = max((b.score for b in shown), default=answer.score)
+    words, by = (answer.words, "model") if answer.words else (by_rule(expression, shown), "rule")
+    return GroundingResult(expression, tuple(shown), words, by, camera, tuple(flags), score, image, picture)
 
 
 def _out_of_sight(box: Box, camera: Camera) -> bool:

@@ -15,15 +15,15 @@ from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.files import digest_of
 from wildsight.spatial.answers import (
+    Answer,
     Picture,
-    boxes_of,
+    answers_of,
     compression_of,
     expressions_of,
     kept_tokens,
     opened,
     result_of,
 )
-from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import FITS, Camera, Fit, camera_for
 from wildsight.spatial.inputs import Eyes, Rows, Seen, asked, box_rows
 from wildsight.spatial.methods import METHODS, build, check_count, config_of
@@ -234,11 +234,11 @@ class SpatialGrounder(Task):
             picture.size, focal=focal, intrinsics=intrinsics, exif=exif, estimate=estimate, where=where
         )
         asks = [(picture, camera, e) for e in many]
-        found, told = self._asked(asks, [self._told_box(box, camera)] * len(many), words)
+        answers = self._asked(asks, [self._told_box(box, camera)] * len(many), words)
         file = Path(where) if where is not None else None
         return [
-            result_of(e, boxes, camera, answer, file, picture, self.mllm.unknown_words(e))
-            for e, boxes, answer in zip(many, found, told, strict=True)
+            result_of(e, answer, camera, file, picture, self.mllm.unknown_words(e))
+            for e, answer in zip(many, answers, strict=True)
         ]
 
     def _told_box(self, box: Sequence[float] | None, camera: Camera) -> Tensor | None:
@@ -261,31 +261,32 @@ class SpatialGrounder(Task):
     @torch.no_grad()
     def _asked(
         self, asks: Sequence[tuple[Image, Camera, str]], told: Sequence[Tensor | None], words: bool
-    ) -> tuple[list[list[Box]], list[str]]:
-        """Boxes of every question, and what the model says if it is asked to speak."""
-        found: list[list[Box]] = []
-        answers: list[str] = []
+    ) -> list[Answer]:
+        """The answer to every question."""
+        answers: list[Answer] = []
         for start in range(0, len(asks), BATCH):
             part = asks[start : start + BATCH]
             batch = asked(self.eyes, self.eyes.look([(p, c) for p, c, _ in part]), [e for _, _, e in part])
             given = told[start : start + BATCH]
             if METHODS[self.settings.method].oracle:
                 batch["box2d"] = torch.stack([t for t in given if t is not None])[:, None]
-            boxes, said = self._answer(batch, [p for p, _, _ in part], words)
-            found += boxes
-            answers += said
-        return found, answers
+            answers += self._answer(batch, [p for p, _, _ in part], words)
+        return answers
 
     def _answer(
         self, batch: dict[str, Tensor], pictures: Sequence[Image] | None, words: bool
-    ) -> tuple[list[list[Box]], list[str]]:
+    ) -> list[Answer]:
         net = self._fitted()
         keep = None if pictures is None else kept_tokens(self.eyes, pictures, batch)
-        found = boxes_of(net.boxes(batch, keep), self.config.threshold)
+        if METHODS[self.settings.method].text:
+            boxes, parsed = net.answers(batch, keep)
+            plain = answers_of(boxes, self.config.threshold)
+            return [a._replace(parsed=p) for a, p in zip(plain, parsed, strict=True)]
+        answers = answers_of(net.boxes(batch, keep), self.config.threshold)
         if not words or not hasattr(net, "say"):
-            return found, [""] * len(found)
-        ids = net.say(batch, int(self.mllm.tokenizer.eos_token_id))
-        return found, [self.mllm.text(row) for row in ids.tolist()]
+            return answers
+        ids = net.say(batch, int(self.mllm.tokenizer.eos_token_id), keep=keep)
+        return [a._replace(words=self.mllm.text(r)) for a, r in zip(answers, ids.tolist(), strict=True)]
 
     # -- judging ---------------------------------------------------------------------------------------------
 
@@ -309,13 +310,15 @@ class SpatialGrounder(Task):
         if not wanted:
             raise DataError(f"no question for {split}", where=data.root, mend="run `wildsight check spatial`")
         samples, errors = self._readable(wanted)
-        found: list[tuple[Box, ...]] = []
+        answers: list[Answer] = []
         with Meter("questions", len(samples), enabled=progress) as meter:
             for start in range(0, len(samples), BATCH):
                 part = samples[start : start + BATCH]
-                found += self._found(part)
+                answers += self._answered(part)
                 meter.add(len(part))
-        rows = grouped(samples, found)
+        found = [tuple(a.boxes) for a in answers]
+        text = METHODS[self.settings.method].text
+        rows = grouped(samples, found, [a.parsed for a in answers] if text else None)
         scores = [best_iou(f, s.targets) for f, s in zip(found, samples, strict=True)]
         told = {"2D box": "the true one is given (ORACLE)"} if oracle else {}
         protocol = {**data.protocol, "method": self.settings.method, **told}
@@ -336,15 +339,14 @@ class SpatialGrounder(Task):
         return good, errors
 
     @torch.no_grad()
-    def _found(self, samples: Sequence[SpatialSample]) -> list[tuple[Box, ...]]:
+    def _answered(self, samples: Sequence[SpatialSample]) -> list[Answer]:
         seen = [self.eyes.of(s) for s in samples]
         batch = asked(self.eyes, seen, [s.expression for s in samples])
         if METHODS[self.settings.method].oracle:
             rows = [box_rows(s.targets, c.camera, 1)["box2d"] for s, c in zip(samples, seen, strict=True)]
             batch["box2d"] = torch.stack(rows)
         compressed = compression_of(self.mllm.model) is not None
-        boxes, _ = self._answer(batch, [s.picture() for s in samples] if compressed else None, False)
-        return [tuple(b) for b in boxes]
+        return self._answer(batch, [s.picture() for s in samples] if compressed else None, False)
 
     # -- keeping ---------------------------------------------------------------------------------------------
 

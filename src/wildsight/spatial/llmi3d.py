@@ -298,9 +298,9 @@ class LLMI3D(Sighted):
         return self._decode(self.heads(hidden), batch["camera"], self.config.geometry)
 
     @torch.no_grad()
-    def say(self, batch: Mapping[str, Any], end: int, most: int = 16) -> Tensor:
+    def say(self, batch: Mapping[str, Any], end: int, most: int = 16, keep: Kept | None = None) -> Tensor:
         """The answers in words, [B, <= most] tokens."""
-        parts, _ = self._asked(batch)
+        parts, _ = self._asked(batch, keep)
         output = self.speaker.read(parts, cache=True)
         return self.speaker.speak(output, torch.cat([m for _, m in parts], 1), end, most)
 

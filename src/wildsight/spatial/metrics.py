@@ -84,12 +84,12 @@ def grounding_scores(
     Args:
         found: boxes given, for each question.
         wanted: boxes asked for; none where a refusal is right.
-        parsed: whether an answer could be read at all; default where a box was found.
+        parsed: whether each answer could be read at all, for answers in text.
 
     Returns:
-        ``acc@0.25`` and ``acc@0.5`` (IoU strictly above), ``iou``, ``acc_released@0.25``, over all
-        boxes asked
-        for, a missing one counting 0; ``refusal``: share of questions with nothing to find that were refused;
+        ``acc@0.25`` and ``acc@0.5`` (IoU strictly above), ``iou``, and ``acc_released@0.25`` and ``@0.5``
+        (see `released_iou`) over all boxes asked for, a missing one counting 0; ``parsed``: share of answers
+        that could be read; ``refusal``: share of questions with nothing to find that were refused;
         ``found``: share of boxes with an answer; mean errors over those (see `pair_errors`);
         ``within_spread``: share of those with a spread whose depth is off by less than it (.76 where the
         spread is the standard deviation of Laplace errors, .68 of normal ones).
@@ -105,7 +105,8 @@ def grounding_scores(
     scores: dict[str, float] = {}
     if pairs:
         scores = {f"acc@{t:g}": float((ious > t).mean()) for t in THRESHOLDS}
-        scores |= {"iou": float(ious.mean()), "acc_released@0.25": float((released > 0.25).mean())}
+        scores |= {"iou": float(ious.mean())}
+        scores |= {f"acc_released@{t:g}": float((released > t).mean()) for t in THRESHOLDS}
         scores["found"] = len(there) / len(pairs)
     empty = [not f for f, w in zip(found, wanted, strict=True) if not w]
     if empty:

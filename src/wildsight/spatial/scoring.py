@@ -14,13 +14,18 @@ from wildsight.spatial.samples import SpatialSample
 ALL = "all"
 
 
-def grouped(samples: Sequence[SpatialSample], found: Sequence[tuple[Box, ...]]) -> list[dict[str, Any]]:
+def grouped(
+    samples: Sequence[SpatialSample],
+    found: Sequence[tuple[Box, ...]],
+    parsed: Sequence[bool] | None = None,
+) -> list[dict[str, Any]]:
     """Scores per group, then together; for AP3D each question is a picture, its object the category."""
     groups = sorted({s.group for s in samples if s.group})
     rows = []
     for name in [*groups, ALL]:
         chosen = [i for i, s in enumerate(samples) if name in (ALL, s.group)]
-        scores = grounding_scores([found[i] for i in chosen], [samples[i].targets for i in chosen])
+        own, wanted = [found[i] for i in chosen], [samples[i].targets for i in chosen]
+        scores = grounding_scores(own, wanted, None if parsed is None else [parsed[i] for i in chosen])
         scenes = [_scene(samples[i], found[i]) for i in chosen if samples[i].targets]
         scores |= {"ap3d": ap_3d(scenes)["ap"]} if scenes else {}
         rows.append({"group": name, "questions": len(chosen), **scores})

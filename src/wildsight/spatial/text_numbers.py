@@ -90,10 +90,10 @@ class TextNumbers(Sighted):
         return {"loss": text + self.config.w_d * depth_loss, "text": text.detach()}
 
     @torch.no_grad()
-    def told(self, batch: Mapping[str, Any]) -> list[str]:
+    def told(self, batch: Mapping[str, Any], keep: Kept | None = None) -> list[str]:
         """The answers as text."""
         mllm = self._mllm[0]
-        parts, _ = self.prefix(batch)
+        parts, _ = self.prefix(batch, keep)
         output = self.speaker.read(parts, cache=True)
         output.last_hidden_state = _last(output.last_hidden_state, parts)
         mask = torch.cat([m for _, m in parts], 1)
@@ -101,9 +101,16 @@ class TextNumbers(Sighted):
         return [mllm.text(row) for row in ids.tolist()]
 
     @torch.no_grad()
-    def boxes(self, batch: Mapping[str, Any], keep: Kept | None = None) -> Boxes3D:  # noqa: ARG002
+    def boxes(self, batch: Mapping[str, Any], keep: Kept | None = None) -> Boxes3D:
         """Boxes of a batch, score 0 where the text tells none."""
-        return stacked(self.read_boxes(self.told(batch), batch["camera"]), batch["camera"])
+        return self.answers(batch, keep)[0]
+
+    def answers(self, batch: Mapping[str, Any], keep: Kept | None = None) -> tuple[Boxes3D, list[bool]]:
+        """The same, and whether each text could be read: it tells a box, or that there is none."""
+        texts = self.told(batch, keep)
+        found = self.read_boxes(texts, batch["camera"])
+        read = [b is not None or t.strip() == NONE for b, t in zip(found, texts, strict=True)]
+        return stacked(found, batch["camera"]), read
 
     def read_boxes(self, texts: Sequence[str], camera: Tensor) -> list[Box | None]:
         """The boxes of answers."""
