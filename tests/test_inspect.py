@@ -219,9 +219,34 @@ def test_a_name_that_no_find_carries_is_answered_no_more(project: Project, tmp_p
     assert "dent" not in {a["name"] for a in opened.answers.values()}
     learn(opened, progress=False)
     assert {a["name"] for a in opened.answers.values()} <= {"blemish", GOOD}
-    assert {opened.label(f) for f in finds} <= {"blemish", GOOD}
+    assert {opened.label(f) for f in finds} <= {"blemish", GOOD, "perhaps good"}
     taught = json.loads((opened.learner / "taught.json").read_text())
     assert set(taught) == {"blemish", GOOD}
+
+
+def test_a_false_alarm_is_accepted_after_review(project: Project, tmp_path: Path) -> None:
+    opened = copied(project, tmp_path / "p")
+    opened.names, opened.groups, opened.answers = {}, {}, {}
+    seen = next(p for p in opened.looked.values() if p.finds)
+    finds = [f.id for f in seen.finds]
+    assert opened.verdict(seen) == "rejected"
+    opened.groups = {f: {"group": GOOD, "confidence": 1.0, "doubtful": False} for f in finds}
+    assert opened.verdict(seen) == "rejected"  # a group is no review
+    opened.answers = {f: {"name": GOOD, "confidence": 0.5} for f in finds}
+    assert (opened.verdict(seen), opened.label(finds[0])) == ("rejected", "perhaps good")
+    opened.answers = {f: {"name": GOOD, "confidence": 0.95} for f in finds}
+    assert opened.verdict(seen) == "accepted after review"
+    opened.answers = {}
+    for find in finds:
+        name(opened, find, GOOD)
+    assert opened.verdict(seen) == "accepted after review"
+    assert "Accepted after review" in write_report(opened).read_text()
+    scores = json.loads((opened.folder / "scores.json").read_text())
+    assert scores["accepted_after_review"] == 1
+    assert scores["rejected"] == scores["anomalous"] - 1
+    assert GOOD not in scores["kinds"]
+    whole = replace(seen, finds=())
+    assert opened.verdict(whole) == "rejected"
 
 
 def test_a_name_is_taken_back(project: Project, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,9 +30,17 @@ def start(
     from wildsight.cli.common import console
     from wildsight.workflows.inspect import start as make
 
-    given = {"method": method, "backbone": backbone, "adapter": adapter, "again": again}
-    training = {} if epochs is None else {"epochs": epochs}
-    make(project, good, false_alarm_rate=false_alarm_rate, **given, **training)
+    training: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    make(
+        project,
+        good,
+        method=method,
+        backbone=backbone,
+        adapter=adapter,
+        false_alarm_rate=false_alarm_rate,
+        again=again,
+        **training,
+    )
     console.print(f"{project}: ready; next: wildsight inspect look {project} PICTURES", markup=False)
 
 
@@ -50,14 +58,16 @@ def look(
     from wildsight.images import expand
     from wildsight.workflows.inspect import look as run
     from wildsight.workflows.inspect import open_project, write_report
+    from wildsight.workflows.inspect.project import REJECTED
 
     opened = open_project(project)
     files = [file for item in pictures for file in expand(item)]
     with progress("look", len(files)) as advance:
         seen = run(opened, files, again=again, progress=advance)
     for looked in seen:
-        kinds = ", ".join(opened.label(f.id) for f in looked.finds)
-        verdict = f"REJECTED ({kinds or 'whole picture'})" if looked.anomalous else "accepted"
+        kinds = ", ".join(opened.label(f.id) for f in looked.finds) or "whole picture"
+        verdict = opened.verdict(looked)
+        verdict = f"REJECTED ({kinds})" if verdict == REJECTED else verdict
         console.print(f"{looked.file}: {verdict}", markup=False, soft_wrap=True, highlight=False)
     for file in files:
         if str(file) in opened.errors:
@@ -65,7 +75,7 @@ def look(
     finish(write_report(opened))
     if len(seen) < len(files):
         raise typer.Exit(2)
-    if any(looked.anomalous for looked in seen):
+    if any(opened.verdict(looked) == REJECTED for looked in seen):
         raise typer.Exit(1)
 
 
@@ -83,7 +93,7 @@ def group(
     from wildsight.workflows.inspect import open_project, write_report
 
     opened = open_project(project)
-    training = {} if epochs is None else {"epochs": epochs}
+    training: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     number = int(k) if k.isdecimal() else k
     count = run(opened, k=number, method=method, backbone=backbone, progress=True, **training)
     console.print(

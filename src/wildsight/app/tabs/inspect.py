@@ -118,9 +118,10 @@ def give_name(folder: str, what: str, word: str) -> tuple[str, list[Any], str]:
 
 def _told(project: Any) -> tuple[str, list[Any], str]:
     from wildsight.workflows.inspect import write_report
+    from wildsight.workflows.inspect.project import REJECTED
     from wildsight.workflows.inspect.reporting import tile
 
-    wrong = sum(p.anomalous for p in project.looked.values())
+    wrong = sum(project.verdict(p) == REJECTED for p in project.looked.values())
     finds = list(project.finds())
     shown = [(tile(project, f), project.label(f)) for f in finds[:40]]
     lines = [f"**{wrong} of {len(project.looked)} rejected, {len(finds)} finds.**"]

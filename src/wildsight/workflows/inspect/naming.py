@@ -62,7 +62,7 @@ def _members(project: Project, what: str) -> list[str]:
     finds = project.finds()
     if what in finds:
         return [what]
-    members = [f for f in finds if project.groups.get(f, {}).get("group") == what]
+    members = [f for f in finds if what in (project.groups.get(f, {}).get("group"), project.label(f))]
     if not members:
         groups = {str(project.groups[f]["group"]) for f in finds if f in project.groups}
         known = ", ".join(sorted(groups)) or "none yet"

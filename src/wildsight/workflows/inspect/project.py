@@ -14,6 +14,11 @@ from wildsight.workflows.inspect.state import FORMAT, PARTS, read_looked, read_p
 
 GOOD = "good"
 """The name of a false alarm."""
+PERHAPS = "perhaps good"
+"""What a find is called that the machine takes for a false alarm without being sure."""
+SURE = 0.9
+"""Confidence from which the learner's ``good`` counts."""
+ACCEPTED, REVIEWED, REJECTED = "accepted", "accepted after review", "rejected"
 GOOD_CROPS = "crops-good"
 """Folder of the crops of good pictures."""
 
@@ -130,8 +135,21 @@ class Project:
         if find in self.names:
             return self.names[find]
         if find in self.answers:
-            return str(self.answers[find]["name"])
-        return str(self.groups.get(find, {}).get("group", "not grouped"))
+            said, sure = str(self.answers[find]["name"]), self.answers[find]["confidence"] >= SURE
+            return PERHAPS if said == GOOD and not sure else said
+        grouped = str(self.groups.get(find, {}).get("group", "not grouped"))
+        return PERHAPS if grouped == GOOD else grouped
+
+    def verdict(self, looked: Looked) -> str:
+        """``accepted``, ``rejected``, or ``accepted after review``.
+
+        The last is a picture above the threshold whose every suspicious region is called ``good``: by a
+        person, or by the learner with a confidence of at least `SURE`.
+        """
+        if not looked.anomalous:
+            return ACCEPTED
+        alarms = [self.label(f.id) == GOOD for f in looked.finds]
+        return REVIEWED if alarms and all(alarms) else REJECTED
 
     def save(self) -> None:
         """Write the state.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,11 @@ from wildsight.report import Report
 from wildsight.report.plots import outline_mask
 from wildsight.results import RunFolder, Table, environment, write_csv
 from wildsight.workflows.inspect.describing import in_words
-from wildsight.workflows.inspect.project import Looked, Project
+from wildsight.workflows.inspect.project import ACCEPTED, GOOD, REJECTED, REVIEWED, Looked, Project
 
 SHOWN, SHEET = 60, 12
+VERDICTS = (ACCEPTED, REVIEWED, REJECTED)
+Verdicts = dict[str, list[Looked]]
 RED = (220, 30, 40)
 GREY = PILImage.new("RGB", (128, 128), "grey")
 
@@ -34,47 +35,67 @@ def write_report(project: Project) -> Path:
     folder = RunFolder(project.folder)
     rows = [row for looked in project.looked.values() for row in _rows(project, looked)]
     write_csv(folder.results, rows)
-    wrong = [p for p in project.looked.values() if p.anomalous]
-    kinds = Counter(project.label(f) for f in project.finds())
-    scores = {"looked": len(project.looked), "anomalous": len(wrong), "kinds": dict(kinds)}
-    folder.write_scores({**scores, "not_read": list(project.errors.values()), "environment": environment()})
+    verdicts = {v: [p for p in project.looked.values() if project.verdict(p) == v] for v in VERDICTS}
+    rejected, reviewed = verdicts[REJECTED], verdicts[REVIEWED]
+    kinds = _kinds(project)
+    folder.write_scores(_scores(project, verdicts, kinds))
     report = Report(
-        "Inspection report", f"{project.folder.name}: {len(wrong)} of {len(project.looked)} rejected"
+        "Inspection report", f"{project.folder.name}: {len(rejected)} of {len(project.looked)} rejected"
     )
-    report.table(Table(["", ""], [[k, v] for k, v in _summary(project, wrong).items()]))
+    report.table(Table(["", ""], [[k, v] for k, v in _summary(project, verdicts).items()]))
     for error in project.errors.values():
         report.warning(f"not read: {error}")
     report.section("Kinds of defect")
     head = ["kind", "finds", "pictures", "described as"]
-    report.table(Table(head, _kinds(project)), "Named by a person, or grouped")
-    for kind in kinds:
-        report.gallery(_sheet(project, kind), kind)
+    report.table(Table(head, [_kind_row(project, k, finds) for k, finds in kinds.items()]))
+    for kind, finds in kinds.items():
+        report.gallery([(tile(project, f), f) for f in finds[:SHEET]], kind)
     report.section("Rejected pictures")
-    ranked = sorted(wrong, key=lambda p: -p.score / p.threshold)
-    report.gallery([(_drawn(project, p), _caption(project, p)) for p in ranked[:SHOWN]])
-    if len(ranked) > SHOWN:
-        report.text(f"The {SHOWN} with the highest scores are shown; all {len(ranked)} are in results.csv.")
+    _gallery(report, project, rejected)
+    if reviewed:
+        report.section("Accepted after review")
+        report.text("Above the threshold, but every suspicious region of them was called good.")
+        _gallery(report, project, reviewed)
     report.section("How this was made")
     report.facts({k: v for k, v in project.settings.items() if k != "environment"})
     report.facts(environment())
     return report.save(folder.report)
 
 
-def _summary(project: Project, wrong: list[Looked]) -> dict[str, Any]:
-    named = sum(f in project.names for f in project.finds())
+def _scores(project: Project, verdicts: Verdicts, kinds: dict[str, list[str]]) -> dict[str, Any]:
+    return {
+        "looked": len(project.looked),
+        "anomalous": sum(p.anomalous for p in project.looked.values()),
+        **{verdict.replace(" ", "_"): len(pictures) for verdict, pictures in verdicts.items()},
+        "kinds": {kind: len(finds) for kind, finds in kinds.items()},
+        "not_read": list(project.errors.values()),
+        "environment": environment(),
+    }
+
+
+def _summary(project: Project, verdicts: Verdicts) -> dict[str, Any]:
+    finds = project.finds()
     return {
         "pictures looked at": len(project.looked),
-        "accepted": len(project.looked) - len(wrong),
-        "rejected": len(wrong),
-        "suspicious regions": len(project.finds()),
-        "of these named by a person": named,
+        **{verdict: len(pictures) for verdict, pictures in verdicts.items()},
+        "suspicious regions": len(finds),
+        "of these called good: false alarms": sum(project.label(f) == GOOD for f in finds),
+        "of these named by a person": len(project.names_here()),
         "could not be read": len(project.errors),
     }
 
 
+def _gallery(report: Report, project: Project, pictures: list[Looked]) -> None:
+    """The pictures with the highest scores, drawn."""
+    ranked = sorted(pictures, key=lambda p: -p.score / p.threshold)
+    report.gallery([(_drawn(project, p), _caption(project, p)) for p in ranked[:SHOWN]])
+    if len(ranked) > SHOWN:
+        report.text(f"The {SHOWN} with the highest scores are shown; all {len(ranked)} are in results.csv.")
+
+
 def _rows(project: Project, looked: Looked) -> list[dict[str, Any]]:
     base = {
-        "file": looked.file, "sha256": looked.sha, "verdict": "rejected" if looked.anomalous else "accepted",
+        "file": looked.file, "sha256": looked.sha, "verdict": project.verdict(looked),
         "score": looked.score, "threshold": looked.threshold,
     }  # fmt: skip
     if not looked.finds:
@@ -86,19 +107,18 @@ def _rows(project: Project, looked: Looked) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _kinds(project: Project) -> list[list[Any]]:
+def _kinds(project: Project) -> dict[str, list[str]]:
+    """Kind of defect -> its finds, the commonest first; false alarms are none."""
+    kinds: dict[str, list[str]] = {}
+    for find in project.finds():
+        kinds.setdefault(project.label(find), []).append(find)
+    kinds.pop(GOOD, None)
+    return dict(sorted(kinds.items(), key=lambda row: -len(row[1])))
+
+
+def _kind_row(project: Project, kind: str, members: list[str]) -> list[Any]:
     finds = project.finds()
-    rows = []
-    for kind, count in Counter(project.label(f) for f in finds).most_common():
-        pictures = {looked.sha for f, looked in finds.items() if project.label(f) == kind}
-        members = [f for f in finds if project.label(f) == kind]
-        rows.append([kind, count, len(pictures), in_words(project, members)])
-    return rows
-
-
-def _sheet(project: Project, kind: str) -> list[tuple[Image, str]]:
-    chosen = [f for f in project.finds() if project.label(f) == kind][:SHEET]
-    return [(tile(project, f), f) for f in chosen]
+    return [kind, len(members), len({finds[f].sha for f in members}), in_words(project, members)]
 
 
 def tile(project: Project, find: str) -> Image:
