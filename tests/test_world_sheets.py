@@ -7,8 +7,12 @@ import pytest
 
 from wildsight.cli import main
 from wildsight.compression.questions import read_source as read_questions
+from wildsight.continual.lesson import _folder
 from wildsight.errors import ConfigError
+from wildsight.fusion.datasets import read_mask
+from wildsight.fusion.source import read_source
 from wildsight.images import load_image, load_labels, load_mask, load_values
+from wildsight.task import ROOMS, resolve
 from wildsight.world import sets
 from wildsight.world.export import EXPORTS, export
 from wildsight.world.products import CATEGORIES, DEFECTS
@@ -78,7 +82,60 @@ def test_exported_labels_say_what_the_set_says(tmp_path):
     assert len((root / "questions.jsonl").read_text().splitlines()) == 5
     assert [s.load().size for s in read_questions(root).samples] == [(32, 32)] * 5
     root = export("captions", tmp_path / "captions", count=2, size=32)
-    assert len(json.loads((root / "captions.jsonl").read_text().splitlines()[0])["captions"]) == 3
+    rows = [json.loads(line) for line in (root / "captions.jsonl").read_text().splitlines()]
+    assert [len(row["captions"]) for row in rows] == [3, 3]
+    read = _folder(root, 10)  # what the continual room's reference corpus reads
+    assert [text for _, text in read] == [row["captions"][1] for row in rows]
+    assert all((root / row["image"]).is_file() for row in rows)
+
+
+READ_BY = {
+    "compositions": "composition",
+    "sketches": "retrieval",
+    "categories": "discovery",
+    "tasks": "continual",
+    "modalities": "fusion",
+    "saliency": "fusion",
+    "grounding": "spatial",
+    "outlines": "segmentation",
+    "questions": "compression",
+    "products": "anomaly",
+}
+
+
+@pytest.mark.parametrize("name", READ_BY)
+def test_a_room_reads_its_export(name, tmp_path, capsys):
+    assert set(EXPORTS) == {*READ_BY, "captions"}
+    count = {"grounding": 8, "compositions": 2, "tasks": 2, "questions": 2, "products": 2}.get(name, 4)
+    side = 64 if name == "products" else 32  # a scratch is thinner than a pixel of 32
+    assert run("export", name, tmp_path / name, "--count", count, "--size", side) == 0
+    found = check(READ_BY[name], tmp_path / name)
+    assert not found, capsys.readouterr().out
+
+
+def check(room, folder):
+    return [str(p) for p in resolve(ROOMS[room].check)(str(folder))]
+
+
+def test_failures_are_conditions_of_the_test_scenes(tmp_path, capsys):
+    failing = ("--failure", "night", "--failure", "dead:depth")
+    for name in ("modalities", "saliency"):
+        root = tmp_path / name
+        assert run("export", name, root, "--count", 4, "--size", 32, *failing) == 0
+        assert not check("fusion", root)
+        data = read_source(root)
+        conditions = {s.condition: s for s in data.part("test")}
+        assert set(conditions) == {"clear", "night", "dead:depth"} and len(data.part("train")) == 3
+        made = sets.modalities(size=32, count=4, failure="night")
+        truth = made.saliency if name == "saliency" else made.masks
+        assert data.found.task == ("saliency" if name == "saliency" else "segmentation")
+        assert np.array_equal(read_mask(conditions["night"], data.found), truth[3])
+        assert not load_values(conditions["dead:depth"].pictures["depth"], full_scale=12000).any()
+    assert run("export", "modalities", tmp_path / "x", "--failure", "rain") == 2
+    assert run("export", "sketches", tmp_path / "x", "--failure", "night") == 2
+    error = capsys.readouterr().err
+    assert "choose from night, fog" in error and "export modalities or saliency" in error
+    assert not (tmp_path / "x").exists()
 
 
 def run(*words):

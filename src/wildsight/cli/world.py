@@ -45,10 +45,16 @@ def export(
     count: Annotated[int | None, typer.Option(help="How many, per class or in all; see the docs.")] = None,
     size: Size = 96,
     seed: Seed = 0,
+    failure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Test scenes of modalities once more at night, in fog, dead:depth, ...; repeat it."
+        ),
+    ] = None,
 ) -> None:
     """Write a data set to plain folders, in the layout that its room reads."""
     from wildsight.cli.common import console
     from wildsight.world.export import export as write
 
-    where = write(name, folder, count=count, size=size, seed=seed)
+    where = write(name, folder, count=count, size=size, seed=seed, failures=failure or ())
     console.print(str(where), markup=False, soft_wrap=True, highlight=False)

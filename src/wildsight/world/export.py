@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from wildsight.world.portraits import number_of
 from wildsight.world.products import export_products
 from wildsight.world.ranges import whole
 from wildsight.world.render import render
-from wildsight.world.scene import random_scene
-from wildsight.world.sensors import COLDEST, HOTTEST, REACH
+from wildsight.world.scene import SHAPES, random_scene
+from wildsight.world.sensors import COLDEST, HOTTEST, REACH, SENSORS, check_sensors
 
 _MILLIMETRES = round(REACH * 1000)
 
@@ -90,17 +90,43 @@ def _tasks(root: Path, count: int, size: int, seed: int) -> None:
     _json(root / "tasks.json", {"tasks": rows})
 
 
-def _modalities(root: Path, count: int, size: int, seed: int) -> None:
-    made = sets.modalities(seed=seed, size=size, count=count)
-    for row in range(count):
-        place = root / ("test" if row % 4 == 3 else "train")
-        for name, readings in made.inputs.items():
-            _save(place / name / f"{row:04d}.png", _stored(name, readings[row]))
-        _save(place / "masks" / f"{row:04d}.png", made.masks[row].astype(np.uint8))
+def _modalities(
+    root: Path, count: int, size: int, seed: int, failures: Sequence[str] = (), *, salient: bool = False
+) -> None:
+    """Every fourth scene is a test scene: clear, and once more under each failure."""
+    rows, conditions = range(count), dict[str, str]()
+    test = [row for row in rows if row % 4 == 3]
+    _readings(root / "train", [row for row in rows if row % 4 != 3], size, seed, None, salient)
+    for failure in (None, *dict.fromkeys(failures)):
+        stems = _readings(root / "test", test, size, seed, failure, salient)
+        conditions |= dict.fromkeys(stems, failure or "clear")
     units = {name: {"full_scale": _MILLIMETRES, "unit": "mm"} for name in ("depth", "lidar")}
     scale = f"{COLDEST} to {HOTTEST} degrees Celsius over 65535"
     units["thermal"] = {"full_scale": 65535, "unit": scale}
-    _json(root / "fusion.json", {"classes": made.classes, "modalities": units})
+    kind = {"task": "saliency"} if salient else {"classes": ("background", *SHAPES)}
+    _json(root / "fusion.json", {**kind, "modalities": units, "conditions": conditions})
+
+
+def _readings(
+    place: Path, rows: Sequence[int], size: int, seed: int, failure: str | None, salient: bool
+) -> list[str]:
+    """Write scenes; returns their stems, in which no colon stands."""
+    ending = "" if failure is None else f"-{failure.replace(':', '-')}"
+    stems = [f"{row:04d}{ending}" for row in rows]
+    if not rows:
+        return []
+    made = sets.sensed(rows, seed=seed, size=size, failure=failure)
+    for index, stem in enumerate(stems):
+        for name, readings in made.inputs.items():
+            _save(place / name / f"{stem}.png", _stored(name, readings[index]))
+        mask = made.saliency[index] * np.uint8(255) if salient else made.masks[index].astype(np.uint8)
+        _save(place / "masks" / f"{stem}.png", mask)
+    return stems
+
+
+def _saliency(root: Path, count: int, size: int, seed: int, failures: Sequence[str] = ()) -> None:
+    """The scenes of `_modalities`, each mask showing what is salient."""
+    _modalities(root, count, size, seed, failures, salient=True)
 
 
 def _stored(name: str, reading: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
@@ -152,20 +178,24 @@ def _questions(root: Path, count: int, size: int, seed: int) -> None:
 
 
 def _captions(root: Path, count: int, size: int, seed: int) -> None:
+    """Pictures beside ``captions.txt``, a line of level 2 for each; ``captions.jsonl`` has all levels."""
     rows = []
     for place in range(count):
         scene = random_scene(number_of(seed, 95, place), count=None)
-        _save(root / "images" / f"{place:05d}.png", render(scene, size).rgb)
+        _save(root / f"{place:05d}.png", render(scene, size).rgb)
         rows.append({"image": f"{place:05d}.png", "captions": [caption(scene, level) for level in (1, 2, 3)]})
     _lines(root / "captions.jsonl", rows)
+    middle = [row["captions"][1] for row in rows]
+    (root / "captions.txt").write_text("\n".join([*middle, ""]), encoding="utf-8")
 
 
-EXPORTS: dict[str, tuple[Callable[[Path, int, int, int], None], int, str]] = {
+EXPORTS: dict[str, tuple[Callable[..., None], int, str]] = {
     "compositions": (_compositions, 20, "training pictures per seen pair, in the mean"),
     "sketches": (_sketches, 20, "photos, and sketches, per class"),
     "categories": (_categories, 50, "pictures per class"),
     "tasks": (_tasks, 20, "training pictures per class"),
     "modalities": (_modalities, 100, "scenes"),
+    "saliency": (_saliency, 100, "scenes"),
     "grounding": (_grounding, 200, "pictures"),
     "outlines": (_outlines, 200, "pictures"),
     "questions": (_questions, 1000, "questions"),
@@ -174,7 +204,18 @@ EXPORTS: dict[str, tuple[Callable[[Path, int, int, int], None], int, str]] = {
 }
 
 
-def export(name: str, folder: str | Path, *, count: int | None = None, size: int = 96, seed: int = 0) -> Path:
+FAILING = ("modalities", "saliency")
+
+
+def export(
+    name: str,
+    folder: str | Path,
+    *,
+    count: int | None = None,
+    size: int = 96,
+    seed: int = 0,
+    failures: Sequence[str] = (),
+) -> Path:
     """Write a data set to a folder, whole or not at all.
 
     Args:
@@ -183,9 +224,12 @@ def export(name: str, folder: str | Path, *, count: int | None = None, size: int
         count: how many; what is counted stands in `EXPORTS`, with the default.
         size: side in pixels, 32 to 1024.
         seed: 0 or more.
+        failures: of `FAILURES`, or ``dead:NAME``: test scenes of the sets in `FAILING` are written once more
+            under each.
 
     Raises:
-        ConfigError: an unknown set, a value outside its range, or a folder that holds something else.
+        ConfigError: an unknown set or failure, a value outside its range, or a folder that holds something
+            else.
         DataError: the folder cannot be written.
     """
     if name not in EXPORTS:
@@ -194,8 +238,13 @@ def export(name: str, folder: str | Path, *, count: int | None = None, size: int
     number = usual if count is None else count
     check(size, seed)
     whole(number, "count", 1, 10**6)
+    for failure in failures:
+        check_sensors(tuple(SENSORS), failure)
+    if failures and name not in FAILING:
+        mend = f"export {' or '.join(FAILING)}"
+        raise ConfigError(f"a failure of {name}, which no sensor sees", where="failure", mend=mend)
     if name == "products":
         return export_products(folder, good=number, size=size, seed=seed)
     with atomic_folder(folder) as root:
-        write(root, number, size, seed)
+        write(root, number, size, seed, *((tuple(failures),) if name in FAILING else ()))
     return Path(folder)

@@ -229,10 +229,22 @@ def modalities(
         ConfigError: an unknown sensor or failure, or a value outside its range.
     """
     check(size, seed, count=count)
+    return sensed(range(count), seed=seed, size=size, names=names, failure=failure)
+
+
+def sensed(
+    places: Sequence[int],
+    *,
+    seed: int = 0,
+    size: int = 96,
+    names: Sequence[str] = tuple(SENSORS),
+    failure: str | None = None,
+) -> ModalitySet:
+    """Rows ``places`` of what `modalities` makes."""
     check_sensors(names, failure)
     inputs: dict[str, list[Single]] = {name: [] for name in names}
     masks, salient = [], []
-    for place in range(count):
+    for place in places:
         scene = random_scene(number_of(seed, 40, place), count=None)
         readings = sense(scene, size, names=names, failure=failure)
         for name, reading in readings.inputs.items():
