@@ -126,6 +126,22 @@ def test_two_folders_may_be_named(folder: Path, tmp_path: Path) -> None:
     assert "How many classes" in (tmp_path / "report.html").read_text()
 
 
+def test_a_known_class_called_like_a_group_keeps_its_name_to_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, run = make_folder(tmp_path / "mine", 3), tmp_path / "run"
+    (folder / "labelled" / "red").rename(folder / "labelled" / "new_000")
+    assert command("sort", str(folder), "--out", str(run), "--k", "4", "--image-size", "48", "--apply") == 0
+    assert [r["name"] for r in table(run / "groups.csv")] == ["green", "new_000", "new_001", "new_002"]
+    said = capsys.readouterr().out
+    for row in table(run / "groups.csv"):
+        assert f"{row['name']}: {row['pictures']}" in said
+    kinds = {(r["kind"], r["name"]) for r in table(run / "results.csv")}
+    made = {tuple(p.relative_to(run / "folders").parts[:2]) for p in (run / "folders").rglob("*.png")}
+    assert len({name for _, name in kinds}) == len(kinds) == 4
+    assert {(kind, name) for kind, name in made if kind != "doubtful"} <= kinds
+
+
 def pair(folder: Path) -> tuple[Path, Path]:
     """A folder of pictures and a target beside it."""
     (folder / "in").mkdir()

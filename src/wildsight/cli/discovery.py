@@ -255,10 +255,10 @@ def _say(discoverer: CategoryDiscoverer) -> None:
 
     results = discoverer.results()
     _print(f"{len(results)} pictures, {how_k(discoverer)}, {len(discoverer.known)} of them known classes")
-    counts = Counter(r.name for r in results)
-    for name in discoverer.names:
-        if counts[name]:
-            _print(f"  {name}: {counts[name]}")
+    counts = Counter(r.group for r in results)
+    for group, name in enumerate(discoverer.names):
+        if counts[group]:
+            _print(f"  {name}: {counts[group]}")
     _print(f"{sum(r.doubtful for r in results)} doubtful")
     fitted = discoverer.need_fit()
     for error in fitted.errors:

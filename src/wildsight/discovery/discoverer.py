@@ -22,6 +22,7 @@ from wildsight.discovery.grouping import (
     Verdict,
     by_size,
     fit_temperature,
+    group_names,
     judged,
     renumbered,
     softmax,
@@ -30,7 +31,7 @@ from wildsight.discovery.grouping import (
 from wildsight.discovery.methods import method as find_method
 from wildsight.discovery.metrics import doubt_scores, score
 from wildsight.discovery.nngcd import GCDHead
-from wildsight.discovery.result import DiscoveryResult, Evaluation, Fitted
+from wildsight.discovery.result import DiscoveryResult, Evaluation, Fitted, results_of
 from wildsight.discovery.settings import DiscovererSettings, K, parse_k
 from wildsight.discovery.source import read_source
 from wildsight.discovery.space import Space, SpaceConfig, fit_space
@@ -233,19 +234,10 @@ class CategoryDiscoverer(Task):
     @property
     def names(self) -> list[str]:
         """Names of the groups: the known classes, then ``new_000``, ``new_001``, ... by falling size."""
-        return [*self.known, *(f"new_{i:03d}" for i in range(self.k - len(self.known)))]
+        return group_names(self.known, self.k)
 
     def _results(self, files: Sequence[Path | None], found: Verdict) -> list[DiscoveryResult]:
-        names, count = self.names, len(self.known)
-        results = []
-        for i, file in enumerate(files):
-            group, sure = int(found.groups[i]), float(found.confidence[i])
-            near = self.known[int(found.nearest_known[i])] if self.known else ""
-            kind = "known" if group < count else "new"
-            doubtful = sure < self.settings.doubt
-            margin = float(found.margin[i])
-            results.append(DiscoveryResult(file, group, kind, names[group], sure, margin, near, doubtful))
-        return results
+        return results_of(files, found, self.names, self.known, self.settings.doubt)
 
     def results(self) -> list[DiscoveryResult]:
         """One result per unlabelled picture of the fit, in its order."""

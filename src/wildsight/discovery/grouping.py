@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +30,19 @@ class Verdict:
     confidence: NDArray[np.float64]
     margin: NDArray[np.float64]
     nearest_known: Ids
+
+
+def group_names(known: Sequence[str], k: int) -> list[str]:
+    """Names of ``k`` groups: the known classes, then ``new_000``, ``new_001``, ...
+
+    A number whose name a known class holds already, case ignored, is passed over.
+
+    >>> group_names(["fox", "new_000"], 4)
+    ['fox', 'new_000', 'new_001', 'new_002']
+    """
+    held = {name.casefold() for name in known}
+    free = (name for i in itertools.count() if (name := f"new_{i:03d}") not in held)
+    return [*known, *itertools.islice(free, max(0, k - len(known)))]
 
 
 def by_size(groups: Ids, known: int, k: int) -> Ids:

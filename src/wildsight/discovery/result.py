@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,27 @@ class DiscoveryResult(Result):
             raise ConfigError("the picture is not known", mend="give a file to predict")
         doubt = ", doubtful" if self.doubtful else ""
         return side_by_side([(load_image(self.image), f"{self.name} ({self.confidence:.2f}{doubt})")])
+
+
+def results_of(
+    files: Sequence[Path | None], found: Verdict, names: Sequence[str], known: Sequence[str], doubt: float
+) -> list[DiscoveryResult]:
+    """One result per picture.
+
+    Args:
+        files: the pictures.
+        found: one verdict each.
+        names: of the groups, the known classes first.
+        known: the known classes.
+        doubt: confidence below which a picture is doubtful.
+    """
+    results = []
+    for i, file in enumerate(files):
+        group, sure, margin = int(found.groups[i]), float(found.confidence[i]), float(found.margin[i])
+        near = known[int(found.nearest_known[i])] if known else ""
+        kind = "known" if group < len(known) else "new"
+        results.append(DiscoveryResult(file, group, kind, names[group], sure, margin, near, sure < doubt))
+    return results
 
 
 @dataclass(frozen=True)
