@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wildsight.continual.metrics import forgetting, history, square
+from wildsight.continual.metrics import forgetting, triangle
 from wildsight.continual.result import Evaluation, Update
 from wildsight.continual.runs import scores
 from wildsight.errors import DataError
@@ -38,9 +38,9 @@ def weights_figure(updates: Sequence[Update]) -> Any:
     """How much the first model counts against the previous one, over the pictures of each task."""
     figure, axes = new_figure()
     for update in updates:
-        if len(update.weights):
-            share = [row[0] for row in update.weights]
-            axes[0].hist(share, bins=20, range=(0, 1), histtype="step", label=update.task)
+        if update.shares:
+            counts = update.shares["counts"]
+            axes[0].stairs(counts, np.linspace(0, 1, len(counts) + 1), label=update.task)
     axes[0].set_xlabel("weight of the first model (the rest: the previous model)")
     axes[0].set_ylabel("training pictures")
     axes[0].legend(fontsize=7)
@@ -100,26 +100,29 @@ def _matrix_section(report: Report, learner: ContinualLearner, summary: Mapping[
     report.figure(matrix_figure(learner.matrix), "right of the diagonal: zero-shot skill that survived")
     if summary:
         report.table(Table(list(summary), [[f"{v:.1f}" for v in summary.values()]]))
-    if "transfer" in summary:
-        rows, names, columns = history(learner.matrix)
-        lost = forgetting(square(rows, names, columns))
+    if "forgetting" in summary:
+        names = [str(row["task"]) for row in learner.matrix]
+        lost = forgetting(triangle(learner.matrix))
         values = {name: (float(value), 0.0) for name, value in zip(names, lost, strict=True)}
-        report.figure(bars(values, "forgetting: best accuracy since learned minus the last, points"))
+        title = "forgetting: best accuracy since learned minus the last, points"
+        report.figure(bars(values, "forgetting"), title)
 
 
 def _task_sections(report: Report, updates: Sequence[Update]) -> None:
-    fresh = [u for u in updates if not u.resumed]
-    if any(len(u.weights) for u in fresh):
+    if any(u.shares for u in updates):
         report.section("Teacher weights")
-        report.figure(weights_figure(fresh))
-    for update in fresh:
+        report.figure(weights_figure(updates))
+    for update in updates:
         report.section(f"Task {update.task}")
-        rows = [[name, f"{a:.1f}", f"{b:.1f}"] for name, (a, b) in update.guard.items()]
+        if update.resumed:
+            report.text("Learned in an earlier run of this folder.")
+        guard = update.guard.items()
+        rows = [[n, f"{update.first.get(n, a):.1f}", f"{a:.1f}", f"{b:.1f}"] for n, (a, b) in guard]
         if rows:
-            report.table(Table(["guard", "before", "after"], rows), "percent")
+            report.table(Table(["guard", "when first measured", "before", "after"], rows), "percent")
         if update.drift:
             values = {name: (1 - value, 0.0) for name, value in update.drift.items()}
-            report.figure(bars(values, "drift of the prototypes: 1 - cosine with the start"))
+            report.figure(bars(values, "drift"), "drift of the prototypes: 1 - cosine with the start")
         report.facts({"loss per epoch": [round(v, 4) for v in update.curve], **update.seconds})
 
 
