@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from wildsight.continual.snd import SnD, selected, selective_loss
 from wildsight.continual.towers import Towers
 from wildsight.continual.zscl import distance_to
 from wildsight.errors import DataError
-from wildsight.files import read_json
+from wildsight.files import read_json, write_json
 from wildsight.workflows.bench import run_bench
 
 
@@ -43,7 +44,14 @@ def test_update_predict_evaluate(
     assert "task0: stands" in capsys.readouterr().out
     summary = read_json(run / "scores.json")["summary"]
     assert set(summary) >= {"transfer", "avg", "last"}
-    assert "Teacher weights" in (run / "report.html").read_text() or (run / "report.html").is_file()
+    page = (run / "report.html").read_text()
+    for part in (
+        "right of the diagonal", "forgetting: best accuracy", "Teacher weights", "drift of the prototypes",
+        "Task task1", "Learned in an earlier run",
+    ):  # fmt: skip
+        assert part in page
+    record = {u["task"]: u for u in read_json(run / "updates.json")}["task1"]
+    assert sum(record["teacher_weights"]["counts"]) == 8 and len(record["drift"]) == 2
     picture = next((tasks / "task0" / "test").rglob("*.png"))
     with pytest.raises(SystemExit):
         main(["continual", "predict", str(run / "checkpoint"), str(picture), "--top", "2"])
@@ -56,11 +64,53 @@ def test_update_predict_evaluate(
     assert wrong.value.code == 2 and "no method is called" in capsys.readouterr().err
 
 
+def test_every_switch_is_an_option(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, tasks = folders
+    words = ["continual", "update", str(tasks), "--out", str(tmp_path / "run"), "--backbone", str(clip)]
+    chosen = ["l1=5", "weights=entropy", "avg-freq=0", "teacher_view=exact", "lr=1e-4", "epochs=1"]
+    with pytest.raises(SystemExit) as done:
+        main([*words, *(w for option in chosen for w in ("--set", option))])
+    assert done.value.code == 0
+    saved = read_json(tmp_path / "run" / "checkpoint" / "config.json")
+    assert saved["hyper"] == {"l1": 5, "weights": "entropy", "avg_freq": 0}
+    assert saved["settings"]["teacher_view"] == "exact"
+    for option, said in (("nosuch=1", "no option 'nosuch'"), ("tau=hot", "tau='hot'"), ("lr", "name=value")):
+        with pytest.raises(SystemExit) as wrong:
+            main([*words, "--set", option])
+        assert wrong.value.code == 2 and said in " ".join(capsys.readouterr().err.split())
+
+
+def test_class_incremental_steps_report_what_was_forgotten(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, tasks = folders
+    root, run = tmp_path / "steps", tmp_path / "run"
+    shutil.copytree(tasks, root)
+    write_json(root / "tasks.json", {"scenario": "class", "tasks": [{"name": f"task{i}"} for i in range(2)]})
+    for _ in range(2):
+        with pytest.raises(SystemExit) as done:
+            main(["continual", "update", str(root), "--out", str(run), "--backbone", str(clip)])
+        assert done.value.code == 0
+        scores = read_json(run / "scores.json")
+        first, second = (row["accuracy"] for row in scores["matrix"])
+        assert list(first) == ["task0"] and set(second) == {"task0", "task1"}
+        assert set(scores["summary"]) == {"avg", "last", "forgetting", "backward_transfer"}
+        assert scores["summary"]["backward_transfer"] == pytest.approx(second["task0"] - first["task0"])
+        assert "forgetting: best accuracy" in (run / "report.html").read_text()
+    assert [u["accuracy"] for u in scores["updates"]] == [first, second]
+    capsys.readouterr()
+
+
 def test_bench_keeps_its_cells(folders: tuple[Path, Path], tmp_path: Path) -> None:
     clip, tasks = folders
     options = {"backbone": str(clip), "methods": ["zeroshot", "mulki"], "seeds": 1, "orders": 2, "epochs": 1}
+    options |= {"per_class": 16, "per_class_test": 1}
     result, tables = run_bench("continual", str(tasks), tmp_path, **options, progress=False)
     assert {r["group"] for r in result.rows} == {"order 1", "order 2"} and len(tables[0].rows) == 2
+    told = result.facts["pictures per class"]
+    assert told == "train 4 (16 asked for, no more are there), test 1"
     cells = sorted((tmp_path / "cells").iterdir())
     stamps = [c.stat().st_mtime_ns for c in cells]
     again, _ = run_bench("continual", str(tasks), tmp_path, **options, progress=False)

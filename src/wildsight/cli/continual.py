@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,23 +38,30 @@ def update(
     image_size: Annotated[int, typer.Option(min=0, help="Side of the input, pixels; 0: backbone's own.")] = 0,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     seed: Annotated[int, typer.Option(help="Order of the pictures and crops.")] = 0,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="name=value: a hyper-parameter of the method, a setting or one of training."
+        ),
+    ] = None,
 ) -> None:
     """Learn the tasks of SOURCE in order; those that stand in the folder are not learned again.
 
     Exit code 3 where the guard set refused a task: the checkpoint of the task before still serves.
     """
-    from wildsight.cli.common import console, finish, fresh_checkpoint
+    from wildsight.cli.common import console, finish, fresh_checkpoint, pairs
     from wildsight.continual import ContinualLearner
+    from wildsight.continual.methods import sorted_options
     from wildsight.continual.reports import write_updates
     from wildsight.continual.runs import fit_sequence
     from wildsight.continual.source import read_source
 
     checkpoint = fresh_checkpoint(out)
     sequence = read_source(source)
-    options: dict[str, Any] = {"image_size": image_size, "max_drop": max_drop, "seed": seed}
-    options["scenario"] = sequence.scenario
-    learner = ContinualLearner(method, backbone, **options)
-    training: dict[str, Any] = {"precision": precision} | ({} if epochs is None else {"epochs": epochs})
+    hyper, chosen, training = sorted_options(method, pairs(option))
+    options = {"image_size": image_size, "max_drop": max_drop, "seed": seed, "scenario": sequence.scenario}
+    learner = ContinualLearner(method, backbone, hyper=hyper, **(options | chosen))
+    training = {"precision": precision} | ({} if epochs is None else {"epochs": epochs}) | training
     updates = fit_sequence(learner, sequence, out, guard, True, training, strict=False, repeat=repeat)
     for made in updates:
         state = "stands" if made.resumed else "learned" if made.accepted else f"refused: {made.reason}"

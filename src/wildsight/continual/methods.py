@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from wildsight.continual.finetune import FineTuning, FineTuningObjective
@@ -12,11 +12,13 @@ from wildsight.continual.lora import LoRA, LoRAObjective
 from wildsight.continual.lwf import LwF, LwFObjective, LwFVRObjective
 from wildsight.continual.mulki import MulKI, MulKIObjective
 from wildsight.continual.objective import Lesson, Objective
+from wildsight.continual.settings import LearnerSettings
 from wildsight.continual.snd import SnD, SnDObjective
 from wildsight.continual.wise import WiseFT, WiseFTObjective
 from wildsight.continual.zeroshot import ZeroShot, ZeroShotObjective
 from wildsight.continual.zscl import ZSCL, ZSCLObjective
 from wildsight.errors import ConfigError
+from wildsight.training import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,26 @@ def named(name: str) -> tuple[Method, dict[str, Any]]:
     if name in ABLATIONS:
         return METHODS["mulki"], dict(ABLATIONS[name])
     raise ConfigError(f"no method is called {name!r}", mend=f"use one of {', '.join((*METHODS, *ABLATIONS))}")
+
+
+def sorted_options(
+    method: str, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Options by name, as hyper-parameters of ``method``, fields of `LearnerSettings` and of `TrainConfig`.
+
+    >>> sorted_options("mulki", {"l1": 2, "teacher_view": "exact", "lr": 1e-4})
+    ({'l1': 2}, {'teacher_view': 'exact'}, {'lr': 0.0001})
+
+    Raises:
+        ConfigError: no such method, or a name that is none of them.
+    """
+    kinds = (named(method)[0].config, LearnerSettings, TrainConfig)
+    names = [[f.name for f in fields(kind) if f.name not in ("method", "backbone")] for kind in kinds]
+    parts: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = ({}, {}, {})
+    for name, value in given.items():
+        place = next((part for part, known in zip(parts, names, strict=True) if name in known), None)
+        if place is None:
+            listed = ", ".join(dict.fromkeys(n for known in names for n in known))
+            raise ConfigError(f"{method} has no option {name!r}", mend=f"use one of {listed}")
+        place[name] = value
+    return parts
