@@ -26,7 +26,7 @@ from wildsight.workflows.inspect import (
     start,
     write_report,
 )
-from wildsight.workflows.inspect.project import GOOD, Find
+from wildsight.workflows.inspect.project import GOOD, Find, absolute_source
 from wildsight.workflows.inspect.steps import _carry
 from wildsight.world.products import CATEGORIES, render_product
 
@@ -318,6 +318,25 @@ def test_names_go_to_the_find_in_the_same_place(project: Project, tmp_path: Path
         _carry(opened, replace(seen, finds=(first,)), replace(seen, finds=finds))
         assert opened.names == names
         assert first.id not in opened.groups
+
+
+def test_a_project_holds_from_another_directory(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(pictures / "good", tmp_path / "good")
+    shutil.copytree(pictures / "new", tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    opened = start("p", "good", false_alarm_rate=0.1, progress=False)
+    look(opened, ["new"])
+    assert opened.settings["good"] == str(tmp_path / "good")
+    monkeypatch.chdir(pictures)
+    moved = open_project(tmp_path / "p")
+    assert all(Path(p.file).is_file() for p in moved.looked.values())
+    assert all(Path(f).is_absolute() for f in moved.errors)
+    assert group(moved, backbone="nano-conv", k=3) >= 1  # reads the good pictures
+    (pictures / "set").mkdir()
+    assert absolute_source("mvtec-ad:set") == f"mvtec-ad:{pictures / 'set'}"
+    assert absolute_source("world") == "world"
 
 
 def test_an_adapter_that_is_none_is_said_at_the_start(pictures: Path, tmp_path: Path) -> None:

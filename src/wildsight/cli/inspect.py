@@ -55,13 +55,13 @@ def look(
     Exit code 1 if any is rejected, 2 if any could not be read.
     """
     from wildsight.cli.common import console, finish, progress
-    from wildsight.images import expand
     from wildsight.workflows.inspect import look as run
     from wildsight.workflows.inspect import open_project, write_report
     from wildsight.workflows.inspect.project import REJECTED
+    from wildsight.workflows.inspect.steps import files_of
 
     opened = open_project(project)
-    files = [file for item in pictures for file in expand(item)]
+    files = files_of(list(pictures))
     with progress("look", len(files)) as advance:
         seen = run(opened, files, again=again, progress=advance)
     for looked in seen:

@@ -9,7 +9,7 @@ from wildsight.continual import ContinualLearner
 from wildsight.continual.data import TaskData
 from wildsight.errors import ConfigError, DataError
 from wildsight.files import atomic_folder, digest_of, read_json, write_json
-from wildsight.workflows.inspect.project import GOOD, Project
+from wildsight.workflows.inspect.project import GOOD, Project, absolute_folder
 from wildsight.workflows.inspect.state import checked, mapped, text
 from wildsight.workflows.inspect.steps import good_crops, readable
 
@@ -47,6 +47,7 @@ def learn(
         DataError: no name with at least `LEAST` finds, or nothing new since the last time.
         ConfigError: another method or backbone than that of the learner that stands, without ``again``.
     """
+    backbone = None if backbone is None else absolute_folder(backbone)
     crops = _crops(project)
     if len(crops) < 2:
         text = f"no name has {LEAST} finds yet"

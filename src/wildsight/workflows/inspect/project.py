@@ -10,6 +10,7 @@ from typing import Any, Self
 from wildsight.errors import ConfigError
 from wildsight.files import MANIFEST, sha256, write_json
 from wildsight.results import environment
+from wildsight.sources import FOLDER, parse_source
 from wildsight.workflows.inspect.state import FORMAT, PARTS, read_looked, read_part, read_settings
 
 GOOD = "good"
@@ -198,7 +199,9 @@ def start(
     from wildsight.anomaly import AnomalyDetector
 
     project = _place(Path(folder), again)
+    good, backbone = absolute_source(good), absolute_folder(backbone)
     if adapter is not None:
+        adapter = absolute_folder(adapter)
         _check_adapter(adapter)
     detector = AnomalyDetector(method, backbone, false_alarm_rate=false_alarm_rate, calibration=0.2)
     detector.fit(good, progress=progress, **training)
@@ -220,6 +223,26 @@ def _place(root: Path, again: bool) -> Project:
         mend = "go on with it, learn anew with --again, or name a new folder"
         raise ConfigError("is not empty: it holds a project", where=root, mend=mend)
     return open_project(root)
+
+
+def absolute_source(text: str) -> str:
+    """A source of the anomaly room that means the same from any directory.
+
+    Raises:
+        DataError: no such folder or reader.
+    """
+    from wildsight.anomaly.datasets import READERS
+
+    source = parse_source(text, READERS)
+    if source.path is None:
+        return str(source)
+    path = str(source.path.absolute())
+    return path if source.reader == FOLDER else f"{source.reader}:{path}"
+
+
+def absolute_folder(name: str) -> str:
+    """The whole path of a folder; another name, such as a hub id, as it is."""
+    return str(Path(name).absolute()) if Path(name).is_dir() else name
 
 
 def _check_adapter(adapter: str) -> None:

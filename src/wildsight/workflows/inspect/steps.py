@@ -51,11 +51,7 @@ def look(
     Raises:
         DataError: no picture found.
     """
-    files = [file for item in pictures for file in expand(item)]
-    if not files:
-        raise DataError(
-            "no picture found", where=", ".join(map(str, pictures)), mend="name files or a folder"
-        )
+    files = files_of(pictures)
     detector, made_by = AnomalyDetector.from_pretrained(project.detector), project.fingerprint()
     outline = _outliner(project)
     seen = []
@@ -78,6 +74,18 @@ def look(
         if progress:
             progress(1)
     return seen
+
+
+def files_of(pictures: Sequence[str | Path]) -> list[Path]:
+    """The files behind names, globs and folders, as paths that hold from any directory.
+
+    Raises:
+        DataError: no picture found.
+    """
+    files = [file.absolute() for item in pictures for file in expand(item)]
+    if not files:
+        raise DataError("no picture found", where=" ".join(map(str, pictures)), mend="name files or a folder")
+    return files
 
 
 def _carry(project: Project, before: Looked | None, now: Looked) -> None:
