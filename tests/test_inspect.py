@@ -8,8 +8,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from wildsight.anomaly import AnomalyDetector, AnomalyResult
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.images import from_array
@@ -27,7 +29,8 @@ from wildsight.workflows.inspect import (
     write_report,
 )
 from wildsight.workflows.inspect.project import GOOD, Find, absolute_source
-from wildsight.workflows.inspect.steps import _carry
+from wildsight.workflows.inspect.reporting import RED, SIDE, YELLOW, _drawn
+from wildsight.workflows.inspect.steps import SMALLEST, _carry, cropped
 from wildsight.world.products import CATEGORIES, render_product
 
 pytestmark = pytest.mark.slow
@@ -337,6 +340,50 @@ def test_a_project_holds_from_another_directory(
     (pictures / "set").mkdir()
     assert absolute_source("mvtec-ad:set") == f"mvtec-ad:{pictures / 'set'}"
     assert absolute_source("world") == "world"
+
+
+def spot(side: int) -> AnomalyResult:
+    """Of a picture of 224 pixels a side: one hot square of ``side`` pixels."""
+    heat = np.zeros((224, 224), np.float32)
+    heat[64 : 64 + side, 64 : 64 + side] = 2.0
+    return AnomalyResult(None, 2.0, 1.0, True, heat, None)
+
+
+@pytest.mark.parametrize(("side", "finds"), [(5, 0), (56, 1)])
+def test_what_is_smaller_than_a_few_pixels_is_no_find(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, finds: int
+) -> None:
+    opened, file = copied(project, tmp_path / "p"), tmp_path / "small.png"
+    from_array(np.full((16, 16, 3), 90, np.uint8)).save(file)
+    monkeypatch.setattr(AnomalyDetector, "predict", lambda *_, **__: [spot(side)])
+    seen = look(opened, [file])[0]
+    assert len(seen.finds) == finds
+    assert all(f.area >= SMALLEST for f in seen.finds)
+    assert opened.verdict(seen) == "rejected"
+
+
+def test_a_crop_lies_inside_the_picture_and_shows_enough_of_it() -> None:
+    shades = np.arange(64, dtype=np.uint8)[None, :, None].repeat(64, 0).repeat(3, 2)
+    crop = np.asarray(cropped(from_array(shades), (62.0, 62.0, 63.0, 63.0)))
+    assert crop.shape == (96, 96, 3)
+    assert int(crop.min()) <= 50  # sixteen pixels a side
+    assert int(crop.max()) == 63
+    tiny = from_array(np.full((5, 9, 3), 7, np.uint8))
+    assert np.asarray(cropped(tiny, (0.0, 0.0, 1.0, 1.0))).max() == 7
+
+
+def test_outlines_can_be_seen_in_the_report(project: Project, tmp_path: Path) -> None:
+    opened, file = copied(project, tmp_path / "p"), tmp_path / "large.png"
+    from_array(np.zeros((2000, 2000, 3), np.uint8)).save(file)
+    mask = np.zeros((2000, 2000), np.uint8)
+    mask[500:900, 500:900] = 255
+    seen = next(p for p in opened.looked.values() if p.finds)
+    find = replace(seen.finds[0], box=(450.0, 450.0, 950.0, 950.0))
+    from_array(mask).save(opened.mask(find.id))
+    drawn = np.asarray(_drawn(opened, replace(seen, file=str(file), finds=(find,))))
+    assert drawn.shape == (SIDE, SIDE, 3)
+    assert (drawn == YELLOW).all(2).sum() > 2 * 4 * 0.2 * SIDE * 0.9  # two pixels wide at least, all around
+    assert (drawn == RED).all(2).any()
 
 
 def test_an_adapter_that_is_none_is_said_at_the_start(pictures: Path, tmp_path: Path) -> None:

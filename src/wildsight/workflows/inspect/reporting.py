@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw
 from PIL.Image import Image
+from scipy.ndimage import binary_dilation
 
 from wildsight.errors import ImageError
 from wildsight.images import load_image, load_mask
@@ -22,7 +23,9 @@ from wildsight.workflows.inspect.project import ACCEPTED, GOOD, REJECTED, REVIEW
 SHOWN, SHEET = 60, 12
 VERDICTS = (ACCEPTED, REVIEWED, REJECTED)
 Verdicts = dict[str, list[Looked]]
-RED = (220, 30, 40)
+SIDE = 384
+"""Longer side of a picture in the report, pixels: lines are drawn at that size, and so remain visible."""
+RED, YELLOW = (220, 30, 40), (255, 214, 0)
 GREY = PILImage.new("RGB", (128, 128), "grey")
 
 
@@ -51,6 +54,7 @@ def write_report(project: Project) -> Path:
     for kind, finds in kinds.items():
         report.gallery([(tile(project, f), f) for f in finds[:SHEET]], kind)
     report.section("Rejected pictures")
+    report.text("Boxes are red, outlines yellow.")
     _gallery(report, project, rejected)
     if reviewed:
         report.section("Accepted after review")
@@ -130,20 +134,23 @@ def tile(project: Project, find: str) -> Image:
 
 
 def _drawn(project: Project, looked: Looked) -> Image:
-    """The picture with the outlines and boxes of its finds; a grey tile where it is gone."""
+    """The picture at the size of the report, with boxes and outlines of its finds; grey where it is gone."""
     try:
         picture = load_image(looked.file)
     except ImageError:
         return GREY.copy()
-    pixels = np.array(picture)
-    for find in looked.finds:
-        with suppress(ImageError):
-            pixels[outline_mask(load_mask(project.mask(find.id)), picture.size)] = RED
-    drawn = PILImage.fromarray(pixels)
+    scale = SIDE / max(picture.size)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    drawn = picture.resize(size)
     pen = ImageDraw.Draw(drawn)
     for find in looked.finds:
-        pen.rectangle(find.box, outline=RED, width=max(1, picture.width // 128))
-    return drawn
+        pen.rectangle([v * scale for v in find.box], outline=RED, width=2)
+    pixels = np.array(drawn)
+    for find in looked.finds:
+        with suppress(ImageError):
+            edge = outline_mask(load_mask(project.mask(find.id)), size)
+            pixels[binary_dilation(edge)] = YELLOW
+    return PILImage.fromarray(pixels)
 
 
 def _caption(project: Project, looked: Looked) -> str:

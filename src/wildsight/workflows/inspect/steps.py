@@ -24,6 +24,9 @@ from wildsight.images import expand, load_image
 from wildsight.workflows.inspect.project import GOOD, GOOD_CROPS, Find, Looked, Project
 
 CROP, MARGIN, MOST = 96, 0.35, 4
+SMALLEST = 4
+"""Pixels of the picture that an outline must have; what is smaller is no find."""
+LEAST_CROP = 16.0
 SAME = 0.5
 """Overlap from which finds of two looks are one."""
 GROUPED_FROM = 4
@@ -163,7 +166,8 @@ def _look(project: Project, file: Path, name: str, detector: AnomalyDetector, ou
     if result.anomalous:
         boxes = boxes_of(result.map, result.threshold, picture_size=picture.size, min_area=4, limit=MOST)
         masks = outline(picture, result, boxes) if boxes else []
-        for number, (box, mask) in enumerate(zip(boxes, masks, strict=True)):
+        kept = [(box, mask) for box, mask in zip(boxes, masks, strict=True) if mask.sum() >= SMALLEST]
+        for number, (box, mask) in enumerate(kept):
             finds.append(
                 Find(f"{name[:16]}-{number}", box.xyxy, int(mask.sum()), box.score / result.threshold)
             )
@@ -178,13 +182,16 @@ def _write(file: Path, picture: Image) -> None:
 
 
 def cropped(picture: Image, box: tuple[float, float, float, float]) -> Image:
-    """A square around a box with some surroundings, inside the picture, `CROP` pixels a side."""
+    """A square around a box with some surroundings, inside the picture, `CROP` pixels a side.
+
+    It shows at least `LEAST_CROP` pixels of the picture a side, where the picture has them.
+    """
     left, top, right, bottom = box
-    side = min(max(right - left, bottom - top) * (1 + 2 * MARGIN), *map(float, picture.size))
-    side = max(side, 8.0)
+    side = max(max(right - left, bottom - top) * (1 + 2 * MARGIN), LEAST_CROP)
+    side = min(side, *map(float, picture.size))
     x = min(max((left + right - side) / 2, 0.0), picture.width - side)
     y = min(max((top + bottom - side) / 2, 0.0), picture.height - side)
-    return picture.resize((CROP, CROP), box=(max(x, 0), max(y, 0), x + side, y + side))
+    return picture.resize((CROP, CROP), box=(x, y, x + side, y + side))
 
 
 def group(
