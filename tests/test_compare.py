@@ -51,3 +51,15 @@ def test_the_command_says_whether_anything_moved(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit) as end:
         main(["report", "diff", str(a), str(a)])
     assert end.value.code == 0
+
+
+def test_a_long_name_is_folded_not_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = "".join(f"part{n}." for n in range(30))
+    for folder, score in (("a", 0.5), ("b", 0.75)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "scores.json").write_text(json.dumps({word: score}))
+    with pytest.raises(SystemExit):
+        main(["report", "diff", str(tmp_path / "a"), str(tmp_path / "b")])
+    out = capsys.readouterr().out
+    rows = [line.split("\u2502")[1].strip() for line in out.splitlines() if line.count("\u2502") > 2]
+    assert "\u2026" not in out and word in "".join(rows)

@@ -106,7 +106,7 @@ class Table:
 
         table = RichTable()
         for column in self.columns:
-            table.add_column(Text(str(column)))
+            table.add_column(Text(str(column)), overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(str(value)) for value in row))
         return table
