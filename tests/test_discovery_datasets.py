@@ -66,6 +66,19 @@ def test_imagenet_100_reader(tmp_path: Path) -> None:
     assert len(data.samples) == 9 and len(data.labelled) == 3
 
 
+def test_the_labelled_half_counts_files_as_text(tmp_path: Path) -> None:
+    """The rule of the published code: ImageFolder's order, then RandomState(0).choice over it."""
+    names = ["9.png", "10.png", "100.png", "2.png", "img_20.png", "img_3.png"]
+    for i in range(100):
+        for j, name in enumerate(names if i == 0 else ["0.png"]):
+            save(tmp_path / "train" / f"n{i:04d}" / name, i + j)
+    data = read("imagenet-100", tmp_path)
+    order = [tmp_path / "train" / "n0000" / name for name in sorted(names)]
+    order += [tmp_path / "train" / f"n{i:04d}" / "0.png" for i in range(1, 50)]
+    half = np.random.RandomState(0).choice(55, 27, replace=False)
+    assert {s.image for s in data.labelled} == {order[i] for i in half}
+
+
 def write_split(root: Path, name: str, known: list[int], new: list[int]) -> None:
     """A split file of the SSB form, or of Herbarium's."""
     file_name, count, total, _ = layouts.SPLITS[name]

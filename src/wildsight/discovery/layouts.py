@@ -142,7 +142,15 @@ def read_aircraft(root: Path) -> CategoryData:
 
 
 def _by_folder(root: Path, folders: Sequence[str]) -> list[tuple[Path, str]]:
-    return [(path, name) for name in folders for path in list_images(root / name, recursive=True)]
+    """The pictures of class folders in the order of torchvision's ImageFolder, as text: 10 before 2.
+
+    The published labelled half is drawn from positions in that order.
+    """
+    rows = []
+    for name in folders:
+        found = list_images(root / name, recursive=True)
+        rows += [(path, name) for path in sorted(found, key=lambda p: (str(p.parent), p.name))]
+    return rows
 
 
 def _folders(root: Path) -> list[str]:
