@@ -19,8 +19,8 @@ from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.fusion import FusionSegmenter
 from wildsight.fusion.bench import bench
-from wildsight.fusion.datasets import read_values
-from wildsight.fusion.inputs import Reader, Scenes, flipped
+from wildsight.fusion.datasets import FusionSample, read_mask, read_values
+from wildsight.fusion.inputs import Reader, Scenes, Store, flipped, stretched
 from wildsight.fusion.methods import METHODS
 from wildsight.fusion.source import read_source, without
 
@@ -163,6 +163,13 @@ def test_saliency(tmp_path: Path) -> None:
         segmenter.fit(root, epochs=8, batch_size=4, lr=5e-3, progress=False)
         row = segmenter.evaluate(root).rows[-1]
         assert row["s"] > 0.5 and row["mae"] < 0.4 and row["maxf"] > 0.5
+    segmenter.save_pretrained(tmp_path / "m")
+    words = [f"{n}={root / 'test' / n}" for n in ("rgb", "depth", "thermal")]
+    assert code("fusion", "predict", tmp_path / "m", *words, "--out", tmp_path / "p") == 0
+    result = segmenter.predict({n: root / "test" / n / "000.png" for n in ("rgb", "depth", "thermal")})[0]
+    saved = np.asarray(Image.open(tmp_path / "p" / "saliency" / "000.png"))
+    assert len(np.unique(saved)) > 2 and np.array_equal(saved, np.rint(result.confidence * 255))
+    assert "saliency" in [caption for _, caption in result.tiles()]
 
 
 def test_bad_scenes_are_named(fitted: tuple[FusionSegmenter, Path], folder: Path, tmp_path: Path) -> None:
@@ -185,6 +192,123 @@ def test_bad_scenes_are_named(fitted: tuple[FusionSegmenter, Path], folder: Path
         segmenter.predict({"rgb": np.zeros((8, 8, 3)), "depth": np.zeros((8, 9))})
     with pytest.raises(DataError, match="no modality is called 'sonar'"):
         segmenter.evaluate(without(read_source(folder), "sonar"))
+
+
+def test_predict_takes_what_training_took(tmp_path: Path) -> None:
+    """DELIVER: events of another size, and alpha that is dropped, also after loading."""
+    labels = np.zeros((32, 32, 3), np.uint8)
+    labels[:, 16:, 0], labels[:, :16, 0] = 7, 3
+    grey = np.arange(1024, dtype=np.uint8).reshape(32, 32)
+    planes = dict.fromkeys(fusion_scenes.DELIVER, grey) | {"semantic": labels, "event": grey[:16, :16]}
+    planes["img"] = np.dstack([grey, grey, grey, grey * 0])
+    for frame in ("000", "001"):
+        fusion_scenes.deliver_frame(tmp_path, ("fog", "train", "MAP_1_point1"), frame, planes)
+    segmenter = FusionSegmenter("summation", **TINY)
+    segmenter.fit(f"deliver:{tmp_path}", epochs=1, batch_size=2, progress=False)
+    segmenter.save_pretrained(tmp_path / "m")
+    place = Path("fog", "train", "MAP_1_point1")
+    scene = {n: tmp_path / n / place / f"000_{n}_front.png" for n in ("event", "lidar")}
+    scene["rgb"] = tmp_path / "img" / place / "000_rgb_front.png"
+    whole = FusionSegmenter.from_pretrained(tmp_path / "m").predict(scene)[0]
+    assert whole.labels.shape == (32, 32)
+    shown = np.asarray(whole.pictures["rgb"])[..., 0]
+    assert np.array_equal(shown, grey)
+    arrays = {n: np.asarray(Image.open(p).convert("RGBA"))[..., :3] for n, p in scene.items()}
+    assert np.array_equal(segmenter.predict(arrays)[0].labels, whole.labels)
+
+
+@pytest.mark.parametrize("names", [4, 5, 6])
+def test_two_to_six_modalities(names: int, folder: Path) -> None:
+    data = read_source(folder)
+
+    def widened(sample: FusionSample) -> FusionSample:
+        first = sample.pictures["rgb"]
+        more = {f"band{i}": first for i in range(names - 3)}
+        return replace(sample, pictures={**sample.pictures, **more})
+
+    samples = tuple(widened(s) for s in data.found.samples[:4] + data.found.samples[-2:])
+    order = (*data.modalities, *(f"band{i}" for i in range(names - 3)))
+    data = replace(data, found=replace(data.found, samples=samples, modalities=order))
+    segmenter = FusionSegmenter("pwrf", hyper=SMALL, **TINY)
+    segmenter.fit(data, epochs=1, batch_size=4, progress=False)
+    assert sum(segmenter.evaluate(data).share.values()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_fewer_than_two_modalities_are_nothing_to_fuse(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="rgb alone is nothing to fuse"):
+        FusionSegmenter("pwrf", hyper=SMALL, **TINY).fit(folder, modalities=["rgb"], progress=False)
+    two = FusionSegmenter("pwrf", hyper=SMALL, **TINY)
+    two.fit(folder, modalities=["rgb", "depth"], epochs=1, progress=False)
+    assert set(two.evaluate(folder).share) == {"rgb", "depth"}
+    alone = FusionSegmenter("single", **TINY).fit(folder, modalities=["rgb"], epochs=1, progress=False)
+    assert alone.modalities == ("rgb",)
+
+
+def test_what_has_no_partner_is_said(
+    fitted: tuple[FusionSegmenter, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(folder, tmp_path / "scenes")
+    (root / "test" / "thermal" / "001.png").rename(root / "test" / "thermal" / "wrong.png")
+    (root / "test" / "masks" / "002.png").unlink()
+    evaluation = fitted[0].evaluate(root)
+    expected = ["scene test/001 has no thermal", "scene test/002 has no mask"]
+    assert evaluation.gaps == [*expected, "scene test/wrong has no rgb, no depth, no mask"]
+    assert "no scene has depth" in fitted[0].evaluate(without(read_source(root), "depth")).gaps
+    assert fitted[0].evaluate(folder).gaps == []
+    assert code("fusion", "evaluate", fitted[1], root, "--out", tmp_path / "e") == 0
+    assert json.loads((tmp_path / "e" / "scores.json").read_text())["gaps"] == evaluation.gaps
+    for name in ("rgb", "thermal"):
+        (tmp_path / name).mkdir()
+        shutil.copy(folder / "test" / name / "000.png", tmp_path / name / f"{name}.png")
+    both = [f"{n}={tmp_path / n}" for n in ("rgb", "thermal")]
+    assert code("fusion", "predict", fitted[1], *both, "--out", tmp_path / "p") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "scene test/001 has no thermal" in said and "(no depth, no thermal)" in said
+    assert "no stem stands in two folders: every scene has one modality" in said
+    report = (tmp_path / "p" / "report.html").read_text()
+    assert "no stem stands in two folders" in report and "thermal has no rgb, no depth" in report
+
+
+def test_one_store_serves_several_backbones(folder: Path) -> None:
+    data, store = read_source(folder), Store()
+    sample = data.part("train")[0]
+    for name, strides in (("nano-conv", (8,)), ("nano-clip", (8,)), ("nano-conv", (8,))):
+        reader = Reader(load_backbone(name), data.modalities, (32, 32), strides, True, store=store)
+        alone = replace(reader, store=Store())
+        found, expected = (r.row(sample, data.found)["x"][8] for r in (reader, alone))
+        assert torch.equal(found, expected)
+
+
+def test_masks_are_kept_small(folder: Path) -> None:
+    data = read_source(folder)
+    reader = Reader(load_backbone("nano-conv"), data.modalities, (32, 32), (8,), True)
+    scenes = Scenes(data.part("train")[:1], data.found, reader)
+    assert scenes[0]["mask"].dtype == torch.int64 and scenes.masks[0].dtype == torch.uint8
+    assert np.array_equal(scenes[0]["mask"].numpy(), read_mask(data.part("train")[0], data.found))
+
+
+def test_strides_follow_the_backbone(folder: Path, tmp_path: Path) -> None:
+    segmenter = FusionSegmenter("pwrf", "nano-clip", hyper=SMALL, width=12, image_size=32)
+    assert segmenter.settings.strides == segmenter.backbone.strides
+    run = ("--backbone", "nano-clip", "--stride", 8, "--epochs", 1, "--width", 8, "--image-size", 32)
+    assert code("fusion", "fit", folder, "--method", "summation", "--out", tmp_path / "run", *run) == 0
+    assert FusionSegmenter("pwrf").settings.strides == (4, 8, 16)
+
+
+def test_dark_pictures_can_be_stretched(folder: Path) -> None:
+    dark = np.linspace(0.03, 0.04, 1024, dtype=np.float32).reshape(32, 32, 1).repeat(3, 2)
+    wide = stretched(dark)
+    assert wide.min() == 0 and wide.max() == 1 and float(wide.mean()) == pytest.approx(0.5, abs=0.01)
+    assert np.array_equal(stretched(dark * 0), dark * 0)
+    data, backbone = read_source(folder), load_backbone("nano-conv")
+    sample = replace(data.part("train")[0], pictures={"depth": dark})
+    plain, spread = (
+        Reader(backbone, ("depth",), (32, 32), (8,), False, names).row(sample, data.found)["x"]
+        for names in (frozenset(), frozenset({"depth"}))
+    )
+    assert float(spread[0, 0].std()) > 10 * float(plain[0, 0].std())
+    with pytest.raises(ConfigError, match="stretch names 'sonar'"):
+        FusionSegmenter("summation", stretch=("sonar",), **TINY).fit(folder, epochs=1, progress=False)
 
 
 def test_bad_settings_are_named(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,8 @@ def fit(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Scenes per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     image_size: Annotated[int, typer.Option(min=32, help="Side of the input square, pixels.")] = 64,
+    stride: Annotated[list[int] | None, typer.Option(help="Tap of the backbone; repeat it.")] = None,
+    stretch: Annotated[list[str] | None, typer.Option(help="Spread each picture of this; repeat it.")] = None,
     width: Annotated[int, typer.Option(min=4, help="Channels of the fused maps.")] = 64,
     drop: Annotated[float, typer.Option(help="Share of modalities hidden while training.")] = 0.1,
     allow_missing: Annotated[bool, typer.Option(help="Train on scenes that lack a modality too.")] = False,
@@ -39,7 +42,8 @@ def fit(
 
     checkpoint = fresh_checkpoint(out)
     settings: dict[str, Any] = {"image_size": image_size, "width": width, "drop": drop}
-    settings |= {"encoders": encoders, "seed": seed}
+    settings |= {"encoders": encoders, "seed": seed, "stretch": tuple(stretch or ())}
+    settings |= {"strides": tuple(stride)} if stride else {}
     segmenter = FusionSegmenter(method, backbone, **settings)
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
     training: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -76,12 +80,21 @@ def predict(
             advance(1)
     for result in results:
         parts = ", ".join(f"{name} {value:.2f}" for name, value in result.to_dict()["area"].items())
-        console.print(f"{result.name}: {parts}", markup=False, soft_wrap=True, highlight=False)
+        lacking = f" (no {', no '.join(result.missing)})" if result.missing else ""
+        console.print(f"{result.name}: {parts}{lacking}", markup=False, soft_wrap=True, highlight=False)
     for text in errors:
         console.print(f"not used: {text}", markup=False, soft_wrap=True)
-    finish(write_predictions(results, errors, out))
+    warnings = ["no stem stands in two folders: every scene has one modality"] if unpaired(scenes) else []
+    for text in warnings:
+        console.print(f"warning: {text}", markup=False, soft_wrap=True)
+    finish(write_predictions(results, errors, out, warnings))
     if errors:
         raise typer.Exit(2)
+
+
+def unpaired(scenes: Sequence[Mapping[str, Path]]) -> bool:
+    """Whether several modalities were given, and no scene has two of them."""
+    return len({n for scene in scenes for n in scene}) > 1 and all(len(scene) == 1 for scene in scenes)
 
 
 def scenes_of(pictures: list[str]) -> list[dict[str, Path]]:
@@ -132,7 +145,7 @@ def evaluate(
     from wildsight.fusion import FusionSegmenter
     from wildsight.fusion import source as sources
     from wildsight.fusion.bench import best_and_worst
-    from wildsight.fusion.reports import table_of, write_evaluation
+    from wildsight.fusion.reports import shortened, table_of, write_evaluation
 
     segmenter = FusionSegmenter.from_pretrained(model, backbone=backbone)
     data = sources.read_source(source)
@@ -140,6 +153,8 @@ def evaluate(
         data = sources.without(data, name)
     evaluation = segmenter.evaluate(data, split=split)
     console.print(table_of(evaluation.rows).rich())
+    for text in [*(f"not read: {error}" for error in evaluation.errors), *shortened(evaluation.gaps)]:
+        console.print(text, markup=False, soft_wrap=True)
     pictures = best_and_worst(segmenter, data, evaluation=evaluation)
     title = f"{source} without {', '.join(without)}" if without else source
     finish(write_evaluation(evaluation, segmenter, title, pictures, out))

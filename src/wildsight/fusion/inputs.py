@@ -23,7 +23,8 @@ MEMORY = 1 << 30
 class Store:
     """Frozen features of pictures already seen, as half precision, up to `MEMORY` bytes.
 
-    A picture is known by its file, size and time, or by being the same array.
+    A picture is known by its file, size and time, or by being the same array; its features also by the
+    backbone's hash and by how the picture was read.
     """
 
     def __init__(self, limit: int = MEMORY) -> None:
@@ -52,6 +53,14 @@ def identity(picture: Picture) -> tuple[Any, ...]:
     return (str(path), start, status.st_size, status.st_mtime_ns)
 
 
+def stretched(values: np.ndarray) -> np.ndarray:
+    """A picture [H, W, 3] with its 2nd percentile at 0 and its 98th at 1; as it is where they are equal."""
+    low, high = np.percentile(values, (2.0, 98.0))
+    if high <= low:
+        return values
+    return np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Reader:
     """How scenes become tensors.
@@ -62,6 +71,7 @@ class Reader:
         size: (H, W) that pictures are stretched to.
         strides: taps of the backbone.
         frozen: features of the frozen backbone (True) or normalised pixels (False).
+        stretch: modalities whose pictures are `stretched`.
         store: features already computed.
     """
 
@@ -70,6 +80,7 @@ class Reader:
     size: tuple[int, int]
     strides: tuple[int, ...]
     frozen: bool
+    stretch: frozenset[str] = frozenset()
     store: Store = field(default_factory=Store)
 
     def row(self, sample: FusionSample, found: Indexed) -> dict[str, Any]:
@@ -104,7 +115,7 @@ class Reader:
 
     def _pixels(self, picture: Picture, name: str, found: Indexed) -> Tensor:
         values = read_values(picture, name, found.scales.get(name))
-        x = torch.tensor(values).permute(2, 0, 1)[None]
+        x = torch.tensor(stretched(values) if name in self.stretch else values).permute(2, 0, 1)[None]
         if tuple(x.shape[-2:]) != self.size:
             x = torch.nn.functional.interpolate(
                 x, size=self.size, mode="bilinear", align_corners=False, antialias=True
@@ -115,7 +126,8 @@ class Reader:
     def _features(
         self, picture: Picture, name: str, found: Indexed, mirrored: bool = False
     ) -> dict[int, Tensor]:
-        key = (self.size, self.strides, found.scales.get(name), mirrored, identity(picture))
+        how = (self.backbone.sha, self.size, self.strides, found.scales.get(name), name in self.stretch)
+        key = (*how, mirrored, identity(picture))
         maps = self.store.get(key)
         if maps is None:
             pixels = self._pixels(picture, name, found)[None].to(self.backbone.device)
@@ -148,8 +160,9 @@ class Scenes(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample = self.samples[index]
         if index not in self.masks:
-            self.masks[index] = torch.from_numpy(nearest(read_mask(sample, self.found), self.reader.size))
-        row = {**self.reader.row(sample, self.found), "mask": self.masks[index]}
+            mask = nearest(read_mask(sample, self.found), self.reader.size)
+            self.masks[index] = torch.from_numpy(mask.astype(np.uint8))  # ids, and 255 where nothing counts
+        row = {**self.reader.row(sample, self.found), "mask": self.masks[index].long()}
         if self.reader.frozen:
             row["mirrored"] = self.reader.features(sample, self.found, mirrored=True)
         return row

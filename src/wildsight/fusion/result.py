@@ -28,6 +28,7 @@ class FusionResult(Result):
         share: modality -> mean contribution in [0, 1], summing to 1; empty where the method does not tell.
         maps: modality -> [h, w] float32, its contribution at each place.
         missing: modalities that the scene did not have.
+        saliency: whether the classes are background and what is salient.
         pictures: modality -> picture, as shown.
     """
 
@@ -38,6 +39,7 @@ class FusionResult(Result):
     share: Mapping[str, float] = field(default_factory=dict)
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    saliency: bool = False
     pictures: Mapping[str, Image] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,6 +60,8 @@ class FusionResult(Result):
         if mask is not None:
             shown.append((coloured(mask, count), "truth"))
         shown.append((coloured(self.labels, count), "prediction"))
+        if self.saliency:
+            shown.append((from_array(np.clip(self.confidence, 0, 1)), "saliency"))
         size = self.labels.shape[::-1]
         for name, heat in self.maps.items():
             picture = from_array(np.clip(heat, 0, 1)).resize(size)
@@ -101,7 +105,9 @@ class FusionEvaluation:
         names: the scenes scored.
         scores: one number per scene: accuracy, or for saliency 1 - MAE.
         errors: one sentence per scene that could not be read.
-        protocol: split, its hash, its assumptions, what was left out.
+        protocol: split, its hash, its assumptions.
+        gaps: one sentence per scene of the split that lacks a modality (scored without it) or a mask (not
+            scored).
     """
 
     rows: list[dict[str, Any]]
@@ -110,3 +116,4 @@ class FusionEvaluation:
     scores: list[float]
     errors: list[str]
     protocol: dict[str, Any]
+    gaps: list[str] = field(default_factory=list)

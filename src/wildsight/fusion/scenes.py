@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,19 @@ from PIL.Image import Image
 
 from wildsight.errors import DataError
 from wildsight.fusion.datasets import file_of
-from wildsight.fusion.layouts import FusionSample, Picture
+from wildsight.fusion.layouts import Band, FusionSample, Picture
 from wildsight.images import bit_depth
 
 Shown = str | Path | Image | np.ndarray
 
 
 def sample_of(
-    number: int, scene: Mapping[str, Shown], modalities: Sequence[str], bits: Mapping[str, int]
+    number: int,
+    scene: Mapping[str, Shown],
+    modalities: Sequence[str],
+    bits: Mapping[str, int],
+    loose: Collection[str] = (),
+    opaque: Collection[str] = (),
 ) -> FusionSample:
     """A scene's sample.
 
@@ -26,6 +31,8 @@ def sample_of(
         scene: modality -> file, PIL picture or array.
         modalities: those that the model knows.
         bits: modality -> bits per channel that the model was trained on.
+        loose: modalities whose pictures may have another size.
+        opaque: modalities of whose files only the first three channels are read, as in training.
 
     Raises:
         DataError: an unknown modality, none at all, another bit depth, or arrays of different sizes.
@@ -39,7 +46,8 @@ def sample_of(
         mend = f"give at least one of {known}"
         raise DataError("all modalities are missing", where=f"scene {number}", mend=mend)
     pictures = {name: picture_of(shown, name, bits.get(name, 8)) for name, shown in scene.items()}
-    sizes = {n: p.shape[:2] for n, p in pictures.items() if isinstance(p, np.ndarray)}
+    pictures |= {n: Band(p, 0, 3) for n, p in pictures.items() if n in opaque and isinstance(p, Path)}
+    sizes = {n: p.shape[:2] for n, p in pictures.items() if isinstance(p, np.ndarray) and n not in loose}
     if len(set(sizes.values())) > 1:
         what = " and ".join(f"{n} {s[1]} x {s[0]}" for n, s in sizes.items())
         raise DataError(f"sizes differ: {what}", where=f"scene {number}", mend="register them to one grid")
@@ -108,3 +116,9 @@ def depths(samples: Sequence[FusionSample], modalities: Sequence[str]) -> dict[s
                 what = f"{name} has {bits} bits, the others {found[name]}"
                 raise DataError(what, where=file, mend="save all of them with one bit depth")
     return {name: found.get(name, 8) for name in modalities}
+
+
+def opaque_of(samples: Sequence[FusionSample]) -> frozenset[str]:
+    """Modalities of whose files only the first three channels are read."""
+    kinds = ((n, p) for s in samples for n, p in s.pictures.items() if isinstance(p, Band))
+    return frozenset(n for n, p in kinds if (p.start, p.stop) == (0, 3))

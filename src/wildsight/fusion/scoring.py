@@ -35,7 +35,8 @@ def result_of(scored: Scored, found: Indexed, full: bool = True) -> FusionResult
     """One scene's result at its own size; ``full`` keeps its pictures."""
     sample, logits, share = scored
     values = {n: read_values(p, n, found.scales.get(n)) for n, p in sample.pictures.items()}
-    size = next(iter(values.values())).shape[:2]
+    firm = [n for n in values if n not in found.loose] or list(values)
+    size = values[firm[0]].shape[:2]
     labels, confidence = labels_of(logits, size)
     maps = {} if share is None else dict(zip(found.modalities, share.numpy(), strict=True))
     shown: Mapping[str, Image] = {n: from_array(v) for n, v in values.items()} if full else {}
@@ -47,6 +48,7 @@ def result_of(scored: Scored, found: Indexed, full: bool = True) -> FusionResult
         {n: float(m.mean()) for n, m in maps.items()},
         maps,
         tuple(n for n in found.modalities if n not in sample.pictures),
+        found.task == "saliency",
         shown,
     )
 

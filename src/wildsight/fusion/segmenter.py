@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,14 +15,15 @@ from torch import Tensor
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.files import digest_of
-from wildsight.fusion.datasets import FusionData, FusionSample, needed, read_mask
+from wildsight.fusion.datasets import FusionData, FusionSample, gaps, needed, read_mask
 from wildsight.fusion.inputs import Reader, Scenes, Store, held_out
 from wildsight.fusion.layouts import Indexed, split_named
-from wildsight.fusion.methods import FINE, METHODS
-from wildsight.fusion.net import EACH, ENCODERS, FROZEN, FusionNet, NetConfig, Output
+from wildsight.fusion.methods import METHODS
+from wildsight.fusion.net import EACH, FROZEN, FusionNet, NetConfig, Output
 from wildsight.fusion.result import FusionEvaluation, FusionResult
-from wildsight.fusion.scenes import Shown, depths, sample_of
+from wildsight.fusion.scenes import Shown, depths, opaque_of, sample_of
 from wildsight.fusion.scoring import Scored, result_of, score
+from wildsight.fusion.settings import FusionSettings, tapped
 from wildsight.fusion.source import read_source
 from wildsight.fusion.steps import Step
 from wildsight.task import Task
@@ -34,51 +35,6 @@ CHOOSE = 0.2  # share of the training scenes held out to choose the single best 
 RECIPE = TrainConfig(
     epochs=20, batch_size=16, lr=2e-3, weight_decay=0.01, schedule="cosine", warmup=0.1, clip_norm=5.0
 )
-Encoders = Literal["frozen", "shared", "each"]
-
-
-@dataclass(frozen=True)
-class FusionSettings:
-    """Everything but the method's own hyper-parameters.
-
-    Attributes:
-        method: a name from `METHODS`.
-        backbone: hub id, local folder or ``nano-*``.
-        image_size: pictures are stretched to this square, or (H, W), pixels.
-        strides: taps of the backbone, fine to coarse.
-        width: channels of the fused maps.
-        encoders: ``frozen`` features, or a backbone that trains: one for all (``shared``) or ``each``.
-        drop: share of modalities hidden while training, in [0, 1).
-        seed: of the initialisation, the order, the flips and the hiding.
-        fine: what fuses the finest scale, from `methods.FINE`; None: what the method says.
-    """
-
-    method: str = "pwrf"
-    backbone: str = "nano-conv"
-    image_size: int | tuple[int, int] = 64
-    strides: tuple[int, ...] = (4, 8, 16)
-    width: int = 64
-    encoders: Encoders = "frozen"
-    drop: float = 0.1
-    seed: int = 0
-    fine: str | None = None
-
-    def __post_init__(self) -> None:
-        if min(*self.size, self.width, *self.strides) < 1:
-            raise ConfigError("image_size, width and strides are at least 1", where="FusionSettings")
-        if self.fine not in (None, *FINE):
-            raise ConfigError(f"fine={self.fine!r} is unknown", mend=f"use one of {', '.join(FINE)}")
-        if self.encoders not in ENCODERS:
-            raise ConfigError(
-                f"encoders={self.encoders!r} is unknown", mend=f"use one of {', '.join(ENCODERS)}"
-            )
-        if not 0.0 <= self.drop < 1.0:
-            raise ConfigError(f"drop={self.drop} is outside [0, 1)", mend="try 0.1")
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W)."""
-        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
 
 class FusionSegmenter(Task):
@@ -114,6 +70,7 @@ cross-attention, token-selection, single
         if method not in METHODS:
             raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
         self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
+        settings.setdefault("strides", tapped(self.backbone))
         try:
             self.settings = FusionSettings(method=method, backbone=self.backbone.name, **settings)
         except TypeError as error:
@@ -126,6 +83,8 @@ cross-attention, token-selection, single
         self.saliency = False
         self.bits: dict[str, int] = {}
         self.scales: dict[str, float] = {}
+        self.loose: frozenset[str] = frozenset()
+        self.opaque: frozenset[str] = frozenset()
         self.fitted_on: dict[str, Any] = {}
         self.history: History | None = None
 
@@ -151,16 +110,23 @@ cross-attention, token-selection, single
 
         Raises:
             DataError: no training scene, or a scene that lacks a modality or a mask.
-            ConfigError: a setting outside its range.
+            ConfigError: a setting outside its range, fewer than 2 modalities or more than 6.
         """
         data = _data(source, modalities)
         samples = data.part("train")
+        if len(data.modalities) < 2 and self.settings.method != "single":
+            mend = 'give 2 to 6, or use method="single"'
+            raise ConfigError(f"{data.modalities[0]} alone is nothing to fuse", mend=mend)
         if not samples:
             raise DataError("no training scene", where=data.root, mend="see the layouts in the documentation")
         needed(samples, data.modalities, allow_missing)
+        if unknown := [n for n in self.settings.stretch if n not in data.modalities]:
+            mend = f"choose from {', '.join(data.modalities)}"
+            raise ConfigError(f"stretch names {unknown[0]!r}, which is no modality", mend=mend)
         self.modalities, self.classes = data.modalities, data.classes
         self.saliency, self.scales = data.found.task == "saliency", dict(data.found.scales)
-        self.bits = depths(samples, self.modalities)
+        self.bits, self.loose = depths(samples, self.modalities), data.found.loose
+        self.opaque = opaque_of(samples)
         config = self._training(training)
         if self.settings.method == "single" and "modality" not in self.hyper:
             self.hyper["modality"] = self._best_modality(data, samples, config)
@@ -209,7 +175,10 @@ cross-attention, token-selection, single
     def _reader(self) -> Reader:
         frozen = self.settings.encoders == FROZEN
         strides = tuple(sorted(self.settings.strides))
-        return Reader(self.backbone, self.modalities, self.settings.size, strides, frozen, self.store)
+        s = self.settings
+        return Reader(
+            self.backbone, self.modalities, s.size, strides, frozen, frozenset(s.stretch), self.store
+        )
 
     def _new_net(self, hyper: Mapping[str, Any] | None = None) -> FusionNet:
         torch.manual_seed(self.settings.seed)
@@ -278,12 +247,13 @@ cross-attention, token-selection, single
         """
         self._fitted()
         many = [scenes] if isinstance(scenes, Mapping) else list(scenes)
-        samples = [sample_of(i, scene, self.modalities, self.bits) for i, scene in enumerate(many)]
+        form = (self.modalities, self.bits, self.loose, self.opaque)
+        samples = [sample_of(i, scene, *form) for i, scene in enumerate(many)]
         return [result_of(each, self._found()) for each in self._outputs(samples, self._found())]
 
     def _found(self) -> Indexed:
         task: Any = "saliency" if self.saliency else "segmentation"
-        return Indexed((), self.modalities, self.classes, task, scales=self.scales)
+        return Indexed((), self.modalities, self.classes, task, scales=self.scales, loose=self.loose)
 
     def evaluate(
         self, source: str | Path | FusionData, *, split: str = "test", allow_missing: bool = True
@@ -321,6 +291,7 @@ cross-attention, token-selection, single
             scorer.scores,
             errors,
             {**data.protocol, "scored split": split_named(split)},
+            gaps(data.part(split_named(split)), self.modalities),
         )
 
     def show(self, source: str | Path | FusionData, names: Sequence[str]) -> list[tuple[Image, str]]:
@@ -345,6 +316,8 @@ cross-attention, token-selection, single
             "saliency": self.saliency,
             "bits": self.bits,
             "scales": self.scales,
+            "loose": sorted(self.loose),
+            "opaque": sorted(self.opaque),
             "backbone_sha256": self.backbone.sha,
             "normalisation": {"mean": list(self.backbone.mean), "std": list(self.backbone.std)},
             "fitted_on": self.fitted_on,
@@ -355,7 +328,7 @@ cross-attention, token-selection, single
     @classmethod
     def _restore(cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any) -> Self:
         saved = dict(settings["settings"])
-        saved["strides"] = tuple(saved["strides"])
+        saved["strides"], saved["stretch"] = tuple(saved["strides"]), tuple(saved.get("stretch", ()))
         if isinstance(saved["image_size"], list):
             saved["image_size"] = tuple(saved["image_size"])
         named = options.get("backbone") or saved.pop("backbone")
@@ -369,6 +342,8 @@ cross-attention, token-selection, single
         segmenter.modalities, segmenter.classes = tuple(settings["modalities"]), tuple(settings["classes"])
         segmenter.saliency = settings["saliency"]
         segmenter.bits, segmenter.scales = settings["bits"], settings["scales"]
+        segmenter.loose = frozenset(settings.get("loose", ()))
+        segmenter.opaque = frozenset(settings.get("opaque", ()))
         segmenter.fitted_on = settings["fitted_on"]
         segmenter.net = segmenter._new_net()
         segmenter.net.load_state_dict(tensors)
