@@ -21,6 +21,7 @@ from wildsight.spatial.datasets import read
 from wildsight.spatial.drawing import from_above, on_picture, segments
 from wildsight.spatial.layouts import TRAINING, IgnoreRule, kitti_labels
 from wildsight.spatial.samples import SpatialData
+from wildsight.spatial.scoring import grouped
 from wildsight.spatial.source import check_source, read_source, world
 
 P2 = "P2: 90 0 48 0 0 90 48 0 0 0 1 0\n"
@@ -284,8 +285,16 @@ def test_mono3drefer(tmp_path: Path) -> None:
     ]  # fmt: skip
     (tmp_path / "Mono3DRefer.json").write_text(json.dumps(rows))
     (tmp_path / "Mono3DRefer_test_image.txt").write_text("000001\n")
-    (tmp_path / "test_instanceID_split.json").write_text(json.dumps({"Unique": [7], "Multiple": []}))
+    (tmp_path / "test_instanceID_split.json").write_text(
+        json.dumps({"Unique": [7], "Multiple": [], "Far": [7], "Hard": [8]})
+    )
     data = read("mono3drefer", tmp_path)
+    assert {s.subsets for s in data.samples} == {("unique", "far")}
+    assert [s.expression for s in data.without_measures().samples] == ["the red car", "the car some away"]
+    assert data.without_measures().protocol["measures"] == "hidden"
+    table = grouped(data.samples, [s.targets for s in data.samples])
+    assert [r["group"] for r in table] == ["unique", "unique leaks", "far", "all"]
+    assert [r["questions"] for r in table] == [2, 1, 2, 2]
     assert [s.group for s in data.samples] == ["unique", "unique leaks"]
     assert {s.split for s in data.samples} == {"test"}
     assert data.protocol["leaking"] == 1

@@ -12,12 +12,17 @@ from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera
 from wildsight.spatial.metrics import (
     best_iou,
+    bounds_of,
+    box_2d_iou,
     grounding_scores,
+    iou_of,
     matched,
     pair_errors,
     released_iou,
     yaw_error,
 )
+from wildsight.spatial.samples import SpatialSample
+from wildsight.spatial.scoring import grouped
 
 
 def box(z: float = 5.0, x: float = 0.0, score: float = 1.0, name: str = "car", length: float = 4.0) -> Box:
@@ -99,11 +104,16 @@ def test_ap_depth_ranges_are_closed() -> None:
 
 
 def test_ap_proximity_refuses_what_lies_elsewhere_in_the_picture() -> None:
+    """A cube and the same moved down by .6: a quarter of the volume is shared, .26 of the picture."""
     camera = Camera(100, 100, 50, 50, 100, 100)
-    shifted = Box.upright((1.4, 1.0, 5.0), (4.0, 1.5, 2.0), 0.0, "car")
-    scene = Scene([shifted], [box(length=2.0)], camera=camera)
-    assert ap_3d([scene])["ap@0.15"] >= ap_3d([scene], proximity=True)["ap@0.15"]
-    same = Scene([box()], [box()], camera=camera)
+    found, wanted = (Box.upright((0, y, 5.0), (1, 1, 1), 0.0, "car") for y in (0.0, 0.6))
+    scene = Scene([found], [wanted], camera=camera)
+    assert iou_of([found], [wanted])[0] == pytest.approx(0.25)
+    across = box_2d_iou(bounds_of([found], camera), bounds_of([wanted], camera))[0, 0]
+    assert across == pytest.approx((0.5 / 4.5 - 0.1 / 5.5) / (1.6 / 4.5))
+    assert ap_3d([scene])["ap@0.15"] == 1.0
+    assert ap_3d([scene], proximity=True)["ap@0.15"] == 0.0
+    same = Scene([wanted], [wanted], camera=camera)
     assert ap_3d([same], proximity=True)["ap"] == 1.0
 
 
@@ -111,3 +121,12 @@ def test_ap_of_misses_and_wrong_categories() -> None:
     assert ap_3d([Scene([], [box()])])["ap"] == 0.0
     assert ap_3d([Scene([box(name="truck")], [box()])])["ap"] == 0.0
     assert ap_3d([Scene([box(score=0.9), box(7, 30, 0.5)], [box()])])["ap"] == 1.0
+
+
+def test_answers_to_questions_about_nothing_are_false_ones() -> None:
+    camera = Camera(100, 100, 50, 50, 100, 100)
+    image = np.zeros((4, 4, 3), np.uint8)
+    real, empty = (SpatialSample(n, image, camera, "the car", t) for n, t in (("a", (box(),)), ("b", ())))
+    sure, unsure = (box(score=0.9),), (box(score=0.5),)
+    assert grouped([real, empty], [sure, unsure])[-1]["ap_asked"] == 1.0
+    assert grouped([real, empty], [unsure, sure])[-1]["ap_asked"] == pytest.approx(0.5)

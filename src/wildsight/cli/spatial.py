@@ -133,6 +133,9 @@ def evaluate(
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/spatial-evaluate"),
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    hide_measures: Annotated[
+        bool, typer.Option("--hide-measures", help="Hide distances and sizes that descriptions state.")
+    ] = False,
     backbone: Other = None,
 ) -> None:
     """Compare a fitted grounder with the boxes of SOURCE's test questions, per group."""
@@ -143,6 +146,7 @@ def evaluate(
 
     grounder = SpatialGrounder.from_pretrained(model, backbone=backbone)
     data = read_source(source)
+    data = data.without_measures() if hide_measures else data
     evaluation = grounder.evaluate(data, split=split, progress=True)
     console.print(table_of(evaluation.rows).rich())
     finish(write_evaluation(evaluation, grounder, source, best_and_worst(evaluation, data), out))

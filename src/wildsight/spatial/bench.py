@@ -23,8 +23,8 @@ from wildsight.spatial.source import read_source, world
 from wildsight.task import resolve
 
 METRICS = (
-    "acc@0.25", "acc@0.5", "iou", "ap3d", "depth_error", "centre_error", "size_error", "yaw_error", "refusal",
-    "within_spread", "fit_seconds",
+    "acc@0.25", "acc@0.5", "iou", "ap_asked", "depth_error", "centre_error", "size_error", "yaw_error",
+    "refusal", "within_spread", "fit_seconds",
 )  # fmt: skip
 WORLD = "world"
 TINY = "tiny"

@@ -110,7 +110,8 @@ def read_mono3drefer(root: Path, faults: Faults | None = None) -> SpatialData:
     """Mono3DRefer: ``images calib Mono3DRefer.json Mono3DRefer_{train,val,test}_image.txt``.
 
     Groups are ``unique`` or ``multiple`` where ``test_instanceID_split.json`` is there, then ``leaks``
-    where the description states measures. Every description counts, as in the published protocol.
+    where the description states measures; its other lists (near, medium, far, easy, moderate, hard) are
+    further subsets. Every description counts, as in the published protocol.
 
     Raises:
         DataError: a missing file, or one that does not fit.
@@ -120,12 +121,12 @@ def read_mono3drefer(root: Path, faults: Faults | None = None) -> SpatialData:
         raise DataError("is no list", where=root / "Mono3DRefer.json", mend="restore it")
     lists = {s: _stems(root / f"Mono3DRefer_{s}_image.txt") for s in ("train", "val", "test")}
     special = root / "test_instanceID_split.json"
-    unique = set(map(str, read_json(special).get("Unique", []))) if special.is_file() else None
+    kinds = _refer_kinds(special) if special.is_file() else None
     cameras: dict[str, tuple[Camera, Any]] = {}
     every: list[SpatialSample] = []
     for number, row in enumerate(rows):
         with faults.each(root):
-            every += _refer_row(root, number, row, lists, unique, cameras)
+            every += _refer_row(root, number, row, lists, kinds, cameras)
     samples = [s for s in every if s.split]
     told = {"leaking": sum(leaks(s.expression) for s in samples), "in_no_list": len(every) - len(samples)}
     facts = protocol(samples, "the published lists", **told)
@@ -137,7 +138,7 @@ def _refer_row(
     number: int,
     row: Any,
     lists: Mapping[str, set[str]],
-    unique: set[str] | None,
+    kinds: Mapping[str, set[str]] | None,
     cameras: dict[str, tuple[Camera, Any]],
 ) -> Iterator[SpatialSample]:
     """The question of one row, if it has a box; without a split where no list names its picture. ``cameras``
@@ -156,8 +157,11 @@ def _refer_row(
     split = next((s for s, stems in lists.items() if stem in stems), "" if any(lists.values()) else "train")
     if box is not None and text:
         name = f"{stem}#{row.get('instanceID', number)}-{row.get('ann_id', number)}"
-        group = _refer_group(row, unique, text)
-        yield SpatialSample(name, file, camera, text, (_moved(box, offset),), (), split, group)  # type: ignore[arg-type]
+        number = str(row.get("instanceID"))
+        subsets = tuple(k for k, own in (kinds or {}).items() if number in own)
+        group = _refer_group(number, kinds, text)
+        target = (_moved(box, offset),)
+        yield SpatialSample(name, file, camera, text, target, (), split, group, subsets=subsets)  # type: ignore[arg-type]
 
 
 def _literal(value: Any, where: str) -> Sequence[Any]:
@@ -170,8 +174,16 @@ def _literal(value: Any, where: str) -> Sequence[Any]:
     return columns
 
 
-def _refer_group(row: Mapping[str, Any], unique: set[str] | None, text: str) -> str:
-    told = [] if unique is None else ["unique" if str(row.get("instanceID")) in unique else "multiple"]
+def _refer_kinds(file: Path) -> dict[str, set[str]]:
+    """The objects of each list of the published split of the test, ``unique`` always among them."""
+    content = read_json(file)
+    if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
+        raise DataError("is no object of lists", where=file, mend="restore it")
+    return {"unique": set(), **{str(k).lower(): set(map(str, v)) for k, v in content.items()}}
+
+
+def _refer_group(number: str, kinds: Mapping[str, set[str]] | None, text: str) -> str:
+    told = [] if kinds is None else ["unique" if number in kinds["unique"] else "multiple"]
     return " ".join([*told, *(["leaks"] if leaks(text) else [])])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, check_size
+from wildsight.spatial.captions import masked
 
 Split: TypeAlias = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
@@ -35,6 +36,7 @@ class SpatialSample:
         split: ``train``, ``val`` or ``test``.
         group: for tables: a range of focal lengths, a difficulty, a kind of expression.
         answer: what to say, or empty for an answer made by rule.
+        subsets: further rows of the tables that it counts in.
     """
 
     name: str
@@ -46,6 +48,7 @@ class SpatialSample:
     split: Split = "train"
     group: str = ""
     answer: str = ""
+    subsets: tuple[str, ...] = ()
 
     def picture(self) -> Image:
         """RGB.
@@ -85,6 +88,11 @@ class SpatialData:
     def part(self, split: str) -> tuple[SpatialSample, ...]:
         """The samples of one split."""
         return tuple(s for s in self.samples if s.split == split)
+
+    def without_measures(self) -> SpatialData:
+        """The same questions, distances and sizes in numbers hidden: some descriptions state the answer."""
+        samples = tuple(replace(s, expression=masked(s.expression)) for s in self.samples)
+        return replace(self, samples=samples, protocol={**self.protocol, "measures": "hidden"})
 
 
 def protocol(samples: Sequence[SpatialSample], rule: str, **more: Any) -> dict[str, Any]:

@@ -19,20 +19,26 @@ def grouped(
     found: Sequence[tuple[Box, ...]],
     parsed: Sequence[bool] | None = None,
 ) -> list[dict[str, Any]]:
-    """Scores per group, then together; for AP3D each question is a picture, its object the category."""
+    """Scores per group and per further subset, then together.
+
+    ``ap_asked`` is AP3D over the answers: each question is a picture, the boxes asked for are its labels, all
+    of one category; an answer to a question about nothing is a false one. It is not Omni3D's AP3D, which
+    counts all labelled boxes of a picture: `wildsight.spatial.ap3d` computes that from detections.
+    """
     groups = sorted({s.group for s in samples if s.group})
+    subsets = sorted({t for s in samples for t in s.subsets} - set(groups))
     rows = []
-    for name in [*groups, ALL]:
-        chosen = [i for i, s in enumerate(samples) if name in (ALL, s.group)]
+    for name in [*groups, *subsets, ALL]:
+        chosen = [i for i, s in enumerate(samples) if name in (ALL, s.group, *s.subsets)]
         own, wanted = [found[i] for i in chosen], [samples[i].targets for i in chosen]
         scores = grounding_scores(own, wanted, None if parsed is None else [parsed[i] for i in chosen])
-        scenes = [_scene(samples[i], found[i]) for i in chosen if samples[i].targets]
-        scores |= {"ap3d": ap_3d(scenes)["ap"]} if scenes else {}
+        if any(wanted):
+            scenes = [Scene(_as_one(f), _as_one(w)) for f, w in zip(own, wanted, strict=True)]
+            scores["ap_asked"] = ap_3d(scenes)["ap"]
         rows.append({"group": name, "questions": len(chosen), **scores})
     return rows
 
 
-def _scene(sample: SpatialSample, found: Sequence[Box]) -> Scene:
-    name = sample.targets[0].name
-    boxes = [replace(b, name=name) for b in found]
-    return Scene(boxes, [replace(b, name=name) for b in sample.targets], camera=sample.camera)
+def _as_one(boxes: Sequence[Box]) -> list[Box]:
+    """The same boxes, all of one category."""
+    return [replace(b, name="asked") for b in boxes]
