@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from wildsight.discovery.datasets import check, read, read_pair
 from wildsight.discovery.plain_pickle import read_plain_pickle
 from wildsight.discovery.source import export, read_source
 from wildsight.errors import ConfigError, DataError
+
+Publish = Callable[[Path, str, list[int], list[int], int], Path]
 
 
 def save(path: Path, seed: int = 0) -> Path:
@@ -55,15 +58,21 @@ def test_imagenet_100_is_the_published_draw() -> None:
 
 
 def test_imagenet_100_reader(tmp_path: Path) -> None:
+    ranks = layouts.imagenet100()
     for i in range(1000):
         folder = tmp_path / "train" / f"n{i:04d}"
         folder.mkdir(parents=True)
-        if i in (1, 14, 996):
-            for j in range(3):
-                save(folder / f"{j}.png", i + j)
+        for j in range(1 + 2 * (i in (1, 14, 996)) if i in ranks else 0):
+            save(folder / f"{j}.png", i + j)
     data = read("imagenet-100", tmp_path)
     assert len(data.known) == len(data.new) == 50 and data.known[0] == "n0001" and data.new[-1] == "n0996"
-    assert len(data.samples) == 9 and len(data.labelled) == 3
+    assert len(data.samples) == 106 and len(data.labelled) == 27
+    (tmp_path / "train" / "n0001" / "0.png").unlink()
+    assert len(read("imagenet-100", tmp_path).samples) == 105
+    for file in (tmp_path / "train" / "n0014").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="no picture of class n0014"):
+        read("imagenet-100", tmp_path)
 
 
 def test_the_labelled_half_counts_files_as_text(tmp_path: Path) -> None:
@@ -79,21 +88,38 @@ def test_the_labelled_half_counts_files_as_text(tmp_path: Path) -> None:
     assert {s.image for s in data.labelled} == {order[i] for i in half}
 
 
-def write_split(root: Path, name: str, known: list[int], new: list[int]) -> None:
-    """A split file of the SSB form, or of Herbarium's."""
-    file_name, count, total, _ = layouts.SPLITS[name]
-    known = [*known, *range(1000, 1000 + count - len(known) - 1)]
-    known.append(total - sum(known))
-    table: dict[str, object] = {
-        "known_classes": known,
-        "unknown_classes": {"Hard": new[:1], "Medium": new[1:], "Easy": []},
+@pytest.fixture
+def publish(monkeypatch: pytest.MonkeyPatch) -> Publish:
+    """Writes a small split file of the SSB form, or of Herbarium's, and lets it be the published one."""
+
+    def write(root: Path, name: str, known: list[int], new: list[int], pictures: int) -> Path:
+        table: dict[str, object] = {
+            "known_classes": known,
+            "unknown_classes": {"Hard": new[:1], "Medium": new[1:], "Easy": []},
+        }
+        if name == "herbarium-19":
+            table = {"Old": [np.int64(i) for i in known], "New": [np.int64(i) for i in new]}
+        file = root / layouts.SPLITS[name].file
+        file.write_bytes(pickle.dumps(table, protocol=4))
+        sha = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        small = layouts.Published(file.name, sha, len(known), sum(known), len(known) + len(new), pictures)
+        monkeypatch.setitem(layouts.SPLITS, name, small)
+        return file
+
+    return write
+
+
+def test_the_published_figures() -> None:
+    figures = {n: (s.known, s.classes, s.pictures) for n, s in layouts.SPLITS.items()}
+    assert figures == {
+        "cub": (100, 200, 5994),
+        "stanford-cars": (98, 196, 8144),
+        "fgvc-aircraft": (50, 100, 6667),
+        "herbarium-19": (341, 683, 34225),
     }
-    if name == "herbarium-19":
-        table = {"Old": [np.int64(i) for i in known], "New": [np.int64(i) for i in new]}
-    (root / file_name).write_bytes(pickle.dumps(table, protocol=4))
 
 
-def test_cub(tmp_path: Path) -> None:
+def test_cub(tmp_path: Path, publish: Publish) -> None:
     base = tmp_path / "CUB_200_2011"
     for i in range(9):
         save(base / "images" / f"c{i // 3}" / f"{i}.png", i)
@@ -104,14 +130,14 @@ def test_cub(tmp_path: Path) -> None:
     (base / "train_test_split.txt").write_text("\n".join(train))
     with pytest.raises(DataError, match="cub_osr_splits"):
         read("cub", tmp_path)
-    write_split(tmp_path, "cub", [2, 0], [1])
+    publish(tmp_path, "cub", [2, 0], [1], 8)
     data = read("cub", tmp_path)
     assert len(data.samples) == 8 and len(data.known) == 2 and len(data.new) == 1
     assert data.known[0].startswith("2") or data.known[0].startswith("002")
     assert len(data.labelled) == 2 and "table" in data.protocol["split"]
 
 
-def test_stanford_cars(tmp_path: Path) -> None:
+def test_stanford_cars(tmp_path: Path, publish: Publish) -> None:
     from scipy.io import savemat
 
     kind = [(n, object) for n in ("x1", "x2", "y1", "y2", "class", "fname")]
@@ -121,36 +147,62 @@ def test_stanford_cars(tmp_path: Path) -> None:
         rows[i] = (1, 1, 2, 2, i // 2 + 1, f"{i}.png")
     (tmp_path / "devkit").mkdir()
     savemat(tmp_path / "devkit" / "cars_train_annos.mat", {"annotations": rows})
-    write_split(tmp_path, "stanford-cars", [0, 2], [1])
+    publish(tmp_path, "stanford-cars", [0, 2], [1], 6)
     data = read("stanford-cars", tmp_path)
     assert len(data.samples) == 6 and len(data.labelled) == 2 and data.new
 
 
-def test_fgvc_aircraft_survives_a_missing_last_newline(tmp_path: Path) -> None:
+def test_fgvc_aircraft_survives_a_missing_last_newline(tmp_path: Path, publish: Publish) -> None:
     for i in range(6):
         save(tmp_path / "data" / "images" / f"{i}.jpg", i)
     text = "".join(f"{i} F/A-{i % 3}\r\n" for i in range(6)).rstrip()
     (tmp_path / "data" / "images_variant_trainval.txt").write_text(text)
-    write_split(tmp_path, "fgvc-aircraft", [0, 1], [2])
+    publish(tmp_path, "fgvc-aircraft", [0, 1], [2], 6)
     data = read("fgvc-aircraft", tmp_path)
     assert len(data.samples) == 6 and len({s.truth for s in data.samples}) == 3
 
 
-def test_herbarium_counts_folders_as_text(tmp_path: Path) -> None:
+def test_herbarium_counts_folders_as_text(tmp_path: Path, publish: Publish) -> None:
     for folder in ("10", "2", "1"):
         for i in range(2):
             save(tmp_path / "small-train" / folder / f"{i}.png", i)
-    write_split(tmp_path, "herbarium-19", [0, 1], [2])
+    publish(tmp_path, "herbarium-19", [0, 1], [2], 6)
     data = read("herbarium-19", tmp_path)
     assert [k.split("-")[1] for k in (*data.known, *data.new)] == ["1", "10", "2"]
 
 
-def test_a_changed_split_is_refused(tmp_path: Path) -> None:
+def herbarium(root: Path) -> Path:
+    for folder in "abc":
+        for i in range(2):
+            save(root / "small-train" / folder / f"{i}.png", i)
+    return root
+
+
+def test_a_changed_split_is_refused(tmp_path: Path, publish: Publish) -> None:
     (tmp_path / "images.txt").write_text("")
     table = {"known_classes": [1, 2], "unknown_classes": {"Hard": [], "Medium": [], "Easy": [3]}}
-    (tmp_path / "cub_osr_splits.pkl").write_bytes(pickle.dumps(table))
+    file = tmp_path / "cub_osr_splits.pkl"
+    file.write_bytes(pickle.dumps(table))
     with pytest.raises(DataError, match="has 2 known classes"):
         layouts.split_table("cub", tmp_path)
+    publish(tmp_path, "cub", [0, 2], [2], 8)
+    with pytest.raises(DataError, match="each class from 0 to 2 once"):
+        layouts.split_table("cub", tmp_path)
+    publish(tmp_path, "cub", [0, 2], [1], 8)
+    assert layouts.split_table("cub", tmp_path) == ([0, 2], [1])
+    file.write_bytes(pickle.dumps(read_plain_pickle(file), protocol=2))
+    with pytest.raises(DataError, match="is not the published file"):
+        layouts.split_table("cub", tmp_path)
+
+
+def test_a_set_with_pictures_or_a_class_missing_is_refused(tmp_path: Path, publish: Publish) -> None:
+    root = herbarium(tmp_path)
+    publish(root, "herbarium-19", [0, 1], [2], 7)
+    with pytest.raises(DataError, match="has 6 training pictures, not 7"):
+        read("herbarium-19", root)
+    publish(root, "herbarium-19", [0, 1], [2, 3], 6)
+    with pytest.raises(DataError, match="no picture of class 3"):
+        read("herbarium-19", root)
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

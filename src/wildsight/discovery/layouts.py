@@ -1,12 +1,14 @@
 """The published benchmarks: their folders, and the splits that all papers of the field share.
 
 Known and new classes and the labelled half are those of the GCD protocol. The tables of the SSB sets and of
-Herbarium-19 are not ours to ship: put the published file into the set's folder, and its sum is checked.
+Herbarium-19 are not ours to ship: put the published file into the set's folder, and it is checked against what
+is published of it (`SPLITS`): its SHA-256, the known classes, the range of ids, the number of pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,35 @@ from wildsight.errors import DataError
 from wildsight.files import atomic_folder, atomic_path, cache_folder, sha256
 from wildsight.images import from_array, list_images
 
-SPLITS: dict[str, tuple[str, int, int, str]] = {
-    "cub": ("cub_osr_splits.pkl", 100, 10154, "48bdcaa05603d932"),
-    "stanford-cars": ("scars_osr_splits.pkl", 98, 12244, "28d471f0fb9e2c77"),
-    "fgvc-aircraft": ("aircraft_osr_splits.pkl", 50, 2066, "2a2481307cec7821"),
-    "herbarium-19": ("herbarium_19_class_splits.pkl", 341, 116254, "6ddd0b23888e9d9d"),
+
+@dataclass(frozen=True)
+class Published:
+    """What is published about a set whose split is a file.
+
+    Attributes:
+        file: its name.
+        sha: start of its SHA-256.
+        known: number of known classes.
+        total: sum of their ids.
+        classes: number of classes, known and new; ids count from 0.
+        pictures: number of training pictures.
+    """
+
+    file: str
+    sha: str
+    known: int
+    total: int
+    classes: int
+    pictures: int
+
+
+SPLITS: dict[str, Published] = {
+    "cub": Published("cub_osr_splits.pkl", "48bdcaa05603d932", 100, 10154, 200, 5994),
+    "stanford-cars": Published("scars_osr_splits.pkl", "28d471f0fb9e2c77", 98, 12244, 196, 8144),
+    "fgvc-aircraft": Published("aircraft_osr_splits.pkl", "2a2481307cec7821", 50, 2066, 100, 6667),
+    "herbarium-19": Published("herbarium_19_class_splits.pkl", "6ddd0b23888e9d9d", 341, 116254, 683, 34225),
 }
-"""Set -> file of its split, number of known classes, sum of their ids, the published file's SHA-256."""
+"""The sets whose split is a published file."""
 
 
 def imagenet100(count: int = 1000) -> list[int]:
@@ -41,26 +65,34 @@ def split_table(name: str, root: Path) -> tuple[list[int], list[int]]:
     """Known and new class ids of a set whose split is a published file, in that file's order.
 
     Raises:
-        DataError: the file is missing, or its known classes are not the published ones.
+        DataError: the file is missing, or is not the published one.
     """
-    file_name, count, total, _ = SPLITS[name]
-    found = next((p for p in (root / file_name, root.parent / file_name) if p.is_file()), None)
+    told = SPLITS[name]
+    found = next((p for p in (root / told.file, root.parent / told.file) if p.is_file()), None)
     if found is None:
         raise DataError(
-            f"needs {file_name} beside it", where=root, mend="get it from the benchmark's authors"
+            f"needs {told.file} beside it", where=root, mend="get it from the benchmark's authors"
         )
     table = read_plain_pickle(found)
     try:
         known, new = _halves(table)
     except (KeyError, TypeError) as error:
         raise DataError(f"holds no split ({error})", where=found, mend="get it again") from error
-    if len(known) != count or sum(known) != total:
-        raise DataError(
-            f"has {len(known)} known classes with sum {sum(known)}, not {count} with sum {total}",
-            where=found,
-            mend="get the published file",
-        )
+    wrong = _wrong(told, known, new, sha256(found))
+    if wrong:
+        raise DataError(wrong, where=found, mend="get the published file")
     return known, new
+
+
+def _wrong(told: Published, known: list[int], new: list[int], digest: str) -> str | None:
+    """In what a split differs from the published one; None where it does not."""
+    if len(known) != told.known or sum(known) != told.total:
+        return f"has {len(known)} known classes with sum {sum(known)}, not {told.known} with sum {told.total}"
+    if sorted([*known, *new]) != list(range(told.classes)):
+        return f"does not name each class from 0 to {told.classes - 1} once, as known or as new"
+    if not digest.startswith(told.sha):
+        return f"is not the published file: its SHA-256 is {digest[:16]}..., not {told.sha}..."
+    return None
 
 
 def _halves(table: dict[str, Any]) -> tuple[list[int], list[int]]:
@@ -69,14 +101,6 @@ def _halves(table: dict[str, Any]) -> tuple[list[int], list[int]]:
     hard = table["unknown_classes"]
     new = [int(i) for part in ("Hard", "Medium", "Easy") for i in hard[part]]
     return [int(i) for i in table["known_classes"]], new
-
-
-def split_digest(name: str, root: Path) -> str:
-    """Whether the split file is byte for byte the published one: ``published`` or its own SHA-256."""
-    file_name, _, _, published = SPLITS[name]
-    found = next(p for p in (root / file_name, root.parent / file_name) if p.is_file())
-    digest = sha256(found)
-    return "published" if digest.startswith(published) else digest
 
 
 def _need(path: Path, layout: str) -> Path:
@@ -92,17 +116,25 @@ def _lines(path: Path) -> list[str]:
 
 def _tabled(name: str, root: Path, rows: Sequence[tuple[Path, int]], names: Sequence[str]) -> CategoryData:
     """The set whose split is a published table."""
+    told = SPLITS[name]
     known, new = split_table(name, root)
-    label = {i: f"{i:03d}-{names[i]}" if names else str(i) for i in {i for _, i in rows}}
-    pairs = [(path, label[i]) for path, i in rows if i in label]
-    return gcd_split(
-        pairs,
-        [label[i] for i in known if i in label],
-        [label[i] for i in new if i in label],
-        name=name,
-        root=root,
-        split=f"SSB semantic shift; table {split_digest(name, root)}; GCD labelled half",
-    )
+    if len(rows) != told.pictures:
+        raise DataError(
+            f"has {len(rows)} training pictures, not {told.pictures}", where=root, mend="get the whole set"
+        )
+    label = {i: f"{i:03d}-{names[i]}" if names else str(i) for i in sorted({i for _, i in rows})}
+    _complete([i for i in (*known, *new) if i not in label], root)
+    pairs = [(path, label[i]) for path, i in rows]
+    split = f"SSB semantic shift; table {told.file}, SHA-256 {told.sha}...; GCD labelled half"
+    old, other = ([label[i] for i in part] for part in (known, new))
+    return gcd_split(pairs, old, other, name=name, root=root, split=split)
+
+
+def _complete(missing: Sequence[object], root: Path) -> None:
+    """Refuse a set without a picture of some class: its labelled half would be another one."""
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"has no picture of class {missing[0]}{more}", where=root, mend="get the whole set")
 
 
 def read_cub(root: Path) -> CategoryData:
@@ -176,6 +208,8 @@ def read_imagenet100(root: Path) -> CategoryData:
     chosen = names if len(names) == 100 else [names[i] for i in imagenet100()]
     split = "first 50 of the sorted draw RandomState(0).choice(1000, 100) known; GCD labelled half"
     rows = _by_folder(base, chosen)
+    there = {name for _, name in rows}
+    _complete([name for name in chosen if name not in there], base)
     return gcd_split(rows, chosen[:50], chosen[50:], name="imagenet-100", root=root, split=split)
 
 
