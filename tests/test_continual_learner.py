@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,6 +267,32 @@ def test_a_fault_of_a_later_task_is_named_before_the_first(base: Backbone) -> No
     with pytest.raises(DataError, match="has no test picture"):
         learner.update(ONE, tests=(ONE, replace(TWO, test=())), **FAST)
     assert not learner.learned
+
+
+def test_a_task_put_before_the_learned_ones_is_told_where_to_go(base: Backbone, tmp_path: Path) -> None:
+    fit_sequence(ContinualLearner(backbone=base), TaskSequence((TWO,)), tmp_path, None, False, {"epochs": 1})
+    for sequence, said in (
+        (
+            TaskSequence((ONE, TWO)),
+            "holds task 'cold', and the source has 'warm' in its place.*after the learned",
+        ),
+        (TaskSequence((replace(TWO, train=TWO.train[::-1]),)), "learned task 'cold' from other pictures"),
+    ):
+        with pytest.raises(CheckpointError, match=said) as told:
+            fit_sequence(ContinualLearner(backbone=base), sequence, tmp_path, None, False, {"epochs": 1})
+        assert "remove" not in str(told.value)
+
+
+def test_pictures_changed_in_place_are_another_task(tmp_path: Path) -> None:
+    file = tmp_path / "a.bmp"
+    picture("red", 1).save(file)
+    task = TaskData.of("t", [file], ["red"])
+    whole = task.fingerprint()
+    shutil.copytree(tmp_path, tmp_path / "moved")
+    moved = TaskData.of("t", [tmp_path / "moved" / "a.bmp"], ["red"])
+    assert moved.fingerprint() == whole
+    picture("blue", 1).save(file)
+    assert task.digest() == moved.digest() and task.fingerprint() != whole
 
 
 def test_a_task_added_later_gets_its_column_in_every_row(base: Backbone, tmp_path: Path) -> None:

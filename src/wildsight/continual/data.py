@@ -31,6 +31,7 @@ class TaskData:
         train: (file or picture, position in ``classes``).
         test: the same, never trained on.
         root: where it came from; None in memory.
+        recipe: fields of `TrainConfig` that the task's benchmark publishes for a full-size CLIP.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TaskData:
     train: tuple[Pair, ...]
     test: tuple[Pair, ...] = ()
     root: Path | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -114,8 +116,14 @@ class TaskData:
         return [self.templates[0].format(c) for c in self.classes]
 
     def digest(self) -> str:
-        """Identity of names, templates and training files, for resuming."""
+        """Names, templates, labels, and names and sizes of the training files: what they are called, for the
+        key of a bench's cell, quick even for a large set."""
         rows = [[_key(p), y] for p, y in self.train]
+        return digest_of([self.name, self.classes, self.templates, rows])
+
+    def fingerprint(self) -> str:
+        """Names, templates, labels and the training pictures' content, wherever they lie: for resuming."""
+        rows = [[content(p), y] for p, y in self.train]
         return digest_of([self.name, self.classes, self.templates, rows])
 
 

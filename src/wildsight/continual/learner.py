@@ -212,7 +212,7 @@ class ContinualLearner(Task):
         if "memory" in self.method.objective.needs:
             self._remember(towers, task, open_file)
         entry = {"name": task.name, "classes": list(task.classes), "templates": list(task.templates)}
-        self.learned = [*self.learned, entry | {"digest": task.digest()}]
+        self.learned = [*self.learned, entry | {"digest": task.fingerprint()}]
         if accuracy:
             self.matrix = [*self.matrix, {"task": task.name, "accuracy": accuracy}]
         self.trained = torch.cat([self.trained, signatures([p for p, _ in task.train])]).unique()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,15 +18,19 @@ NANO = TrainConfig(
 PAPER = TrainConfig(epochs=1, batch_size=64, lr=1e-5, weight_decay=0.0, schedule="cosine", warmup=0.1)
 
 
-def recipe(parameters: int, pictures: int, given: dict[str, Any]) -> TrainConfig:
+def recipe(
+    parameters: int, pictures: int, given: dict[str, Any], published: Mapping[str, Any] | None = None
+) -> TrainConfig:
     """The loop's settings of one task.
 
-    A full-size CLIP takes the benchmark's 1000 steps of 64 at 1e-5; a small one, which moves further per step
-    and has fewer pictures, 4 passes at 2e-4.
+    A full-size CLIP takes batches of 64 at 1e-5, or what the task's benchmark publishes, for the fewest whole
+    passes that make the benchmark's 1000 steps: 1,008 on Flowers, 1,564 on CIFAR-100, 1,876 on MNIST. A
+    small one, which moves further per step and has fewer pictures, takes 4 passes at 2e-4.
 
     Args:
         parameters: of the model.
         pictures: of the task.
+        published: fields that the benchmark sets for a full-size CLIP; a small one does without.
         given: fields of `TrainConfig` that the caller sets; they win.
 
     Raises:
@@ -35,7 +40,9 @@ def recipe(parameters: int, pictures: int, given: dict[str, Any]) -> TrainConfig
         base = replace(NANO, batch_size=max(4, min(NANO.batch_size, pictures)))
     else:
         batch = int(given.get("batch_size", PAPER.batch_size))
-        base = replace(PAPER, epochs=max(1, math.ceil(STEPS * batch / max(1, pictures))))
+        base = replace(
+            PAPER, **{"epochs": max(1, math.ceil(STEPS * batch / max(1, pictures))), **(published or {})}
+        )
     try:
         return replace(base, **given)
     except TypeError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wildsight.continual.data import TaskData, TaskSequence
+from wildsight.continual.datasets import TABLE
 from wildsight.continual.evaluation import evaluate
 from wildsight.continual.guard import Guard, probes_of
 from wildsight.continual.metrics import (
@@ -136,9 +137,18 @@ def _loaded(learner: ContinualLearner, place: Path, task: TaskData, training: Ma
         raise CheckpointError(
             "holds a run with another base, method or settings", where=place, mend="choose another folder"
         )
-    if settings["learned"][-1]["digest"] != task.digest():
+    stood = settings["learned"][-1]
+    if stood["name"] != task.name:
         raise CheckpointError(
-            f"was learned from other pictures than task {task.name!r} holds", where=place, mend="remove it"
+            f"holds task {stood['name']!r}, and the source has {task.name!r} in its place",
+            where=place,
+            mend=f"put new tasks after the learned ones ({TABLE} gives the order), or use another folder",
+        )
+    if stood["digest"] != task.fingerprint():
+        raise CheckpointError(
+            f"learned task {task.name!r} from other pictures, names or templates than the source holds",
+            where=place,
+            mend="restore them, or choose another folder",
         )
     learner.adopt(tensors, settings)
     return True

@@ -69,7 +69,7 @@ class Teaching:
         begin = time.perf_counter()
         pictures = Pictures(task.train, grown.pixels, open_file)
         count = sum(w.numel() for w in grown.parameters())
-        config = recipe(count, len(pictures), {"seed": self.settings.seed, **training})
+        config = recipe(count, len(pictures), {"seed": self.settings.seed, **training}, task.recipe)
         objective = self._objective(grown, task, pictures, config)
         student = self._student(grown, task, objective)
         prepared = time.perf_counter()
@@ -87,7 +87,7 @@ class Teaching:
     def _run(self, config: TrainConfig, task: TaskData, folder: Path | None, progress: bool) -> Run:
         """The task's run; a state of another method, model or task in ``folder`` is not gone on with."""
         told = {**asdict(self.settings), **asdict(self.config), **self.before}
-        extra = {**told, "task": task.name, "pictures and names": task.digest()}
+        extra = {**told, "task": task.name, "pictures and names": task.fingerprint()}
         return Run(config, folder, progress, f"learn {task.name}", extra)
 
     def _objective(self, grown: Towers, task: TaskData, pictures: Pictures, config: TrainConfig) -> Objective:
