@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wildsight.continual import metrics
+from wildsight.continual import metrics, mtil
 from wildsight.continual.data import TaskData
 from wildsight.continual.datasets import check, read, reordered, thinned
-from wildsight.continual.incremental import CIFAR_START, class_order, grouped
+from wildsight.continual.incremental import CIFAR_START, class_order, grouped, published
 from wildsight.continual.mtil import ORDERS, SIZES, SPLIT
 from wildsight.continual.names import TEMPLATES
+from wildsight.continual.recipe import recipe, steps_of
 from wildsight.continual.source import check_source
 from wildsight.errors import DataError
 
@@ -184,7 +185,11 @@ def test_mtil_from_its_folders_and_the_written_split(tmp_path: Path) -> None:
     pets.mkdir(parents=True)
     for split in ("trainval", "test"):
         (pets / f"{split}.txt").write_text("great_dane_1 1 1 1\nbirman_2 2 1 1\n")
-    first, second = read("mtil", tmp_path), read("mtil-order2", tmp_path)
+    with pytest.raises(DataError, match="holds 1 classes, 1 training and 1 test pictures; published are 47"):
+        read("mtil", tmp_path)
+    first, second = read("mtil-part", tmp_path), read("mtil-part-order2", tmp_path)
+    assert first.protocol["size differs from the published one"] == "dtd, eurosat, mnist, oxford-pet"
+    assert first.tasks[2].recipe == {"lr": 5e-5} and first.tasks[0].recipe == {}
     assert [t.name for t in first.tasks] == ["dtd", "eurosat", "mnist", "oxford-pet"]
     assert [t.name for t in second.tasks] == ["mnist", "oxford-pet", "dtd", "eurosat"]
     by_name = {t.name: t for t in first.tasks}
@@ -197,6 +202,41 @@ def test_mtil_from_its_folders_and_the_written_split(tmp_path: Path) -> None:
     paint(tmp_path / "eurosat" / "2750" / "River" / "new.png", 99)
     with pytest.raises(DataError, match="splits 10 pictures, not 11"):
         read("mtil", tmp_path)
+
+
+def test_a_split_of_a_folder_that_cannot_be_written_lies_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WILDSIGHT_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "data"
+    for i, name in enumerate(("AnnualCrop", "River")):
+        for j in range(5):
+            paint(root / "eurosat" / "2750" / name / f"{name}_{j}.png", 10 * i + j)
+    written = mtil.write_json
+
+    def forbidden(path: Path, value: object) -> None:
+        if path.is_relative_to(root):
+            raise DataError("cannot write here", where=path)
+        written(path, value)
+
+    monkeypatch.setattr(mtil, "write_json", forbidden)
+    first, again = read("mtil-part", root), read("mtil-part", root)
+    assert first == again and (len(first.tasks[0].train), len(first.tasks[0].test)) == (8, 2)
+    assert not (root / "eurosat" / SPLIT).exists()
+    monkeypatch.setattr(mtil, "write_json", written)
+    assert first.protocol["written splits (SHA-256)"].keys() == {"eurosat"}
+
+
+def test_recipes_of_a_full_size_clip_are_the_published_ones() -> None:
+    full, small = 150_000_000, 1_000_000
+    assert steps_of(recipe(full, 50_000, {}), 50_000) == 1564
+    assert steps_of(recipe(full, 60_000, {}), 60_000) == 1876
+    assert steps_of(recipe(full, 3680, {}), 3680) == 1044
+    assert recipe(full, 3334, {}, {"lr": 5e-5}).lr == 5e-5 and recipe(full, 3334, {}).lr == 1e-5
+    assert recipe(full, 3334, {"lr": 1e-6}, {"lr": 5e-5}).lr == 1e-6
+    step = recipe(full, 5000, {}, published(5000))
+    assert (step.lr, step.epochs, round(step.warmup * steps_of(step, 5000))) == (7.1e-6, 1, 30)
+    assert recipe(small, 5000, {}, published(5000)) == recipe(small, 5000, {})
 
 
 def test_templates_are_as_many_as_published_and_differ() -> None:

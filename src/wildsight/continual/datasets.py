@@ -88,6 +88,8 @@ READERS: dict[str, Callable[[Path], TaskSequence]] = {
     "folder": read_folder,
     "mtil": partial(mtil.read_mtil, order=1),
     "mtil-order2": partial(mtil.read_mtil, order=2),
+    "mtil-part": partial(mtil.read_mtil, order=1, whole=False),
+    "mtil-part-order2": partial(mtil.read_mtil, order=2, whole=False),
     **{f"cifar100-{steps}": partial(incremental.read_cifar100, steps=steps) for steps in (10, 20, 50)},
     **{f"tinyimagenet-{steps}": partial(incremental.read_tiny, steps=steps) for steps in (5, 10, 20)},
 }
@@ -198,7 +200,10 @@ def _held(tasks: Sequence[TaskData], part: str, asked: int | None) -> str:
 
 
 def reordered(sequence: TaskSequence, order: int) -> TaskSequence:
-    """Order 1 is the source's own; order n > 1 a fixed permutation of rows and columns, drawn from n."""
+    """Order 1 is the source's own; order n > 1 a fixed permutation of rows and columns, drawn from n.
+
+    Order 2 of the MTIL benchmark is another one: that of the source ``mtil-order2``.
+    """
     if order == 1:
         return sequence
     permutation = np.random.default_rng(order).permutation(len(sequence))
