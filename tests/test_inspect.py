@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +19,8 @@ import pytest
 from wildsight.anomaly import AnomalyDetector, AnomalyResult
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
-from wildsight.images import from_array
+from wildsight.images import from_array, load_mask
+from wildsight.segmentation import AnomalySegmenter
 from wildsight.workflows.inspect import (
     Project,
     clear,
@@ -28,8 +34,8 @@ from wildsight.workflows.inspect import (
     start,
     write_report,
 )
-from wildsight.workflows.inspect.project import GOOD, Find, absolute_source
-from wildsight.workflows.inspect.reporting import RED, SIDE, YELLOW, _drawn
+from wildsight.workflows.inspect.project import GOOD, Find, Looked, absolute_source
+from wildsight.workflows.inspect.reporting import RED, SIDE, YELLOW, outlined
 from wildsight.workflows.inspect.steps import SMALLEST, _carry, cropped
 from wildsight.world.products import CATEGORIES, render_product
 
@@ -362,6 +368,81 @@ def test_what_is_smaller_than_a_few_pixels_is_no_find(
     assert opened.verdict(seen) == "rejected"
 
 
+KILLED = """
+import os, signal, sys
+from wildsight.workflows.inspect import look, open_project, steps
+calls = []
+def killed(project, looked):
+    calls.append(looked)
+    if len(calls) == 4:  # the crops of this picture are written, the state is not
+        os.kill(os.getpid(), signal.SIGKILL)
+steps._answer = killed
+look(open_project(sys.argv[1]), sys.argv[2:])
+"""
+
+
+def bare(project: Project, folder: Path) -> Project:
+    """The project as it was before the first look."""
+    folder.mkdir()
+    shutil.copytree(project.detector, folder / "detector")
+    shutil.copyfile(project.folder / "project.json", folder / "project.json")
+    return open_project(folder)
+
+
+def timeless(project: Project) -> list[Looked]:
+    return [replace(p, when="") for p in open_project(project.folder).looked.values()]
+
+
+def test_a_look_that_was_killed_goes_on_to_the_same_end(
+    project: Project, pictures: Path, tmp_path: Path
+) -> None:
+    whole, torn = bare(project, tmp_path / "whole"), bare(project, tmp_path / "torn")
+    files = [*sorted((pictures / "new").glob("stain-*.png")), pictures / "new" / "good-500.png"]
+    look(whole, files)
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(torn.folder), *map(str, files)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert len(open_project(torn.folder).looked) == 3
+    look(open_project(torn.folder), files)
+    assert timeless(torn) == timeless(whole)
+    assert len(timeless(torn)) == len(files)
+    for part in ("crops", "masks"):
+        assert digest(torn.folder / part) == digest(whole.folder / part)
+
+
+def test_looking_again_redoes_a_step_and_keeps_what_is_known(project: Project, tmp_path: Path) -> None:
+    opened = copied(project, tmp_path / "p")
+    first = next(iter(opened.finds()))
+    name(opened, first, "dent")
+    before, pixels = timeless(opened), digest(opened.folder / "crops")
+    seen = opened.finds()[first]
+    opened.looked[seen.sha] = replace(seen, when="2000-01-01 00:00:00+00:00")
+    opened.crop(first).unlink()
+    again = look(opened, [seen.file], again=True)
+    assert again[0].when > "2001"
+    assert timeless(opened) == before
+    assert digest(opened.folder / "crops") == pixels
+    assert opened.names[first] == "dent"
+
+
+def test_an_adapter_draws_the_outlines(pictures: Path, tmp_path: Path) -> None:
+    segmenter = AnomalySegmenter("spt")
+    segmenter.save_pretrained(tmp_path / "adapter")
+    good = str(pictures / "good")
+    opened = start(
+        tmp_path / "p", good, adapter=str(tmp_path / "adapter"), false_alarm_rate=0.1, progress=False
+    )
+    files = sorted((pictures / "new").glob("stain-*.png"))[:3]
+    look(open_project(opened.folder), files)
+    finds = open_project(opened.folder).finds()
+    assert finds
+    for find, looked in finds.items():
+        row = next(f for f in looked.finds if f.id == find)
+        masked = segmenter.predict(looked.file, boxes=[row.box])[0].masks[0]
+        drawn = load_mask(opened.mask(find))
+        assert drawn.sum() == row.area
+        assert (drawn == masked).mean() > 0.99
+
+
 def test_a_crop_lies_inside_the_picture_and_shows_enough_of_it() -> None:
     shades = np.arange(64, dtype=np.uint8)[None, :, None].repeat(64, 0).repeat(3, 2)
     crop = np.asarray(cropped(from_array(shades), (62.0, 62.0, 63.0, 63.0)))
@@ -380,7 +461,7 @@ def test_outlines_can_be_seen_in_the_report(project: Project, tmp_path: Path) ->
     seen = next(p for p in opened.looked.values() if p.finds)
     find = replace(seen.finds[0], box=(450.0, 450.0, 950.0, 950.0))
     from_array(mask).save(opened.mask(find.id))
-    drawn = np.asarray(_drawn(opened, replace(seen, file=str(file), finds=(find,))))
+    drawn = np.asarray(outlined(opened, replace(seen, file=str(file), finds=(find,))))
     assert drawn.shape == (SIDE, SIDE, 3)
     assert (drawn == YELLOW).all(2).sum() > 2 * 4 * 0.2 * SIDE * 0.9  # two pixels wide at least, all around
     assert (drawn == RED).all(2).any()
@@ -399,6 +480,33 @@ def test_the_report_says_what_was_found(project: Project) -> None:
     scores = json.loads((project.folder / "scores.json").read_text())
     assert scores["looked"] == 13
     assert scores["anomalous"] == sum(p.anomalous for p in project.looked.values())
+
+
+def test_the_report_has_what_a_plant_files(project: Project, pictures: Path, tmp_path: Path) -> None:
+    opened = copied(project, tmp_path / "line7")
+    draw(tmp_path / "shift", 2, 900)
+    start_of_day = datetime.now().astimezone().replace(microsecond=0)
+    seen = look(opened, [tmp_path / "shift"], batch=" lot 4711 ")
+    assert [p.batch for p in seen] == ["lot 4711", "lot 4711"]
+    assert all(datetime.fromisoformat(p.when) >= start_of_day for p in seen)
+    opened.names, opened.answers = {}, {}
+    first, second, *others = opened.finds()
+    name(opened, first, "dent")
+    opened.answers = {second: {"name": "dent", "confidence": 0.75}}
+    opened.groups = {others[0]: {"group": "dent", "confidence": 0.6, "doubtful": False}}
+    page = write_report(opened).read_text()
+    assert "line7" in page
+    assert f"<td>lot 4711</td><td>{seen[0].when}" in page
+    accepted = [Path(p.file).name for p in opened.looked.values() if opened.verdict(p) == "accepted"]
+    assert all(file in page for file in accepted)
+    assert "<td>dent</td><td>3</td>" in page
+    assert "<td>1</td><td>1</td><td>0.75</td><td>1</td>" in page
+    rows = list(csv.DictReader((opened.folder / "results.csv").open()))
+    said = {r["find"]: (r["said_by"], r["confidence"]) for r in rows}
+    assert said[first] == ("person", "")
+    assert said[second] == ("learner", "0.75")
+    assert said[others[0]] == ("group", "0.6")
+    assert {r["batch"] for r in rows if "shift" in r["file"]} == {"lot 4711"}
 
 
 def test_a_folder_that_is_no_project_or_another_version(tmp_path: Path, project: Project) -> None:
@@ -430,7 +538,8 @@ DAMAGES: dict[str, list[str]] = {
     "answers.json": ["null", "[]", '{"id": {}}', '{"id": {"name": "x", "confidence": null}}'],
 }
 FIELDS = {
-    "score": ["x", None, float("nan")], "finds": [None, {}, ["x"]], "sha": [1], "file": [None], "more": [1],
+    "score": ["x", None, float("nan")], "threshold": [0, True], "finds": [None, {}, ["x"]],
+    "sha": [1], "file": [None], "more": [1],
     "id": ["../../x", 7], "box": [None, [0, 0, 1], [0, 0, 0, 0]], "area": ["x"],
 }  # fmt: skip
 
@@ -509,7 +618,7 @@ def test_the_command(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 
     folder = str(tmp_path / "p")
     assert run("start", folder, str(pictures / "good"), "--false-alarm-rate", "0.1") == 0
-    assert run("look", folder, str(pictures / "new")) == 2  # broken.png is among them
+    assert run("look", folder, str(pictures / "new"), "--batch", "lot 1") == 2  # broken.png is among them
     assert "REJECTED" in capsys.readouterr().out
     assert run("look", folder, str(pictures / "new" / "stain-*.png")) == 1
     known = str(pictures / "good" / "normal" / "good-0.png")

@@ -19,6 +19,7 @@ PERHAPS = "perhaps good"
 """What a find is called that the machine takes for a false alarm without being sure."""
 SURE = 0.9
 """Confidence from which the learner's ``good`` counts."""
+PERSON, LEARNER, GROUPED = "person", "learner", "group"
 ACCEPTED, REVIEWED, REJECTED = "accepted", "accepted after review", "rejected"
 GOOD_CROPS = "crops-good"
 """Folder of the crops of good pictures."""
@@ -51,6 +52,8 @@ class Looked:
         score, threshold: of the detector.
         finds: its suspicious regions; empty for a good picture.
         detector: which detector it was, see `Project.fingerprint`; empty in the first format.
+        when: date and time of the look, with the offset from UTC; empty in the first format.
+        batch: what the person called this lot of pictures; may be empty.
     """
 
     sha: str
@@ -59,6 +62,8 @@ class Looked:
     threshold: float
     finds: tuple[Find, ...]
     detector: str = ""
+    when: str = ""
+    batch: str = ""
 
     @property
     def anomalous(self) -> bool:
@@ -140,6 +145,15 @@ class Project:
             return PERHAPS if said == GOOD and not sure else said
         grouped = str(self.groups.get(find, {}).get("group", "not grouped"))
         return PERHAPS if grouped == GOOD else grouped
+
+    def said_by(self, find: str) -> tuple[str, float | None]:
+        """Whose word `label` is: ``person``, ``learner`` or ``group``, with the machine's confidence."""
+        if find in self.names:
+            return PERSON, None
+        for who, said in ((LEARNER, self.answers), (GROUPED, self.groups)):
+            if find in said:
+                return who, float(said[find]["confidence"])
+        return "", None
 
     def verdict(self, looked: Looked) -> str:
         """``accepted``, ``rejected``, or ``accepted after review``.

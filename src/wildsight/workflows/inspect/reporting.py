@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -18,11 +21,25 @@ from wildsight.report import Report
 from wildsight.report.plots import outline_mask
 from wildsight.results import RunFolder, Table, environment, write_csv
 from wildsight.workflows.inspect.describing import in_words
-from wildsight.workflows.inspect.project import ACCEPTED, GOOD, REJECTED, REVIEWED, Looked, Project
+from wildsight.workflows.inspect.project import (
+    ACCEPTED,
+    GOOD,
+    GROUPED,
+    LEARNER,
+    PERSON,
+    REJECTED,
+    REVIEWED,
+    Looked,
+    Project,
+)
 
 SHOWN, SHEET = 60, 12
 VERDICTS = (ACCEPTED, REVIEWED, REJECTED)
 Verdicts = dict[str, list[Looked]]
+KINDS = [
+    "kind", "finds", "pictures", "named by a person", "by the learner", "its confidence", "grouped",
+    "described as",
+]  # fmt: skip
 SIDE = 384
 """Longer side of a picture in the report, pixels: lines are drawn at that size, and so remain visible."""
 RED, YELLOW = (220, 30, 40), (255, 214, 0)
@@ -48,9 +65,11 @@ def write_report(project: Project) -> Path:
     report.table(Table(["", ""], [[k, v] for k, v in _summary(project, verdicts).items()]))
     for error in project.errors.values():
         report.warning(f"not read: {error}")
+    if project.looked:
+        report.section("Batches")
+        report.table(Table(["batch", "first look", "last look", "pictures", *VERDICTS], _batches(project)))
     report.section("Kinds of defect")
-    head = ["kind", "finds", "pictures", "described as"]
-    report.table(Table(head, [_kind_row(project, k, finds) for k, finds in kinds.items()]))
+    report.table(Table(KINDS, [_kind_row(project, k, finds) for k, finds in kinds.items()]))
     for kind, finds in kinds.items():
         report.gallery([(tile(project, f), f) for f in finds[:SHEET]], kind)
     report.section("Rejected pictures")
@@ -60,6 +79,8 @@ def write_report(project: Project) -> Path:
         report.section("Accepted after review")
         report.text("Above the threshold, but every suspicious region of them was called good.")
         _gallery(report, project, reviewed)
+    report.section("Accepted pictures")
+    report.table(Table(["batch", "count", "pictures"], _accepted(verdicts[ACCEPTED])))
     report.section("How this was made")
     report.facts({k: v for k, v in project.settings.items() if k != "environment"})
     report.facts(environment())
@@ -80,6 +101,7 @@ def _scores(project: Project, verdicts: Verdicts, kinds: dict[str, list[str]]) -
 def _summary(project: Project, verdicts: Verdicts) -> dict[str, Any]:
     finds = project.finds()
     return {
+        "line": project.folder.absolute().name,
         "pictures looked at": len(project.looked),
         **{verdict: len(pictures) for verdict, pictures in verdicts.items()},
         "suspicious regions": len(finds),
@@ -92,7 +114,7 @@ def _summary(project: Project, verdicts: Verdicts) -> dict[str, Any]:
 def _gallery(report: Report, project: Project, pictures: list[Looked]) -> None:
     """The pictures with the highest scores, drawn."""
     ranked = sorted(pictures, key=lambda p: -p.score / p.threshold)
-    report.gallery([(_drawn(project, p), _caption(project, p)) for p in ranked[:SHOWN]])
+    report.gallery([(outlined(project, p), _caption(project, p)) for p in ranked[:SHOWN]])
     if len(ranked) > SHOWN:
         report.text(f"The {SHOWN} with the highest scores are shown; all {len(ranked)} are in results.csv.")
 
@@ -100,12 +122,15 @@ def _gallery(report: Report, project: Project, pictures: list[Looked]) -> None:
 def _rows(project: Project, looked: Looked) -> list[dict[str, Any]]:
     base = {
         "file": looked.file, "sha256": looked.sha, "verdict": project.verdict(looked),
-        "score": looked.score, "threshold": looked.threshold,
+        "score": looked.score, "threshold": looked.threshold, "looked_at": looked.when,
+        "batch": looked.batch,
     }  # fmt: skip
     if not looked.finds:
         return [base]
     return [
-        {**base, "find": f.id, "kind": project.label(f.id), "described": in_words(project, [f.id]),
+        {**base, "find": f.id, "kind": project.label(f.id),
+         **dict(zip(("said_by", "confidence"), project.said_by(f.id), strict=True)),
+         "described": in_words(project, [f.id]),
          "box": " ".join(f"{v:.0f}" for v in f.box), "area": f.area}
         for f in looked.finds
     ]  # fmt: skip
@@ -121,8 +146,38 @@ def _kinds(project: Project) -> dict[str, list[str]]:
 
 
 def _kind_row(project: Project, kind: str, members: list[str]) -> list[Any]:
-    finds = project.finds()
-    return [kind, len(members), len({finds[f].sha for f in members}), in_words(project, members)]
+    """One row under `KINDS`: whose word it is stands apart, with the learner's mean confidence."""
+    finds, said = project.finds(), [project.said_by(f) for f in members]
+    counts = [sum(who == source for who, _ in said) for source in (PERSON, LEARNER, GROUPED)]
+    sure = [c for who, c in said if who == LEARNER and c is not None]
+    confidence = f"{fmean(sure):.2f}" if sure else ""
+    pictures = len({finds[f].sha for f in members})
+    return [kind, len(members), pictures, *counts[:2], confidence, counts[2], in_words(project, members)]
+
+
+def _batches(project: Project) -> list[list[Any]]:
+    """Batch, its first and last look, its pictures, and how many have each verdict."""
+    rows = []
+    for batch, pictures in _by_batch(project.looked.values()).items():
+        times = sorted(p.when for p in pictures)
+        counts = Counter(project.verdict(p) for p in pictures)
+        rows.append([batch, times[0], times[-1], len(pictures), *(counts[v] for v in VERDICTS)])
+    return rows
+
+
+def _accepted(pictures: list[Looked]) -> list[list[Any]]:
+    """Batch, how many of its pictures were accepted, and their names."""
+    return [
+        [batch, len(many), ", ".join(Path(p.file).name for p in many)]
+        for batch, many in _by_batch(pictures).items()
+    ]
+
+
+def _by_batch(pictures: Iterable[Looked]) -> dict[str, list[Looked]]:
+    found: dict[str, list[Looked]] = {}
+    for picture in pictures:
+        found.setdefault(picture.batch or "not named", []).append(picture)
+    return found
 
 
 def tile(project: Project, find: str) -> Image:
@@ -133,7 +188,7 @@ def tile(project: Project, find: str) -> Image:
         return GREY.copy()
 
 
-def _drawn(project: Project, looked: Looked) -> Image:
+def outlined(project: Project, looked: Looked) -> Image:
     """The picture at the size of the report, with boxes and outlines of its finds; grey where it is gone."""
     try:
         picture = load_image(looked.file)
@@ -155,4 +210,5 @@ def _drawn(project: Project, looked: Looked) -> Image:
 
 def _caption(project: Project, looked: Looked) -> str:
     kinds = ", ".join(dict.fromkeys(project.label(f.id) for f in looked.finds)) or "whole picture"
-    return f"{Path(looked.file).name}: {kinds}, {looked.score / looked.threshold:.2f} x the threshold"
+    score = f"{looked.score / looked.threshold:.2f} x the threshold"
+    return ", ".join(filter(None, (f"{Path(looked.file).name}: {kinds}", score, looked.when)))

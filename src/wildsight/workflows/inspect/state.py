@@ -27,6 +27,11 @@ def number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def positive(value: Any) -> bool:
+    """A number above zero."""
+    return number(value) and bool(value > 0)
+
+
 def flag(value: Any) -> bool:
     """True or false."""
     return isinstance(value, bool)
@@ -73,8 +78,8 @@ def find_id(value: Any) -> bool:
 
 FIND = record({"id": find_id, "box": box, "area": number, "peak": number})
 LOOKED = record(
-    {"sha": text, "file": text, "score": number, "threshold": number, "finds": listed(FIND)},
-    {"detector": text},
+    {"sha": text, "file": text, "score": number, "threshold": positive, "finds": listed(FIND)},
+    {"detector": text, "when": text, "batch": text},
 )
 ANSWER = record({"name": text, "confidence": number})
 GROUP = record({"group": text, "confidence": number, "doubtful": flag})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def look(
     pictures: Sequence[str | Path],
     *,
     again: bool = False,
+    batch: str = "",
     progress: Callable[[int], Any] | None = None,
 ) -> list[Looked]:
     """Find and outline what is wrong in pictures; one that this detector has seen is not looked at again.
@@ -46,6 +48,7 @@ def look(
         project: an open project; saved after every picture.
         pictures: files, globs or folders.
         again: look at known pictures once more.
+        batch: what to call this lot of pictures in the report.
         progress: called with the number of pictures just done.
 
     Returns:
@@ -64,7 +67,8 @@ def look(
             before = project.looked.get(name)
             if again or before is None or before.detector not in ("", made_by):
                 found = _look(project, file, name, detector, outline)
-                project.looked[name] = replace(found, detector=made_by)
+                when = datetime.now().astimezone().isoformat(" ", "seconds")
+                project.looked[name] = replace(found, detector=made_by, when=when, batch=batch.strip())
                 _carry(project, before, project.looked[name])
                 _answer(project, project.looked[name])
                 project.save()
