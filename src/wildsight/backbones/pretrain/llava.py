@@ -41,12 +41,12 @@ class LlavaLessons:
     layers: int = 6
     heads: int = 6
     groups: int = 2
-    scenes: int = 9_000
+    scenes: int = 18_000
     agree_steps: int = 150
     agree_batch: int = 64
     agree_lr: float = 3e-3
     few_steps: int = 100
-    steps: int = 750
+    steps: int = 3_000
     batch: int = 24
     lr: float = 1e-3
     questions: int = 11
