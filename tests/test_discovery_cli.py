@@ -259,6 +259,19 @@ def test_check_and_estimate_k(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert "2 problems" in text and "not a picture" in text and "which is labelled red" in text
 
 
+def test_estimate_k_says_what_sort_takes(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(folder), "--image-size", "48"]
+    assert command("estimate-k", *words) == 0
+    said = capsys.readouterr().out
+    assert command("sort", *words, "--out", str(tmp_path)) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert f"{scores['k']} classes (" in said
+    for number, (mean, std) in scores["k_curve"]["curve"].items():
+        assert f"{int(number):6d}  {mean:.4f} +- {std:.4f}" in said
+
+
 def test_where_every_picture_is_doubtful_the_run_is_written(tmp_path: Path) -> None:
     folder, run = make_folder(tmp_path / "noise", 3), tmp_path / "run"
     for seed, file in enumerate(folder.rglob("*.png")):

@@ -231,6 +231,24 @@ def test_another_backbone_or_other_classes_are_refused(
         made.evaluate(other)
 
 
+def test_pictures_damaged_or_mended_since_the_fit_are_left_out_of_its_scores(
+    networks: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path / "mine", 3)
+    files = sorted((folder / "unlabelled").rglob("*.png"))
+    whole = files[0].read_bytes()
+    files[0].write_text("no picture")
+    made = discoverer("sskmeans", networks["resnet"]).fit(folder)
+    groups = {r.image: r.group for r in made.results()}
+    made.save_pretrained(tmp_path / "c")
+    files[0].write_bytes(whole)
+    files[5].write_text("no picture")
+    found = CategoryDiscoverer.from_pretrained(tmp_path / "c").evaluate(folder)
+    left = [s.image for s in read_source(folder).unlabelled if s.image not in (files[0], files[5])]
+    assert found.rows[0]["transductive"] and found.pred.tolist() == [groups[f] for f in left]
+    assert len(found.errors) == 2 and "when the groups were made" in found.errors[1]
+
+
 @pytest.mark.parametrize("method", ["sskmeans", "nngcd"])
 def test_other_pictures_of_the_same_classes_are_predicted(
     method: str, networks: dict[str, Path], colours: CategoryData, tmp_path: Path

@@ -180,16 +180,12 @@ def estimate(
     seed: Seed = 0,
 ) -> None:
     """Estimate how many classes there are, known ones included, and print the score of each number tried."""
-    import numpy as np
-
-    from wildsight.backbones import load_backbone
-    from wildsight.discovery.estimate_k import estimate_k
-    from wildsight.discovery.features import unit, vectors_of_files
+    from wildsight.cli.common import progress
 
     data = _data(source, unlabelled)
-    cached = vectors_of_files(load_backbone(backbone), [s.image for s in data.samples], image_size)
-    kept = np.flatnonzero(cached.ok)
-    found = estimate_k(unit(cached.array[kept]), data.labels()[kept], low=low, high=high, seed=seed)
+    discoverer = _discoverer("sskmeans", backbone, "auto", image_size, 0.5, seed)
+    with progress("features", len(data.samples)) as advance:
+        found = discoverer.estimate(data, low=low, high=high, advance=advance)
     for number, (mean, std) in found.curve.items():
         _print(f"{number:6d}  {mean:.4f} +- {std:.4f}{'  <' if number == found.k else ''}")
     _print(f"{found.k} classes ({found.low} to {found.high} score alike), {len(data.known)} of them known")

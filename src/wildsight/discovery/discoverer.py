@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -32,18 +32,17 @@ from wildsight.discovery.methods import method as find_method
 from wildsight.discovery.metrics import doubt_scores, score
 from wildsight.discovery.nngcd import GCDHead
 from wildsight.discovery.result import DiscoveryResult, Evaluation, Fitted, results_of
+from wildsight.discovery.saving import made_with, put_state, state_of
 from wildsight.discovery.settings import DiscovererSettings, K, parse_k
 from wildsight.discovery.source import read_source
-from wildsight.discovery.space import Space, SpaceConfig, fit_space
+from wildsight.discovery.space import Space, fit_space
 from wildsight.discovery.sskmeans import Ids, check_rows, means, ss_kmeans
 from wildsight.discovery.trunk import Trunk
-from wildsight.errors import CheckpointError, ConfigError, DataError
-from wildsight.images import from_array, load_image
+from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.task import Task
 from wildsight.training import History
 from wildsight.training.progress import Meter
 
-Picture = str | Path | Image | np.ndarray
 BATCH = 16
 TRIED = 20
 """About how many K an estimate tries."""
@@ -94,6 +93,7 @@ class CategoryDiscoverer(Task):
         self.centres: np.ndarray | None = None
         self.head: GCDHead | None = None
         self.groups: Ids = np.empty(0, np.int64)
+        self.kept: Ids = np.empty(0, np.int64)
         self.fitted_on: dict[str, Any] = {}
         self.fitted: Fitted | None = None
         self.history: History | None = None
@@ -120,16 +120,9 @@ class CategoryDiscoverer(Task):
             DataError: no labelled class, nothing unlabelled, or pictures that all look the same.
             ConfigError: K below the known classes or above the pictures there are.
         """
-        data = source if isinstance(source, CategoryData) else read_source(source)
         if training and not self.method.trained:
             raise ConfigError(f"{self.method.title} trains nothing", mend="leave out the training settings")
-        if not data.known:
-            raise DataError("no labelled class", where=data.root, mend="put pictures in labelled/<class>")
-        size = self.settings.views.image_size
-        cached = feats.vectors_of_files(self.backbone, [s.image for s in data.samples], size, advance)
-        data, rows = readable(data, cached.ok)
-        frozen = feats.unit(cached.array[rows])
-        check_rows(frozen, data.labels(), len(data.known))
+        data, self.kept, frozen, errors = self._frozen(source, advance)
         self.known, self.space = data.known, fit_space(frozen, self.settings.space)
         rows_there = self.space(frozen)
         estimate = self._choose_k(rows_there, data.labels(), progress)
@@ -138,29 +131,63 @@ class CategoryDiscoverer(Task):
             self._train(data, frozen, folder, progress, training)
         else:
             self._cluster(data, rows_there, progress)
-        embedding, found = self._seen(data, frozen)
-        self.fitted = Fitted(data, embedding, frozen, found, cached.errors, estimate)
+        embedding, found = self._seen(data, frozen, self.groups)
+        self.fitted = Fitted(data, embedding, frozen, found, errors, estimate)
         self.groups = found.groups
         self.fitted_on = {
             "source": data.name,
             "k": self.k,
             "k_from": self.k_from,
-            "not_read": len(cached.errors),
+            "not_read": len(errors),
             "protocol": dict(data.protocol),
         }
         return self
 
+    def _frozen(
+        self, source: str | Path | CategoryData, advance: Callable[[int], Any] | None
+    ) -> tuple[CategoryData, Ids, np.ndarray, list[WildSightError]]:
+        """The readable pictures, their rows among all, their unit vectors, and what could not be read."""
+        data = source if isinstance(source, CategoryData) else read_source(source)
+        if not data.known:
+            raise DataError("no labelled class", where=data.root, mend="put pictures in labelled/<class>")
+        size = self.settings.views.image_size
+        cached = feats.vectors_of_files(self.backbone, [s.image for s in data.samples], size, advance)
+        data, rows = readable(data, cached.ok)
+        frozen = feats.unit(cached.array[rows])
+        check_rows(frozen, data.labels(), len(data.known))
+        return data, rows, frozen, cached.errors
+
+    def estimate(
+        self,
+        source: str | Path | CategoryData,
+        *,
+        low: int | None = None,
+        high: int | None = None,
+        progress: bool = True,
+        advance: Callable[[int], Any] | None = None,
+    ) -> Estimate:
+        """The number of classes in ``source`` as `fit` with ``k="auto"`` finds it; args as there and of
+        `estimate_k`."""
+        data, _, frozen, _ = self._frozen(source, advance)
+        rows = fit_space(frozen, self.settings.space)(frozen)
+        return self._estimated(rows, data.labels(), low, high, progress)
+
+    def _estimated(
+        self, rows: np.ndarray, labels: Ids, low: int | None, high: int | None, progress: bool
+    ) -> Estimate:
+        done = itertools.count(1)
+        with Meter("how many classes", TRIED, enabled=progress) as meter:
+            say = lambda _: meter.update(next(done))  # noqa: E731
+            return estimate_k(rows, labels, low=low, high=high, seed=self.settings.seed, progress=say)
+
     def _choose_k(self, rows: np.ndarray, labels: Ids, progress: bool) -> Estimate | None:
-        """Set K; estimates it on the frozen features where it is not given."""
+        """Set K; estimates it, in the space of the groups, where it is not given."""
         k = self.settings.k
         if isinstance(k, int):
             self.k, self.k_from = k, "given"
             return None
         low, high = k if isinstance(k, tuple) else (None, None)
-        seed, done = self.settings.seed, itertools.count(1)
-        with Meter("how many classes", TRIED, enabled=progress) as meter:
-            say = lambda _: meter.update(next(done))  # noqa: E731
-            estimate = estimate_k(rows, labels, low=low, high=high, seed=seed, progress=say)
+        estimate = self._estimated(rows, labels, low, high, progress)
         self.k, self.k_from = estimate.k, "estimated"
         return estimate
 
@@ -188,7 +215,7 @@ class CategoryDiscoverer(Task):
         """Train a head on cached tokens, then number its new groups by size."""
         tokens = self.tokens(data)
         torch.manual_seed(self.settings.seed)
-        head = self._new_head()
+        head = self.new_head()
         if self.config.start == "centres":
             rows = self.space(frozen)
             start = ss_kmeans(rows, tokens.labels, self.k, seed=self.settings.seed)
@@ -204,7 +231,8 @@ class CategoryDiscoverer(Task):
             weights[place] = weights.clone()
         self.head, self.temperature = head, self.config.tau
 
-    def _new_head(self) -> GCDHead:
+    def new_head(self) -> GCDHead:
+        """A fresh head on the backbone and the space."""
         mean, basis = torch.from_numpy(self.space.mean), torch.from_numpy(self.space.basis)
         tail = Trunk(self.backbone).tail(mean, basis)
         return GCDHead(tail, tail.width, self.k, self.config)
@@ -217,14 +245,13 @@ class CategoryDiscoverer(Task):
         return Tokens(cached.array, np.arange(len(files)), data.labels())
 
     def _seen(
-        self, data: CategoryData, frozen: np.ndarray, whole: bool = False
+        self, data: CategoryData, frozen: np.ndarray, groups: Ids, whole: bool = False
     ) -> tuple[np.ndarray, Verdict]:
-        """The embedding of the pictures that were fitted, and the verdicts on them."""
+        """The embedding of pictures that were fitted into ``groups``, and the verdicts on them."""
         if self.head is not None:
             z, _, logits = embed(self.head, self.tokens(data, whole))
             return feats.unit(z), self._by_logits(logits)
-        sizes = np.bincount(self.groups, minlength=self.k)
-        seen = (self.groups, sizes)
+        seen = (groups, np.bincount(self.groups, minlength=self.k))
         rows = self.space(frozen)
         return rows, judged(rows, self._need_centres(), self.temperature, len(self.known), seen)
 
@@ -252,7 +279,7 @@ class CategoryDiscoverer(Task):
             raise ConfigError("the fitted pictures are not here", mend="call fit")
         return self.fitted
 
-    def predict(self, images: Picture | Sequence[Picture]) -> list[DiscoveryResult]:
+    def predict(self, images: feats.Picture | Sequence[feats.Picture]) -> list[DiscoveryResult]:
         """Put new pictures into the groups there are (inductive).
 
         Args:
@@ -266,8 +293,8 @@ class CategoryDiscoverer(Task):
         results: list[DiscoveryResult] = []
         for start in range(0, len(many), BATCH):
             batch = many[start : start + BATCH]
-            found = self._verdict([_picture(item) for item in batch])
-            results += self._results([_path(item) for item in batch], found)
+            found = self._verdict([feats.picture_of(item) for item in batch])
+            results += self._results([feats.path_of(item) for item in batch], found)
         return results
 
     @torch.no_grad()
@@ -315,13 +342,18 @@ class CategoryDiscoverer(Task):
         files = [s.image for s in data.samples]
         views = self.settings.views
         cached = feats.vectors_of_files(self.backbone, files, views.image_size)
-        data, rows = readable(data, cached.ok)
-        errors = [str(e) for e in cached.errors]
+        errors, ok, groups = [str(e) for e in cached.errors], np.array(cached.ok), np.full(len(files), -1)
+        if same:
+            groups[self.kept] = self.groups
+            late = np.flatnonzero(ok & (groups < 0))
+            errors += [f"{files[int(i)]}: could not be read when the groups were made" for i in late]
+            ok[late] = False
+        data, rows = readable(data, ok)
         frozen = feats.unit(cached.array[rows])
         if self.head is None and not same:
             found = judged(self.space(frozen), self._need_centres(), self.temperature, len(self.known))
         else:
-            found = self._seen(data, frozen, whole=self.fitted is None)[1]
+            found = self._seen(data, frozen, groups[rows], whole=self.fitted is None)[1]
         return data, found.groups, found.confidence, errors
 
     def _need_centres(self) -> np.ndarray:
@@ -332,61 +364,19 @@ class CategoryDiscoverer(Task):
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if self.centres is None and self.head is None:
             raise ConfigError("the discoverer is not fitted", mend="call fit first")
-        tensors = {"groups": torch.from_numpy(self.groups)}
-        tensors |= {f"space.{k}": torch.from_numpy(v) for k, v in vars(self.space).items()}
-        if self.centres is not None:
-            tensors["centres"] = torch.from_numpy(self.centres)
-        if self.head is not None:
-            tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
-        settings = {
-            "settings": asdict(self.settings),
-            "hyper": self.hyper,
-            "known": list(self.known),
-            "k": self.k,
-            "k_from": self.k_from,
-            "temperature": self.temperature,
-            "backbone_sha256": self.backbone.sha,
-            "fitted_on": self.fitted_on,
-        }
-        return tensors, settings
+        return state_of(self)
 
     @classmethod
     def _restore(cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any) -> Self:
-        saved = dict(settings["settings"])
-        backbone = saved.pop("backbone")
-        saved |= {
-            "views": feats.ViewConfig(**saved["views"]),
-            "space": SpaceConfig(**saved["space"]),
-            "hyper": settings["hyper"],
-        }
-        found = cls(saved.pop("method"), options.get("backbone") or backbone, **saved)
+        name, backbone, given = made_with(settings)
+        found = cls(name, options.get("backbone") or backbone, **given)
         if found.backbone.sha != settings["backbone_sha256"]:
             raise CheckpointError(
                 f"was made with other weights than {found.backbone.name!r} holds now",
                 mend="name the backbone it was made with, or fit again",
             )
-        found.known, found.k, found.k_from = tuple(settings["known"]), settings["k"], settings["k_from"]
-        found.temperature, found.fitted_on = settings["temperature"], settings["fitted_on"]
-        found.groups = tensors["groups"].numpy()
-        found.space = Space(tensors["space.mean"].numpy(), tensors["space.basis"].numpy())
-        if "centres" in tensors:
-            found.centres = tensors["centres"].numpy()
-        state = {k.removeprefix("head."): v for k, v in tensors.items() if k.startswith("head.")}
-        if state:
-            found.head = found._new_head()
-            found.head.load_state_dict(state)
-            found.head.eval()
+        put_state(found, tensors, settings)
         return found
-
-
-def _picture(item: Picture) -> Image:
-    if isinstance(item, Image):
-        return item.convert("RGB")
-    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
-
-
-def _path(item: Picture) -> Path | None:
-    return Path(item) if isinstance(item, str | Path) else None
 
 
 __all__ = ["CategoryDiscoverer", "DiscoveryResult", "Evaluation"]
