@@ -49,6 +49,14 @@ def test_every_method_has_one_on_its_page() -> None:
         assert f"(../assets/method-{name}.svg)" in (DOCS / "rooms" / f"{room}.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("room", sorted(set(PAGES.values())))
+def test_every_page_says_what_to_tune_what_fails_and_what_it_costs(room: str) -> None:
+    lines = (DOCS / "rooms" / f"{room}.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line in ("## Tuning", "## Limits", "## Cost")] == [
+        "## Tuning", "## Limits", "## Cost",
+    ]  # fmt: skip
+
+
 def test_the_house_names_every_room_and_command() -> None:
     from wildsight.cli import COMMANDS
     from wildsight.task import ROOMS
