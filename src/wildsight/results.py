@@ -155,6 +155,56 @@ def scores_of(rows: Sequence[Mapping[str, Any]], method: str, group: str, metric
     return [float(r[metric]) for r in chosen if r.get(metric) is not None]
 
 
+TITLES = {
+    "image_auroc": "Image AUROC",
+    "pixel_auroc": "Pixel AUROC",
+    "aupro": "AUPRO",
+    "image_ap": "Image average precision",
+    "pixel_ap": "Pixel average precision",
+    "pixel_f1max": "Best pixel F1",
+    "auc": "Area under the seen-unseen curve",
+    "hm": "Best harmonic mean of seen and unseen",
+    "hm_calibrated": "Harmonic mean at the calibrated bias",
+    "best_seen": "Best accuracy on seen pairs",
+    "best_unseen": "Best accuracy on unseen pairs",
+    "transfer": "Transfer: accuracy before a task is learned",
+    "avg": "Average accuracy over all steps",
+    "last": "Accuracy after the last task",
+    "all": "Accuracy on all unlabelled pictures",
+    "old": "Accuracy on those of known classes",
+    "new": "Accuracy on those of new classes",
+    "miou": "Mean IoU",
+    "macc": "Mean recall of the classes",
+    "acc": "Accuracy of the pixels",
+    "map_all": "mAP over the whole gallery",
+    "p_100": "Precision at 100",
+    "p_200": "Precision at 200",
+    "iou": "IoU",
+    "boundary_iou": "Boundary IoU",
+    "draft_iou": "IoU of the draft",
+    "draft_boundary_iou": "Boundary IoU of the draft",
+    "acc@0.25": "Boxes with IoU of 0.25 or more",
+    "acc@0.5": "Boxes with IoU of 0.5 or more",
+    "depth_error": "Error of the depth, metres",
+    "fit_seconds": "Seconds of training",
+    "accuracy": "Answers that are right",
+    "perplexity": "Perplexity of the true answers",
+    "cache_kib": "Cache per prompt, KiB",
+    "speedup": "Speed-up",
+    "limit": "Speed-up that the operations allow",
+}
+"""What a metric's column is called where people read it."""
+
+
+def title(metric: str) -> str:
+    """A metric in words; its own name where it has no other.
+
+    >>> title("image_auroc"), title("s")
+    ('Image AUROC', 's')
+    """
+    return TITLES.get(metric, metric)
+
+
 def score_table(rows: Sequence[Mapping[str, Any]], metric: str) -> Table:
     """Groups down, methods across, mean and standard deviation over seeds in each cell.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wildsight.composition.bench import bench
 from wildsight.report import Report
-from wildsight.results import score_table
+from wildsight.results import score_table, title
 
 METHODS = ("hdaoe", "compcos", "product", "zeroshot")
 
@@ -26,6 +26,6 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     result = bench("world", out=folder, methods=METHODS, seeds=1, epochs=epochs, progress=False)
     for metric in result["metrics"][:2]:
         table = score_table(result["rows"], metric)
-        report.table(table, f"{metric}, one seed, {epochs} epochs: a demonstration")
+        report.table(table, f"{title(metric)}, one seed, {epochs} epochs: a demonstration")
     if result["pictures"]:
         report.gallery(list(result["pictures"]), "True pair: the three best answers")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildsight.compression.bench import bench
+from wildsight.compression.exam import LONGEST
+from wildsight.compression.loading import load_model
+from wildsight.compression.questions import world
 from wildsight.report import Report
-from wildsight.results import score_table
+from wildsight.results import Table, score_table
 
 TABLES = {
     "accuracy": "Answers that are right",
@@ -25,6 +28,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         folder: for what the demonstration leaves; finished parts in it are not run again.
         quick: a shorter budget.
     """
+    _answers(report)
     methods = ["scope", "vtc-cls", "prefixkv", "h2o"]
     methods += [] if quick else ["hybrid", "fastv", "snapkv"]
     result = bench(
@@ -45,3 +49,22 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     for metric, meaning in TABLES.items():
         report.table(score_table(result["rows"], metric), f"{meaning}; a demonstration, one run")
     report.gallery(list(result["pictures"]), "The tokens that the language model still reads")
+
+
+def _answers(report: Report) -> None:
+    """What nano-llava itself says to the questions about a held-out picture, beside the truth."""
+    import torch
+
+    samples = world(10).samples
+    chosen = [s for s in samples if s.picture == samples[-1].picture]
+    loaded = load_model()
+    rows, picture = [], chosen[0].load()
+    for sample in chosen:
+        inputs = loaded.inputs([picture], [sample.question])
+        with torch.no_grad():
+            said = loaded.model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)[0]
+        text = loaded.text(said[inputs["input_ids"].shape[1] :])
+        rows.append([sample.kind, sample.question, text, sample.answers[0]])
+    report.figure(picture.resize((2 * picture.width, 2 * picture.height)), "A picture that it never saw")
+    table = Table(["kind", "question", f"{loaded.name} says", "truth"], rows)
+    report.table(table, "Asked with all tokens and the whole cache")

@@ -10,7 +10,7 @@ from wildsight.continual.data import TaskSequence
 from wildsight.continual.datasets import read
 from wildsight.continual.source import world_folder
 from wildsight.report import Report
-from wildsight.results import score_table
+from wildsight.results import score_table, title
 
 METHODS = ("mulki", "finetune", "zeroshot")
 
@@ -34,6 +34,6 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     result = bench(sequence, out=folder, methods=METHODS, per_class_test=2, **options)
     for metric in result["metrics"][:3]:
         table = score_table(result["rows"], metric)
-        report.table(table, f"{metric}, percent; one seed, {count} tasks: a demonstration")
+        report.table(table, f"{title(metric)}, percent; one seed, {count} tasks: a demonstration")
     for figure, caption in result["pictures"]:
         report.figure(figure, caption)

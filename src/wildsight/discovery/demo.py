@@ -11,7 +11,7 @@ from wildsight.discovery.outputs import how_k
 from wildsight.discovery.sheets import contact_sheet, cooccurrence_figure, representatives
 from wildsight.discovery.source import read_source
 from wildsight.report import Report
-from wildsight.results import score_table
+from wildsight.results import score_table, title
 
 SIZE = 64
 
@@ -52,4 +52,6 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         "world", out=folder, methods=methods, seeds=1, epochs=10, image_size=SIZE, views=2, progress=False
     )
     for metric in ("all", "old", "new"):
-        report.table(score_table(found["rows"], metric), f"{metric} (v2, K given), one seed: a demonstration")
+        report.table(
+            score_table(found["rows"], metric), f"{title(metric)} (v2, K given), one seed: a demonstration"
+        )

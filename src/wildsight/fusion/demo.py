@@ -7,7 +7,7 @@ from pathlib import Path
 from wildsight.fusion.bench import bench
 from wildsight.fusion.source import world
 from wildsight.report import Report
-from wildsight.results import score_table
+from wildsight.results import score_table, title
 
 FEW = ("rgb", "depth", "thermal")
 
@@ -29,6 +29,8 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     )
     for metric in result["metrics"][:1]:
         table = score_table(result["rows"], metric)
-        report.table(table, f"{metric} by condition and failure, one seed, {epochs} epochs: a demonstration")
+        report.table(
+            table, f"{title(metric)} by condition and failure, one seed, {epochs} epochs: a demonstration"
+        )
     if result["pictures"]:
         report.gallery(list(result["pictures"]), "Inputs, truth, prediction, what each sensor contributed")

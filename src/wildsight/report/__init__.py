@@ -13,7 +13,7 @@ from typing import Any
 from PIL.Image import Image
 
 from wildsight.files import write_text
-from wildsight.results import Table
+from wildsight.results import Table, title
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1d2329;--paper:#fff;--line:#d5dbe1;--soft:#f3f5f7;--warn:#a33}
@@ -23,7 +23,8 @@ margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:0}h2{margin-top:2.5rem;border-bottom:1px solid var(--line)}.sub{opacity:.75;margin-top:.2rem}
 .wide{overflow-x:auto;margin-bottom:1rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:min(100%,28rem)}
-caption{text-align:left;opacity:.75;padding:.3rem 0}nav a{margin-right:1rem}nav{margin:1rem 0}a{color:inherit}
+caption{text-align:left;opacity:.75;padding:.3rem 0}nav{margin:1rem 0}
+nav a{display:inline-block;margin-right:1rem}a{color:inherit}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;overflow-wrap:anywhere}
 th{background:var(--soft)}img{max-width:100%;height:auto;border-radius:4px}
 .gallery{display:grid;gap:1rem;
@@ -110,7 +111,8 @@ class Report:
 
 
 def _table(table: Table, caption: str) -> str:
-    head = "".join(f"<th>{_safe(c)}</th>" for c in table.columns)
+    names = [title(str(c)) if n == 0 else c for n, c in enumerate(table.columns)]
+    head = "".join(f"<th>{_safe(c)}</th>" for c in names)
     head = f"<thead><tr>{head}</tr></thead>" if any(table.columns) else ""
     body = "".join("<tr>" + "".join(f"<td>{_safe(c)}</td>" for c in r) + "</tr>" for r in table.rows)
     above = f"<caption>{_safe(caption)}</caption>" if caption else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildsight.report import Report
-from wildsight.results import score_table
+from wildsight.results import score_table, title
 from wildsight.segmentation.bench import bench
 from wildsight.segmentation.source import WORLD_SETTINGS
 
@@ -28,7 +28,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     )
     for metric in result["metrics"][:2]:
         table = score_table(result["rows"], metric)
-        report.table(table, f"{metric}, one seed, {masks} masks, {epochs} epochs: a demonstration")
+        report.table(table, f"{title(metric)}, one seed, {masks} masks, {epochs} epochs: a demonstration")
     if result["pictures"]:
         report.gallery(list(result["pictures"]), "Picture, truth (green), draft (blue), final (red)")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildsight.report import Report
-from wildsight.results import score_table
+from wildsight.results import score_table, title
 from wildsight.spatial.bench import bench
 
 
@@ -35,6 +35,6 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     )
     for metric in ("acc@0.25", "depth_error"):
         table = score_table(result["rows"], metric)
-        report.table(table, f"{metric} by focal length, one seed, {epochs} epochs: a demonstration")
+        report.table(table, f"{title(metric)} by focal length, one seed, {epochs} epochs: a demonstration")
     if result["pictures"]:
         report.gallery(list(result["pictures"]), "Truth in green; the picture and from above (rings: metres)")

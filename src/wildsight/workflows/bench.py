@@ -16,7 +16,7 @@ from wildsight.errors import ConfigError
 from wildsight.files import check_writable
 from wildsight.report import Report
 from wildsight.report.plots import scatter
-from wildsight.results import RunFolder, Table, environment, score_table, scores_of, spread, write_csv
+from wildsight.results import RunFolder, Table, environment, score_table, scores_of, spread, title, write_csv
 from wildsight.task import resolve, room
 
 
@@ -109,13 +109,21 @@ def _scores(result: BenchResult) -> dict[str, dict[str, dict[str, dict[str, floa
     return out
 
 
+def named(metric: str) -> str:
+    """A metric in words, with its name in the CSV file behind them."""
+    words = title(metric)
+    return metric if words == metric else f"{words} ({metric})"
+
+
 def _report(room_name: str, source: str, result: BenchResult, tables: list[Table]) -> Report:
     report = Report(f"Bench: {room_name}", f"{source}: {room(room_name).problem}")
     for table in tables:
-        report.table(table, f"{table.columns[0]}: mean and standard deviation over seeds")
+        report.table(table, f"{named(table.columns[0])}: mean and standard deviation over seeds")
     points = against_cost(result, result.cost) if result.cost else {}
     if result.cost and points:
-        report.figure(scatter(points, result.cost, result.metrics[0]), f"{result.metrics[0]} against cost")
+        report.figure(
+            scatter(points, result.cost, result.metrics[0]), f"{title(result.metrics[0])} against cost"
+        )
     if result.pictures:
         report.gallery(list(result.pictures), "Best and worst cases")
     report.section("Settings and protocol")

@@ -73,7 +73,8 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     other = [n for n in names if n not in set(numeric) and one.get(n) != two.get(n)]
     changes = [[n, one.get(n, "-"), two.get(n, "-")] for n in other]
     return Comparison(
-        Table(["score", "first", "second", "difference"], scores), Table(["", "first", "second"], changes)
+        Table(["score", "first", "second", "difference"], scores),
+        Table(["setting", "first", "second"], changes),
     )
 
 

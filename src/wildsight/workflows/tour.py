@@ -84,7 +84,7 @@ def tour(
     report = Report("WildSight tour", "every method on the embedded world, no download")
     outcomes = [_visit(s, report, work / s.name, quick, say) for s in STOPS if not only or s.name in only]
     rows = [[o.name, "FAILED" if o.error else "done", f"{o.seconds:.1f}"] for o in outcomes]
-    report.lead(Table(["stop", "", "seconds"], rows), "At a glance")
+    report.lead(Table(["stop", "outcome", "seconds"], rows), "At a glance")
     report.section("Environment")
     report.facts(environment())
     report.save(out)
