@@ -18,6 +18,7 @@ from wildsight.discovery.datasets import check, read, read_pair
 from wildsight.discovery.plain_pickle import read_plain_pickle
 from wildsight.discovery.source import export, read_source
 from wildsight.errors import ConfigError, DataError
+from wildsight.images import load_image
 
 Publish = Callable[[Path, str, list[int], list[int], int], Path]
 
@@ -300,6 +301,42 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty" / "labels.csv").write_text("path,label\na,b\na,b\n")
     with pytest.raises(DataError, match="twice"):
         read_source(tmp_path / "empty")
+
+
+def test_a_class_without_a_picture_is_named(tmp_path: Path) -> None:
+    for number, name in enumerate(
+        ("labelled/a/1.png", "labelled/a/2.png", "labelled/c/1.png", "labelled/c/2.png")
+    ):
+        save(tmp_path / name, number)
+    save(tmp_path / "unlabelled" / "1.png", 9)
+    (tmp_path / "labelled" / "b").mkdir()
+    for data in (read_source(tmp_path), read("classes", tmp_path / "labelled")):
+        assert data.known[0] == "a" and "b" not in (*data.known, *data.new)
+        assert check(data)[0].what == "class b has no picture"
+
+
+def test_turned_and_truncated_pictures_in_every_plain_layout(tmp_path: Path) -> None:
+    turned = Image.new("RGB", (16, 8), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i, name in enumerate(
+        ("labelled/a/1.jpg", "labelled/a/2.jpg", "labelled/b/1.jpg", "unlabelled/1.jpg")
+    ):
+        save(tmp_path / name, i)
+    turned.save(tmp_path / "labelled" / "b" / "turned.jpg", exif=exif)
+    whole = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(whole).save(tmp_path / "unlabelled" / "cut.jpg")
+    file = tmp_path / "unlabelled" / "cut.jpg"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    data = read_source(tmp_path)
+    (fault,) = check(data)
+    assert fault.file == file
+    (found,) = (s.image for s in data.labelled if s.image.name == "turned.jpg")
+    assert load_image(found).size == (8, 16)
+    (tmp_path / "labels.csv").write_text("path,label\nnamed/b/turned.jpg,b\nunlabelled/cut.jpg,\n")
+    (tmp_path / "labelled").rename(tmp_path / "named")
+    table = read_source(tmp_path)
+    assert [p.what for p in check(table) if p.file == file] == [fault.what]
 
 
 def test_two_labels_for_one_picture_are_found(tmp_path: Path) -> None:

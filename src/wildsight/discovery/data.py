@@ -43,6 +43,7 @@ class CategoryData:
         known: the known classes, in the order of their numbers.
         new: the new classes, for scoring alone; empty where nobody knows.
         protocol: split rule, counts and a ``hash`` of paths and labels; printed with every score.
+        empty: class folders without a picture; they are left out.
     """
 
     name: str
@@ -51,6 +52,7 @@ class CategoryData:
     known: tuple[str, ...]
     new: tuple[str, ...]
     protocol: dict[str, Any]
+    empty: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> tuple[CategorySample, ...]:
@@ -184,4 +186,4 @@ def readable(data: CategoryData, ok: np.ndarray) -> tuple[CategoryData, np.ndarr
     if gone or None not in left:
         what = f"no readable picture of {gone[0]}" if gone else "no readable unlabelled picture"
         raise DataError(what, where=data.root, mend="run `wildsight check discovery`")
-    return CategoryData(data.name, data.root, samples, data.known, data.new, data.protocol), rows
+    return replace(data, samples=samples), rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from wildsight.discovery import layouts
@@ -59,13 +60,14 @@ def read_pair(labelled: Path, unlabelled: Path, *, root: Path | None = None) -> 
 
 
 def _assembled(samples: list[CategorySample], known: list[str], root: Path, split: str) -> CategoryData:
-    """The data set of a plain folder; a class without a picture is left to the check, and out."""
+    """The data set of a plain folder; a class without a picture is left out, and named by the check."""
     seen = {s.label for s in samples if s.label is not None}
+    empty = tuple(name for name in known if name not in seen)
     known = [name for name in known if name in seen]
     if not known:
         raise DataError("no labelled class", where=root, mend="put pictures in labelled/<class>")
     new = sorted({s.truth for s in samples if s.truth is not None} - set(known), key=natural_key)
-    return make_data(samples, known, new, name="folder", root=root, split=split)
+    return replace(make_data(samples, known, new, name="folder", root=root, split=split), empty=empty)
 
 
 def _apart(labelled: Path, unlabelled: Path) -> None:
@@ -116,11 +118,14 @@ def read_classes(root: Path) -> CategoryData:
     """Class folders ``<class>/*``, all of them with a name: every second class is made new."""
     names = class_names(root)
     rows = [(path, name) for name in names for path in list_images(root / name, recursive=True)]
-    names = [name for name in names if any(own == name for _, own in rows)]
+    seen = {name for _, name in rows}
+    empty = tuple(name for name in names if name not in seen)
+    names = [name for name in names if name in seen]
     if len(names) < 2:
         raise DataError("holds fewer than two class folders", where=root, mend="use <class>/* pictures")
     split = "every second class of the sorted names known, half of its pictures labelled"
-    return gcd_split(rows, names[::2], names[1::2], name="classes", root=root, split=split)
+    data = gcd_split(rows, names[::2], names[1::2], name="classes", root=root, split=split)
+    return replace(data, empty=empty)
 
 
 READERS: dict[str, Callable[[Path], CategoryData]] = {
@@ -151,13 +156,15 @@ def read(name: str, path: str | Path) -> CategoryData:
 def check(data: CategoryData) -> list[Problem]:
     """Every fault found in a set; decodes each picture once.
 
-    Finds: unreadable files, classes with a single picture, the same picture twice (and whether it is both
-    labelled and unlabelled, or labelled with two classes), and truths that name no picture.
+    Finds: unreadable files, classes without a picture or with a single one, the same picture twice (and
+    whether it is both labelled and unlabelled, or labelled with two classes), truths that name no picture.
     """
     return [*_lonely(data), *_unreadable(data), *_duplicates(data), *_unmatched(data)]
 
 
 def _lonely(data: CategoryData) -> Iterator[Problem]:
+    for name in data.empty:
+        yield Problem(data.root, f"class {name} has no picture", "add some, or remove its folder")
     counts = Counter(s.label for s in data.labelled)
     for name in data.known:
         if counts[name] == 1:

@@ -1,8 +1,8 @@
 """The published benchmarks: their folders, and the splits that all papers of the field share.
 
 Known and new classes and the labelled half are those of the GCD protocol. The tables of the SSB sets and of
-Herbarium-19 are not ours to ship: put the published file into the set's folder, and it is checked against what
-is published of it (`SPLITS`): its SHA-256, the known classes, the range of ids, the number of pictures.
+Herbarium-19 are not ours to ship: put the published file into the set's folder, and it is checked against
+what is published of it (`SPLITS`): its SHA-256, the known classes, the range of ids, the number of pictures.
 """
 
 from __future__ import annotations
