@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -146,29 +147,32 @@ def test_mean_shift_draws_groups_together_and_ward_has_a_limit() -> None:
     assert inside[1] > inside[0]
     assert np.allclose(mean_shift(rows, CMSConfig(alpha=0.0)), rows, atol=1e-6)
     with pytest.raises(BudgetError):
-        cms(np.zeros((20_001, 2), np.float32), np.full(20_001, -1), 2)
+        cms(np.zeros((8193, 2), np.float32), np.full(8193, -1), 2)
 
 
-def partitions(n: int, k: int) -> list[np.ndarray]:
-    """Every partition of n rows into exactly k groups, once."""
-    found = []
-    for groups in itertools.product(range(k), repeat=n - 1):
-        whole = np.array((0, *groups))
-        firsts = [int(np.flatnonzero(whole == g)[0]) for g in range(k) if (whole == g).any()]
-        if len(firsts) == k and firsts == sorted(firsts):
-            found.append(whole)
-    return found
+def partitions(n: int) -> Iterator[np.ndarray]:
+    """Every partition of n rows, once: each row joins an earlier group or opens the next one."""
+    stack = [(0,)]
+    while stack:
+        groups = stack.pop()
+        if len(groups) == n:
+            yield np.array(groups)
+        else:
+            stack += [(*groups, g) for g in range(max(groups) + 2)]
 
 
-def test_theorem_1_over_every_partition() -> None:
-    rows = blobs([2, 2, 3], d=4, spread=0.5)[0].astype(np.float64)
-    gram = rows @ rows.T
-    many = partitions(7, 3)
-    assert len(many) == 301
-    for groups in many:
-        centres = means(rows, groups, 3)[0]
+@pytest.mark.parametrize(("n", "count"), [(2, 2), (3, 5), (4, 15), (5, 52), (6, 203), (7, 877), (8, 4140)])
+def test_theorem_1_over_every_partition(n: int, count: int) -> None:
+    rows = np.random.default_rng(n).normal(size=(n, 4))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    gram, seen = rows @ rows.T, 0
+    for groups in partitions(n):
+        k = int(groups.max()) + 1
+        centres = np.stack([rows[groups == g].mean(0) for g in range(k)])
         inertia = float(((rows - centres[groups]) ** 2).sum())
-        assert snmf.inertia_by_theorem(gram, groups, 3) == pytest.approx(inertia, abs=1e-10)
+        assert abs(snmf.inertia_by_theorem(gram, groups, k) - inertia) < 1e-10
+        seen += 1
+    assert seen == count
 
 
 def test_theorem_2() -> None:
@@ -229,6 +233,8 @@ def test_k_is_estimated() -> None:
     assert list(narrow.curve) == [7]
     with pytest.raises(DataError, match="labelled class"):
         estimate_k(rows, np.full(200, -1))
+    with pytest.raises(ConfigError, match="k up to 5000 with 2 known classes"):
+        estimate_k(rows, np.where(true < 2, true, -1), high=5000)
 
 
 def test_simplified_silhouette() -> None:

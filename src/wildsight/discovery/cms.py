@@ -5,7 +5,7 @@ Equations: z <- N((1 - alpha) z + alpha mean of the kappa nearest neighbours), r
 result, cut into K groups.
 Differences [inferred]: 1. the features are frozen, the contrastive training is left out. 2. Labelled pictures
 keep their class: groups are matched to known classes over labelled pictures, as in `kmeans`.
-Ward needs O(N^2) memory in the worst case, so more than 20,000 pictures are refused.
+Ward's linkage holds all pairwise distances, so more than 8,192 pictures are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from wildsight.discovery.kmeans import known_first
 from wildsight.discovery.sskmeans import Clustering, Ids, Rows, check_rows, means, nearest
 from wildsight.errors import BudgetError, ConfigError
 
-MAX_ROWS = 20_000
+MAX_ROWS = 8192
+"""The room's limit on matrices of N x N."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def cms(
     """Group rows by mean shift and Ward. Args and errors as `ss_kmeans`.
 
     Raises:
-        BudgetError: more than 20,000 rows.
+        BudgetError: more than 8,192 rows.
     """
     from sklearn.cluster import AgglomerativeClustering
 

@@ -103,13 +103,16 @@ def estimate_k(
 
     Raises:
         DataError: fewer than two labelled classes: nothing can be hidden.
-        ConfigError: an empty range.
+        ConfigError: an empty range, or ``high`` above what the pictures allow.
     """
-    config = config or EstimateConfig()
+    config, free = config or EstimateConfig(), int((labels < 0).sum())
     rows, labels = _sampled(np.asarray(rows, np.float32), labels, config.rows, seed)
     known = int(labels.max()) + 1
     if known < 2:
         raise DataError(f"{max(known, 0)} labelled classes", mend="label two or more, or give k")
+    if high is not None and high > known + free:
+        what = f"k up to {high} with {known} known classes and {free} unlabelled pictures"
+        raise ConfigError(what, mend=f"give at most {known + free}")
     low = max(low or known, known)
     high = min(high or 3 * known + 10, known + int((labels < 0).sum()))
     if low > high:
