@@ -46,9 +46,14 @@ def slow_kl(teacher: Tensor, student: Tensor, tau: float) -> float:
 
 def test_relations_equal_a_slow_reference() -> None:
     teacher, student = rows(4, 1) * 7, rows(4, 2) * 7
-    assert float(mulki.relation(teacher, student, 2.0).mean()) == pytest.approx(
-        slow_kl(teacher, student, 2.0), rel=1e-10
-    )
+    alone = mulki.relation([teacher], [torch.ones(())], student, 2.0)
+    assert float(alone.mean()) == pytest.approx(slow_kl(teacher, student, 2.0), rel=1e-10)
+    other, weight = rows(4, 3) * 7, rows(4, 4).abs()[:, 0]
+    both = mulki.relation([teacher, other], [weight, 1 - weight], student, 2.0)
+    for x in range(4):
+        one, w = slice(x, x + 1), float(weight[x])
+        slow = w * slow_kl(teacher[one], student[one], 2.0) + (1 - w) * slow_kl(other[one], student[one], 2.0)
+        assert float(both[x]) == pytest.approx(slow, rel=1e-10)
     target = (teacher / 2).softmax(-1)
     slow = 4 * float(-(target * (student / 2).log_softmax(-1)).sum(-1).mean())
     assert float(distilled(teacher, student, 2.0)) == pytest.approx(slow, rel=1e-12)
@@ -172,6 +177,16 @@ def test_objective_moves_its_prototypes_and_reports_drift() -> None:
     assert float(losses["loss"]) == pytest.approx(float(total))
     assert float(objective.drift().min()) < 1 - 1e-6
     assert tuple(objective.teacher_weights().shape) == (5, 2) and objective.average_every == 3
+
+
+def test_weights_of_cached_teachers_are_those_of_the_batch() -> None:
+    objective = MulKIObjective(MulKI(), lesson(False))
+    chosen = torch.tensor([3, 0])
+    own = lesson(False)
+    zero, previous = own.zero_image[chosen], own.previous_image[chosen]
+    given = (zero, own.zero_text), (previous, own.previous_text)
+    slow = mulki.teacher_weights(*given, LABELS[chosen], SCALE, "label_ce", 1.0)
+    assert torch.allclose(objective._kept(chosen), slow) and "shares" not in objective.state_dict()
 
 
 def test_golden_value() -> None:

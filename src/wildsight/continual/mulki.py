@@ -26,6 +26,7 @@ once (``teacher_view="exact"`` undoes it). 2. ``avg_freq`` counts at most ten sn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -104,15 +105,33 @@ def cross_space_alignment(prototypes: Tensor, text: Tensor, scale: float) -> Ten
     return (there + back) / 2
 
 
-def relation(teacher: Tensor, student: Tensor, tau: float) -> Tensor:
-    """``tau^2 KL(softmax(t / tau) || softmax(s / tau))`` per row of two logit matrices: [B]."""
-    target, given = (teacher / tau).log_softmax(-1), (student / tau).log_softmax(-1)
-    return tau * tau * (target.exp() * (target - given)).sum(-1)
+def relation(teachers: Sequence[Tensor], weights: Sequence[Tensor], student: Tensor, tau: float) -> Tensor:
+    """``sum_m w_m tau^2 KL(softmax(t_m / tau) || softmax(s / tau))`` per row of logit matrices: [B].
+
+    The student's softmax is the same for all teachers and is taken once: the sum over m is that of
+    ``w_m <p_m, log p_m>`` minus ``<sum_m w_m p_m, log q>``.
+
+    Args:
+        teachers: logits [B, K] of each, without gradient.
+        weights: w_m of each, [B] or a scalar.
+        student: logits [B, K].
+        tau: temperature.
+    """
+    own, blend = student.new_zeros(()), torch.zeros_like(student)
+    with torch.no_grad():
+        for logits, weight in zip(teachers, weights, strict=True):
+            target = (logits / tau).log_softmax(-1)
+            share = weight[..., None] * target.exp()
+            blend, own = blend + share, own + (share * target).sum(-1)
+    return tau * tau * (own - (blend * (student / tau).log_softmax(-1)).sum(-1))
 
 
-def cosine_gap(student: Tensor, teacher: Tensor) -> Tensor:
-    """``1 - <f, f_m>`` per unit row: [B]."""
-    return 1 - (student * teacher).sum(-1)
+def gap(teachers: Sequence[Tensor], weights: Sequence[Tensor], student: Tensor) -> Tensor:
+    """``sum_m w_m (1 - <f, f_m>)`` per unit row: [B]."""
+    with torch.no_grad():
+        blend = torch.stack([w[..., None] * t for w, t in zip(weights, teachers, strict=True)]).sum(0)
+        total = torch.stack(list(weights)).sum(0)
+    return total - (student * blend).sum(-1)
 
 
 def errors_of(image: Tensor, text: Tensor, labels: Tensor, scale: float, rule: str) -> Tensor:
@@ -174,30 +193,21 @@ def knowledge_loss(
         scale: s.
         config: a, b, c, d and tau.
     """
-    total = student.image.new_zeros(())
-    for teacher, weight in teachers:
-        own = config.a * cosine_gap(student.image, teacher.image)
-        if config.b:
-            pair = (scale * teacher.image @ prototypes.T, scale * student.image @ prototypes.T)
-            own = own + config.b * relation(*pair, config.tau)
-        if config.c:
-            pair = (scale * teacher.image @ teacher.text.T, scale * student.image @ student.text.T)
-            own = own + config.c * relation(*pair, config.tau)
-        total = (
-            total
-            + (weight * own).mean()
-            + weight.mean() * _text_part(student, teacher, prototypes, scale, config)
-        )
-    return total
-
-
-def _text_part(student: Views, teacher: Views, prototypes: Tensor, scale: float, config: MulKI) -> Tensor:
-    """``a l_fdt + d l_pt`` of one teacher."""
-    value = config.a * cosine_gap(student.text, teacher.text).mean()
+    views, weights = [v for v, _ in teachers], [w for _, w in teachers]
+    means, tau, fixed = [w.mean() for w in weights], config.tau, scale * prototypes.T
+    total = config.a * gap([v.image for v in views], weights, student.image).mean()
+    total = total + config.a * gap([v.text for v in views], means, student.text).mean()
+    if config.b:
+        logits = [v.image @ fixed for v in views]
+        total = total + config.b * relation(logits, weights, student.image @ fixed, tau).mean()
+    if config.c:
+        logits = [scale * v.image @ v.text.T for v in views]
+        own = scale * student.image @ student.text.T
+        total = total + config.c * relation(logits, weights, own, tau).mean()
     if config.d:
-        pair = (scale * prototypes @ teacher.text.T, scale * prototypes @ student.text.T)
-        value = value + config.d * relation(*pair, config.tau).mean()
-    return value
+        logits = [fixed.T @ v.text.T for v in views]
+        total = total + config.d * relation(logits, means, fixed.T @ student.text.T, tau).mean()
+    return total
 
 
 class MulKIObjective(Objective):
@@ -214,6 +224,7 @@ class MulKIObjective(Objective):
         if every is None:
             every = max(1, min(100, lesson.steps // SNAPSHOTS))
         self.average_every = every or None
+        self.shares: Tensor | None = None
         start = class_means(lesson.zero_image, lesson.labels, lesson.classes)
         self.register_buffer("start", start)
         self.register_buffer("prototypes", start.clone())
@@ -238,8 +249,14 @@ class MulKIObjective(Objective):
         if self.lesson.first:  # the teachers coincide: one pass, w = (1, 0)
             return [(zero, torch.ones_like(seen.labels, dtype=seen.image.dtype))]
         previous = Views(seen.previous_image, self.lesson.previous_text.to(seen.text))
-        weights = self._weights(zero, previous, seen.labels)
+        weights = self._weights(zero, previous, seen.labels) if self.lesson.live else self._kept(seen.index)
         return [(zero, weights[:, 0]), (previous, weights[:, 1])]
+
+    def _kept(self, index: Tensor) -> Tensor:
+        """Stage 3's weights of a batch: of cached teachers they are the same in every step."""
+        if self.shares is None:
+            self.shares = self.teacher_weights()
+        return self.shares[index.to(self.shares.device)].to(self.prototypes.device)
 
     def _weights(self, zero: Views, previous: Views, labels: Tensor) -> Tensor:
         return teacher_weights(
