@@ -18,7 +18,7 @@ from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, zoomed
 from wildsight.spatial.inputs import mirrored_box
 from wildsight.spatial.iou3d import box_of_corners, iou_3d, iou_3d_matrix, nearest_rotation
-from wildsight.spatial.metrics import released_iou
+from wildsight.spatial.metrics import iou_of, released_iou
 
 
 def golden(shared: Path, name: str) -> Any:
@@ -198,3 +198,26 @@ def test_a_mirrored_box_twice_is_itself_and_mirrors_in_the_picture() -> None:
     centre, rotation = g.mirrored(torch.tensor(box.centre), torch.tensor(box.rotation))
     assert np.allclose(centre, flipped.centre)
     assert np.allclose(rotation, flipped.rotation)
+
+
+@pytest.mark.parametrize(
+    ("centre", "dimensions", "yaw", "proj"),
+    [
+        ((0, 0, 4), (2, 2, 2), 0.0, (50 / 3, 50 / 3, 250 / 3, 250 / 3)),
+        ((1, 0.5, 6), (2, 1, 4), np.pi / 2, (50, 50, 100, 75)),
+        ((0, 0, 5), (2**0.5, 2, 2**0.5), np.pi / 4, (30, 25, 70, 75)),
+    ],
+)
+def test_projected_corners_give_omni3d_boxes(centre: Any, dimensions: Any, yaw: float, proj: Any) -> None:
+    """By hand, f = 100 and the axis at (50, 50): the near edges bound the projection."""
+    rotation = g.yaw_rotation(torch.tensor(yaw, dtype=torch.float64)).numpy()
+    box = Box.from_omni3d(centre, dimensions, rotation)
+    pixels = box.project(Camera(100, 100, 50, 50, 100, 100).matrix)
+    assert np.allclose((*pixels.min(0), *pixels.max(0)), proj)
+
+
+def test_mirrored_pairs_share_as_much() -> None:
+    rows = pairs(50, 7)
+    boxes = [[Box(*(v[i] for v in rows[k : k + 3])) for i in range(50)] for k in (0, 3)]
+    mirrored = [[mirrored_box(b) for b in side] for side in boxes]
+    assert np.allclose(iou_of(*mirrored), iou_of(*boxes), atol=1e-12)

@@ -35,6 +35,7 @@ from wildsight.training.batches import mix
 
 MAP = 24  # cells of the depth map along a side
 ZOOM = (0.7, 1.4)
+MEMORY = 4 << 30  # most bytes of frozen features held; beyond them they are made again each time
 SPARE = 4  # tokens by which an augmented answer may be longer than any other
 
 
@@ -58,6 +59,11 @@ class Seen:
     tiles: Tensor
     places: Tensor
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(t.numel() * t.element_size() for t in (self.tokens, self.fine, self.inside, self.tiles))
+
 
 @dataclass
 class Eyes:
@@ -71,6 +77,7 @@ class Eyes:
         fit: how a picture becomes square.
         pool: visual tokens are averaged over blocks of pool x pool.
         kept: features by picture.
+        limit: most bytes that they take.
     """
 
     mllm: Mllm
@@ -80,6 +87,7 @@ class Eyes:
     fit: Fit = "letterbox"
     pool: int = 1
     kept: dict[str, Seen] = field(default_factory=dict)
+    limit: int = MEMORY
 
     @property
     def channels(self) -> int:
@@ -115,22 +123,34 @@ class Eyes:
         return (at[:, None] < size[1] * scale) & (at[None] < size[0] * scale)
 
     def prepare(self, samples: Sequence[SpatialSample], batch: int = 32, tick: Any = None) -> None:
-        """See every picture of ``samples`` that was not seen yet."""
+        """See every picture of ``samples`` that was not seen yet, and keep it while there is room."""
         fresh = list({s.key: s for s in samples if s.key not in self.kept}.values())
+        room = self._room()
         for start in range(0, len(fresh), batch):
             part = fresh[start : start + batch]
-            seen = self.look([(s.picture(), s.camera) for s in part])
-            for sample, one in zip(part, seen, strict=True):
-                halves = {"tokens": one.tokens.half(), "fine": one.fine.half(), "tiles": one.tiles.half()}
-                self.kept[sample.key] = replace(one, **halves)
+            for sample, one in zip(part, self._seen(part) if room > 0 else (), strict=room > 0):
+                room -= one.size
+                if room >= 0:
+                    self.kept[sample.key] = one
             if tick is not None:
                 tick(len(part))
 
     def of(self, sample: SpatialSample) -> Seen:
         """The features of a sample's picture."""
-        if sample.key not in self.kept:
-            self.prepare([sample])
-        return self.kept[sample.key]
+        if sample.key in self.kept:
+            return self.kept[sample.key]
+        (one,) = self._seen([sample])
+        if one.size <= self._room():
+            self.kept[sample.key] = one
+        return one
+
+    def _room(self) -> int:
+        return self.limit - sum(one.size for one in self.kept.values())
+
+    def _seen(self, samples: Sequence[SpatialSample]) -> list[Seen]:
+        """Features in half precision."""
+        seen = self.look([(s.picture(), s.camera) for s in samples])
+        return [replace(s, tokens=s.tokens.half(), fine=s.fine.half(), tiles=s.tiles.half()) for s in seen]
 
     def behind(self, seen: Sequence[Seen], length: int | None = None) -> dict[str, Tensor]:
         """What stands behind the tokens of the square pictures, as fields of a batch; nothing where the model
@@ -294,11 +314,21 @@ def depth_map(boxes: Sequence[Box], camera: Camera, cells: int = MAP) -> Tensor:
 
 
 def varied(sample: SpatialSample, seed: int) -> tuple[SpatialSample, Image]:
-    """The sample and its picture, zoomed by a factor in `ZOOM` and mirrored half of the time."""
+    """The sample and its picture, zoomed by a factor in `ZOOM`, less where a target would leave the picture,
+    and mirrored half of the time."""
     rng = np.random.default_rng(seed)
-    picture, camera = zoomed(sample.picture(), sample.camera, float(np.exp(rng.uniform(*np.log(ZOOM)))))
+    factor = float(np.exp(rng.uniform(*np.log(ZOOM))))
+    picture, camera = zoomed(sample.picture(), sample.camera, factor)
+    if factor > 1 and not all(_in_sight(b, camera) for b in sample.targets):
+        picture, camera = zoomed(sample.picture(), sample.camera, 1.0)
     sample = replace(sample, camera=camera)
     return mirrored(sample, picture) if rng.random() < 0.5 else (sample, picture)
+
+
+def _in_sight(box: Box, camera: Camera) -> bool:
+    """Whether the box's centre lies within the picture."""
+    x, y = camera.matrix[:2] @ (box.centre / box.centre[2])
+    return bool(0 < x < camera.width and 0 < y < camera.height)
 
 
 def mirrored(sample: SpatialSample, picture: Image) -> tuple[SpatialSample, Image]:
