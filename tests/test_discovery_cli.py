@@ -259,6 +259,41 @@ def test_check_and_estimate_k(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert "2 problems" in text and "not a picture" in text and "which is labelled red" in text
 
 
+def test_edited_names_are_not_written_over(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, words = tmp_path / "run", ["--image-size", "48", "--out", str(tmp_path / "run")]
+    assert command("sort", str(folder), *words, "--k", "6") == 0
+    for name in ("groups.csv", "results.csv"):
+        text = (run / name).read_text()
+        (run / name).write_text(text.replace("new_000", "sky", 1))
+        before = files_below(run)
+        assert command("sort", str(folder), *words, "--k", "4") == 2
+        assert f"edited in {name}" in capsys.readouterr().err and files_below(run) == before
+        (run / name).write_text(text)
+    (run / "groups.csv").write_text((run / "groups.csv").read_text().replace("new_000", "sky", 1))
+    assert command("sort", str(folder), *words, "--k", "4", "--again") == 0
+    assert len(table(run / "groups.csv")) == 4 and len(list((run / "sheets").glob("*.jpg"))) <= 4
+
+
+def test_what_apply_would_refuse_is_refused_before_the_fit(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    words = ["sort", str(folder), "--image-size", "48", "--out", str(tmp_path / "run"), "--apply", "--to"]
+    assert command(*words, str(tmp_path / "full")) == 2
+    assert "is not empty" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert command(*words, str(folder / "unlabelled" / "a" / "in")) == 2
+    assert "lies among the pictures" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    rows = ["path,label", *(f"{p.as_posix()},a/b" for p in (folder / "labelled").rglob("*.png"))]
+    rows += [f"{p.as_posix()}," for p in (folder / "unlabelled").rglob("*.png")]
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "labels.csv").write_text("\n".join(rows))
+    assert command("sort", str(tmp_path / "set"), "--out", str(tmp_path / "run")) == 2
+    assert "'a/b' cannot name a folder" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_estimate_k_says_what_sort_takes(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

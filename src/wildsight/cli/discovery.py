@@ -25,6 +25,7 @@ Size = Annotated[int, typer.Option(min=8, help="Side of the input square, pixels
 Doubt = Annotated[float, typer.Option(help="Confidence below which a picture is put apart.")]
 Seed = Annotated[int, typer.Option(help="Centres, initialisation, order and views.")]
 Move = Annotated[bool, typer.Option("--move", help="Move the pictures; copies are made otherwise.")]
+Again = Annotated[bool, typer.Option("--again", help="Replace a run whose tables you have edited.")]
 Moved = Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")]
 
 
@@ -42,6 +43,7 @@ def sort(
     apply: Annotated[bool, typer.Option("--apply", help="Make the folders; only planned otherwise.")] = False,
     to: Annotated[Path | None, typer.Option(help="Folder to make them in; default OUT/folders.")] = None,
     move: Move = False,
+    again: Again = False,
 ) -> None:
     """Group the unlabelled pictures, write tables, contact sheets and a report; move nothing unless told to.
 
@@ -49,9 +51,16 @@ def sort(
     the folder of unlabelled pictures.
     """
     from wildsight.cli.common import finish
+    from wildsight.discovery.sorting import check_target, safe_name
 
+    _unedited(out, again)
+    data = _data(source, unlabelled)
+    for name in data.known:
+        safe_name(name)
+    if apply:
+        check_target(to or out / "folders", [s.image for s in data.unlabelled])
     discoverer = _discoverer(method, backbone, k, image_size, doubt, seed)
-    _fit(discoverer, _data(source, unlabelled), out)
+    _fit(discoverer, data, out)
     report = _leave(discoverer, out, "Sorted pictures")
     _say(discoverer)
     if apply:
@@ -99,10 +108,12 @@ def fit(
     image_size: Size = 224,
     doubt: Doubt = 0.5,
     seed: Seed = 0,
+    again: Again = False,
 ) -> None:
     """Train a discoverer on SOURCE (path B); a fit that was stopped goes on with the same command."""
     from wildsight.cli.common import finish
 
+    _unedited(out, again)
     discoverer = _discoverer(method, backbone, k, image_size, doubt, seed)
     training: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     _fit(discoverer, _data(source, unlabelled), out, **training)
@@ -225,6 +236,17 @@ def _discoverer(
 
     views = ViewConfig(image_size=image_size)
     return CategoryDiscoverer(method, backbone, k=k, views=views, doubt=doubt, seed=seed)
+
+
+def _unedited(out: Path, again: bool) -> None:
+    """Refuse to write over tables that somebody has worked on."""
+    from wildsight.discovery.sorting import edited
+    from wildsight.errors import ConfigError
+
+    changed = [] if again else edited(out)
+    if changed:
+        what = f"holds names that you edited in {' and '.join(changed)}"
+        raise ConfigError(what, where=out, mend="apply them first, name another --out, or add --again")
 
 
 def _fit(discoverer: CategoryDiscoverer, data: CategoryData, out: Path, **training: Any) -> None:

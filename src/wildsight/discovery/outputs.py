@@ -58,6 +58,8 @@ def write_run(discoverer: CategoryDiscoverer, out: Path, title: str) -> Path:
     """
     fitted, results = discoverer.need_fit(), discoverer.results()
     folder, data = RunFolder(out), fitted.data
+    for old in (out / "sheets").glob("[0-9][0-9][0-9]-*.jpg"):
+        old.unlink()
     rows = [result_row(r, data.relative(s)) for r, s in zip(results, data.unlabelled, strict=True)]
     groups, sheets = _groups(discoverer, results, out)
     write_csv(folder.results, rows)

@@ -125,6 +125,25 @@ def plan_of_run(run: Path, to: Path, *, move: bool = False) -> list[Action]:
     return make_plan(rows, renamed, known, root=root, to=to, move=move)
 
 
+def edited(run: Path) -> list[str]:
+    """The tables of an earlier sort in ``run`` whose names were edited; empty where there is none.
+
+    Raises:
+        DataError: a table or ``scores.json`` is damaged.
+    """
+    found = []
+    if (run / "results.csv").is_file():
+        rows = _rows(run / "results.csv", ("name",))
+        if any(row["name"] != row.get("group_name", row["name"]) for row in rows):
+            found.append("results.csv")
+    if (run / "groups.csv").is_file() and (run / "scores.json").is_file():
+        rows, scores = _rows(run / "groups.csv", ("group", "name")), read_json(run / "scores.json")
+        given = {str(g["group"]): g["name"] for g in scores.get("groups", ())}
+        if any(row["name"] != given.get(row["group"], row["name"]) for row in rows):
+            found.append("groups.csv")
+    return found
+
+
 def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -172,12 +191,21 @@ def _below(path: object, to: Path) -> str:
 
 def _ready(plan: Sequence[Action], to: Path) -> None:
     """Refuse before anything is touched."""
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise DataError("is not empty", where=to, mend="name a new folder, or undo what is in it")
     for action in plan:
         if not action.source.is_file():
             raise DataError("no such file", where=action.source, mend="run the sort again")
-    for folder in {a.source.parent.resolve() for a in plan}:
+    check_target(to, [a.source for a in plan])
+
+
+def check_target(to: Path, pictures: Iterable[Path]) -> None:
+    """Refuse a target folder that is not empty or lies among the pictures.
+
+    Raises:
+        DataError: it is or does.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise DataError("is not empty", where=to, mend="name a new folder, or undo what is in it")
+    for folder in {p.parent.resolve() for p in pictures}:
         if to.resolve().is_relative_to(folder):
             raise DataError(f"lies among the pictures of {folder}", where=to, mend="name another folder")
 
