@@ -99,6 +99,14 @@ def inspect(panel: Any, folder: Path) -> None:
     until(panel, "rejected")
     press(panel, "2. Group what was found")
     until(panel, "new_000")
+    press(panel, "Describe it in words")
+    until(panel, "finds are described")
+    panel.get_by_label("Group or find").fill("new_000")
+    panel.get_by_label("Its name").fill("blot")
+    press(panel, "3. Give the name")
+    until(panel, "finds are called blot")
+    press(panel, "4. Learn the names")
+    until(panel, "Learned: blot")
 
 
 def retrieval(panel: Any, folder: Path) -> None:

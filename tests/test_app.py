@@ -27,7 +27,8 @@ pytestmark = [
 def address() -> Iterator[str]:
     """The page, whose sample models learn for less time than they would for a person."""
     from wildsight.anomaly.source import world_folder
-    from wildsight.app.tabs import composition, continual, fusion, retrieval, spatial
+    from wildsight.app.tabs import composition, continual, fusion, inspect, retrieval, spatial
+    from wildsight.workflows.inspect import describing
 
     world_folder()
     patch = pytest.MonkeyPatch()
@@ -35,6 +36,8 @@ def address() -> Iterator[str]:
         patch.setitem(lesson, "epochs", 1)
     patch.setitem(spatial.LESSON, "pictures", 16)
     patch.setattr(continual, "COUNT", 2)
+    patch.setitem(inspect.LEARNING, "epochs", 1)
+    patch.setitem(describing.LESSON, "per_pair", 1)
     with served() as url:
         yield url
     patch.undo()

@@ -315,6 +315,29 @@ def test_a_project_starts_again_in_its_own_folder(
     assert renewed.looked == once
 
 
+def test_a_start_that_was_killed_starts_again(project: Project, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    shutil.copytree(project.detector, tmp_path / "p" / "detector")
+    (tmp_path / "p" / ".detector.xyz").mkdir()
+    assert start(tmp_path / "p", str(pictures / "good"), progress=False).looked == {}
+
+
+def test_the_page_mixes_no_sample_products(project: Project, pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    from wildsight.app.tabs.inspect import default_folder, look_at, other_product
+
+    washer, bolt = default_folder("washer"), default_folder("bolt")
+    assert washer != bolt
+    assert other_product(washer, "bolt") == bolt
+    assert other_product("my/project", "bolt") == "my/project"
+    opened = copied(project, tmp_path / "p")
+    opened.settings["good"] = "mvtec-ad:/cache/product-bolt"
+    opened.save()
+    with pytest.raises(ConfigError, match="this project inspects the sample product bolt; choose that"):
+        look_at(str(opened.folder), "washer", None, [str(pictures / "new" / "good-500.png")])
+    assert open_project(opened.folder).looked == project.looked
+
+
 def test_names_go_to_the_find_in_the_same_place(project: Project, tmp_path: Path) -> None:
     opened = copied(project, tmp_path / "p")
     seen = next(p for p in opened.looked.values() if p.finds)

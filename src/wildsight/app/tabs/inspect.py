@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from wildsight.app.guard import guarded, lent, paths
+from wildsight.errors import ConfigError
 from wildsight.files import cache_folder
+from wildsight.training.progress import Meter
 from wildsight.world.products import CATEGORIES
+
+MOST = 40
+"""Finds shown in the page."""
+LEARNING: dict[str, Any] = {}
+"""Fields of `TrainConfig` that differ from the room's recipe."""
 
 
 def build() -> None:
@@ -21,7 +29,7 @@ def build() -> None:
     )
     with gr.Row():
         with gr.Column():
-            project = gr.Textbox(str(cache_folder("app") / "inspection"), label="Project folder")
+            project = gr.Textbox(default_folder(CATEGORIES[1]), label="Project folder")
             product = gr.Dropdown(
                 list(CATEGORIES), value=CATEGORIES[1], label="Sample product, for a new project"
             )
@@ -31,19 +39,35 @@ def build() -> None:
                 sample = gr.Button("Take sample pictures")
                 begin = gr.Button("1. Look", variant="primary")
             again = gr.Button("2. Group what was found")
+            words = gr.Button("Describe it in words")
             with gr.Row():
                 what = gr.Textbox(label="Group or find")
                 word = gr.Textbox(label="Its name")
             call = gr.Button("3. Give the name")
+            teach = gr.Button("4. Learn the names")
         with gr.Column():
             said = gr.Markdown()
             shown = gr.Gallery(label="Finds", columns=4, object_fit="contain")
             file = gr.File(label="Inspection report")
     out = [said, shown, file]
+    product.change(other_product, [project, product], project)
     sample.click(guarded(sample_pictures), product, new)
     begin.click(guarded(look_at), [project, product, good, new], out)
     again.click(guarded(group_finds), project, out)
+    words.click(guarded(describe_finds), project, out)
     call.click(guarded(give_name), [project, what, word], out)
+    teach.click(guarded(learn_names), project, out)
+
+
+def default_folder(product: str) -> str:
+    """Where the project of a sample product is kept; each has its own."""
+    return str(cache_folder("app") / f"inspection-{product}")
+
+
+def other_product(folder: str, product: str) -> str:
+    """The folder for another product; one that a person wrote stays."""
+    ours = {default_folder(name) for name in CATEGORIES}
+    return default_folder(product) if not folder or folder in ours else folder
 
 
 def sample_pictures(product: str) -> list[str]:
@@ -62,9 +86,20 @@ def look_at(folder: str, product: str, good: Any, new: Any) -> tuple[str, list[A
     root, files = Path(folder), paths(new)
     if not (root / "project.json").is_file():
         start(root, _good(root, product, good), false_alarm_rate=0.05, progress=False)
-    project = open_project(root)
-    look(project, _kept(root / "looked-at", files))
-    return _told(project)
+    project, kept = open_project(root), _kept(root / "looked-at", files)
+    if not good:
+        _same_product(project, product)
+    with Meter("looking", len(kept), enabled=False) as meter:
+        look(project, kept, progress=meter.add)
+    return _told(project, [str(Path(k).absolute()) for k in kept])
+
+
+def _same_product(project: Any, product: str) -> None:
+    """ConfigError where a project of one sample product is given pictures of another."""
+    stands = Path(project.settings["good"]).name.removeprefix("product-")
+    if stands in CATEGORIES and stands != product:
+        mend = "choose that product, or another project folder"
+        raise ConfigError(f"this project inspects the sample product {stands}", mend=mend)
 
 
 def _good(root: Path, product: str, good: Any) -> str:
@@ -107,24 +142,48 @@ def group_finds(folder: str) -> tuple[str, list[Any], str]:
     return _told(project)
 
 
+def describe_finds(folder: str) -> tuple[str, list[Any], str]:
+    """Say of each find what is wrong with what."""
+    from wildsight.workflows.inspect import describe, open_project
+
+    project = open_project(folder)
+    count = describe(project, progress=False)
+    return _told(project, note=f"{count} finds are described.")
+
+
+def learn_names(folder: str) -> tuple[str, list[Any], str]:
+    """Teach the names, and answer with them."""
+    from wildsight.workflows.inspect import learn, open_project
+
+    project = open_project(folder)
+    taught = learn(project, progress=False, **LEARNING)
+    return _told(project, note=f"Learned: {', '.join(taught) or 'names were taken back'}.")
+
+
 def give_name(folder: str, what: str, word: str) -> tuple[str, list[Any], str]:
     """Name a group or a find."""
     from wildsight.workflows.inspect import name, open_project
 
     project = open_project(folder)
-    name(project, (what or "").strip(), word or "")
-    return _told(project)
+    count = name(project, (what or "").strip(), word or "")
+    return _told(project, note=f"{count} finds are called {word.strip()}.")
 
 
-def _told(project: Any) -> tuple[str, list[Any], str]:
+def _told(project: Any, files: Sequence[str] = (), note: str = "") -> tuple[str, list[Any], str]:
+    """What is known now; of the pictures that could not be read, those among ``files``."""
     from wildsight.workflows.inspect import write_report
+    from wildsight.workflows.inspect.describing import in_words
     from wildsight.workflows.inspect.project import REJECTED
     from wildsight.workflows.inspect.reporting import tile
 
     wrong = sum(project.verdict(p) == REJECTED for p in project.looked.values())
     finds = list(project.finds())
-    shown = [(tile(project, f), project.label(f)) for f in finds[:40]]
-    lines = [f"**{wrong} of {len(project.looked)} rejected, {len(finds)} finds.**"]
-    lines += [f"- not read: {e}" for e in project.errors.values()]
+    shown = []
+    for find in finds[:MOST]:
+        told = filter(None, (project.label(find), in_words(project, [find]), find))
+        shown.append((tile(project, find), " · ".join(told)))
+    lines = [f"**{wrong} of {len(project.looked)} rejected, {len(finds)} finds.** {note}"]
+    lines += [f"The first {MOST} finds are shown; all are in the report."] if len(finds) > MOST else []
+    lines += [f"- not read: {project.errors[file]}" for file in files if file in project.errors]
     report = write_report(project)
     return "\n".join(lines), shown, lent([report], "inspect")[0]

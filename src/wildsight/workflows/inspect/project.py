@@ -229,7 +229,7 @@ def start(
 
 def _place(root: Path, again: bool) -> Project:
     """The project that stands in a folder, or an empty one; ConfigError where the folder is in use."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    if not root.exists() or (root.is_dir() and _left_by_a_start(root)):
         return Project(root, {})
     if not (root / "project.json").is_file():
         raise ConfigError("is not empty and holds no project", where=root, mend="name a new folder")
@@ -237,6 +237,11 @@ def _place(root: Path, again: bool) -> Project:
         mend = "go on with it, learn anew with --again, or name a new folder"
         raise ConfigError("is not empty: it holds a project", where=root, mend=mend)
     return open_project(root)
+
+
+def _left_by_a_start(root: Path) -> bool:
+    """Whether a folder is empty, or holds no more than a start that was killed left in it."""
+    return all(p.name == "detector" or p.name.startswith(".detector.") for p in root.iterdir())
 
 
 def absolute_source(text: str) -> str:
