@@ -49,6 +49,7 @@ def look(
     project: Folder,
     pictures: Annotated[list[str], typer.Argument(help="Files, globs or folders.")],
     again: Annotated[bool, typer.Option("--again", help="Look at known pictures once more.")] = False,
+    batch: Annotated[str, typer.Option(help="What to call this lot of pictures in the report.")] = "",
 ) -> None:
     """Say of each picture whether it is good, and what is wrong where.
 
@@ -63,7 +64,7 @@ def look(
     opened = open_project(project)
     files = files_of(list(pictures))
     with progress("look", len(files)) as advance:
-        seen = run(opened, files, again=again, progress=advance)
+        seen = run(opened, files, again=again, batch=batch, progress=advance)
     for looked in seen:
         kinds = ", ".join(opened.label(f.id) for f in looked.finds) or "whole picture"
         verdict = opened.verdict(looked)
