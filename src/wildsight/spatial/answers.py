@@ -70,7 +70,7 @@ def expressions_of(given: str | Sequence[str], language: bool) -> list[str]:
         ConfigError: no expression, one that is no text, or one that names nothing.
     """
     mend = 'say what is looked for: "the red cube"'
-    many = [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple) else [given]
+    many: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     for text in many or [""]:
         if not isinstance(text, str):
             raise ConfigError(f"an expression that is no text ({text!r})", mend=mend)

@@ -157,9 +157,9 @@ def _refer_row(
     split = next((s for s, stems in lists.items() if stem in stems), "" if any(lists.values()) else "train")
     if box is not None and text:
         name = f"{stem}#{row.get('instanceID', number)}-{row.get('ann_id', number)}"
-        number = str(row.get("instanceID"))
-        subsets = tuple(k for k, own in (kinds or {}).items() if number in own)
-        group = _refer_group(number, kinds, text)
+        thing = str(row.get("instanceID"))
+        subsets = tuple(k for k, own in (kinds or {}).items() if thing in own)
+        group = _refer_group(thing, kinds, text)
         target = (_moved(box, offset),)
         yield SpatialSample(name, file, camera, text, target, (), split, group, subsets=subsets)  # type: ignore[arg-type]
 
@@ -182,8 +182,8 @@ def _refer_kinds(file: Path) -> dict[str, set[str]]:
     return {"unique": set(), **{str(k).lower(): set(map(str, v)) for k, v in content.items()}}
 
 
-def _refer_group(number: str, kinds: Mapping[str, set[str]] | None, text: str) -> str:
-    told = [] if kinds is None else ["unique" if number in kinds["unique"] else "multiple"]
+def _refer_group(thing: str, kinds: Mapping[str, set[str]] | None, text: str) -> str:
+    told = [] if kinds is None else ["unique" if thing in kinds["unique"] else "multiple"]
     return " ".join([*told, *(["leaks"] if leaks(text) else [])])
 
 
