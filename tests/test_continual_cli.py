@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 
 from continual_models import colour_task, saved, tiny_clip
 from wildsight.cli import main
-from wildsight.continual.icarl import herded, quotas
+from wildsight.continual.icarl import herded, quotas, remembered
 from wildsight.continual.lwf import kept_answers
+from wildsight.continual.pictures import Pictures
 from wildsight.continual.snd import SnD, selected, selective_loss
 from wildsight.continual.towers import Towers
 from wildsight.continual.zscl import distance_to
@@ -153,6 +156,23 @@ def test_herding_follows_the_mean() -> None:
     assert len(set(chosen.tolist())) == 4 and quotas(3, 10) == 3
     assert int(chosen[0]) == int((rows - rows.mean(0)).norm(dim=1).argmin())
     assert sorted(herded(rows, 99).tolist()) == list(range(12))
+
+
+def test_the_memory_is_herded_a_batch_at_a_time() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 4, 4, 3), np.uint8)
+    pictures = Pictures([(Image.fromarray(p), 0) for p in pixels], np.asarray)
+    sizes: list[int] = []
+
+    def embed(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        return functional.normalize(batch.flatten(1).double(), dim=-1)
+
+    first = remembered([], pictures, embed, 10)
+    assert sizes == [] and torch.equal(first[0], torch.from_numpy(pixels[:10]))
+    both = remembered(first, pictures, embed, 10)
+    every = torch.from_numpy(pixels)
+    assert sizes == [128, 128, 44] and torch.equal(both[0], first[0][:5])
+    assert torch.equal(both[1], every[herded(embed(every), 5)])
 
 
 def test_distance_to_the_start() -> None:

@@ -13,6 +13,8 @@ from wildsight.continual.result import Evaluation
 from wildsight.continual.towers import Towers
 from wildsight.errors import ImageError
 
+BATCH = 128
+
 
 class Gallery:
     """Test pictures, decoded once for all evaluations of a run; unreadable ones are listed and count as
@@ -72,8 +74,9 @@ def evaluate(
 
 
 def _right(towers: Towers, pictures: Pictures, good: list[int], texts: Tensor, offset: int) -> int:
-    if not good:
-        return 0
-    rows = towers.embed(torch.stack([pictures.pixels(i) for i in good]))
-    chosen = (rows @ texts.T).argmax(1)
-    return int((chosen == pictures.labels[good] + offset).sum())
+    right, labels = 0, pictures.labels
+    for start in range(0, len(good), BATCH):
+        part = good[start : start + BATCH]
+        rows = towers.embed(torch.stack([pictures.pixels(i) for i in part]), BATCH)
+        right += int(((rows @ texts.T).argmax(1) == labels[part] + offset).sum())
+    return right

@@ -5,10 +5,12 @@ texts; later tasks are herded to the mean feature, class-agnostic.
 
 Differences: 1. the teacher is the previous model (the MTIL code takes the first one unless told otherwise).
 2. the newest task's quota never exceeds the budget (the reference's can).
+The first 30,000 pictures of a task are herded, as there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +19,10 @@ from torch import Tensor
 
 from wildsight.continual.lwf import kept_answers
 from wildsight.continual.objective import SMOOTHING, Objective, Seen, task_loss
+from wildsight.continual.pictures import Pictures
 from wildsight.continual.settings import ranged
+
+HERDED = 30_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,24 @@ def quotas(tasks: int, budget: int) -> int:
     3
     """
     return budget // max(1, tasks)
+
+
+def remembered(
+    memory: Sequence[Tensor], pictures: Pictures, embed: Callable[[Tensor], Tensor], budget: int
+) -> list[Tensor]:
+    """The memory with one task more: uint8 [M, S, S, 3] per task, within one budget.
+
+    Args:
+        memory: of the tasks before; while it is empty, the first pictures are kept, later the herded ones.
+        pictures: of the new task; no more than a batch of them is held beside those that are kept.
+        embed: uint8 pixels -> unit rows.
+        budget: pictures over all tasks.
+    """
+    each = quotas(len(memory) + 1, budget)
+    kept = list(range(min(each, len(pictures))))
+    if memory:
+        kept = herded(torch.cat([embed(batch) for batch in pictures.batches()]), each).tolist()
+    return [part[:each] for part in memory] + [torch.stack([pictures.pixels(i) for i in kept])]
 
 
 class ICaRLObjective(Objective):

@@ -17,7 +17,7 @@ from wildsight.backbones import Backbone, load_backbone
 from wildsight.continual.data import TaskData, TaskSequence, distinct, known, tested
 from wildsight.continual.evaluation import Gallery, evaluate
 from wildsight.continual.guard import Guard, apart, key_of, probes_of, refused, signatures
-from wildsight.continual.icarl import herded, quotas
+from wildsight.continual.icarl import HERDED, remembered
 from wildsight.continual.methods import named
 from wildsight.continual.pictures import Open, Pictures, opened
 from wildsight.continual.result import ContinualResult, Evaluation, Update
@@ -220,11 +220,8 @@ class ContinualLearner(Task):
 
     def _remember(self, towers: Towers, task: TaskData, open_file: Open) -> None:
         """iCaRL's memory: herded pictures of every task within one budget."""
-        each = quotas(len(self.memory) + 1, self.config.memory)
-        pictures = Pictures(task.train, towers.pixels, open_file)
-        pixels = torch.stack([pictures.pixels(i) for i in range(len(pictures))])
-        kept = herded(towers.embed(pixels), each) if self.memory else torch.arange(min(each, len(pixels)))
-        self.memory = [part[:each] for part in self.memory] + [pixels[kept]]
+        pictures = Pictures(task.train[:HERDED], towers.pixels, open_file)
+        self.memory = remembered(self.memory, pictures, towers.embed, self.config.memory)
 
     def fit(
         self,
