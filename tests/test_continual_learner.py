@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from PIL.Image import Image
 
 from continual_models import colour_task, picture, saved, tiny_clip
 from wildsight.backbones import Backbone
-from wildsight.continual import ContinualLearner, TaskData, TaskSequence
+from wildsight.continual import ContinualLearner, TaskData, TaskSequence, teaching
+from wildsight.continual.data import content
 from wildsight.continual.guard import refused
 from wildsight.continual.lesson import teacher_rows
 from wildsight.continual.methods import METHODS
@@ -65,20 +68,59 @@ def test_an_update_from_files_in_memory_with_four_pictures_a_class(base: Backbon
     assert learner.predict(files[0], classes=["zebra", "cube"])[0].label in ("zebra", "cube")
 
 
-def test_only_this_tasks_pictures_are_opened(base: Backbone, tmp_path: Path) -> None:
-    for task in (ONE, TWO):
+HOOKED: list[bool] = []
+OPENED: list[Path] | None = None
+"""Every file that this process opens while it is a list; Python's own audit hook cannot be taken off."""
+
+
+def listening(event: str, args: tuple[object, ...]) -> None:
+    if event == "open" and OPENED is not None and isinstance(args[0], str | bytes | os.PathLike):
+        OPENED.append(Path(os.fsdecode(args[0])))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    if not HOOKED:
+        sys.addaudithook(listening)
+        HOOKED.append(True)
+    seen: list[Path] = []
+    monkeypatch.setattr(sys.modules[__name__], "OPENED", seen)
+    return seen
+
+
+@pytest.mark.parametrize("method", ["mulki", "lwf", "icarl"])
+def test_no_picture_of_another_task_is_opened(
+    base: Backbone, tmp_path: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Whatever opens a file: the caller's reader, hashing, caches or evaluation."""
+    for task in (ONE, TWO, colour_task("probe", ("red", "blue"), ("ruby", "sea"), seed=40)):
         saved(task, tmp_path)
-    sequence = read_source(tmp_path)
-    learner = ContinualLearner(backbone=base)
-    for task in sequence.tasks:
-        allowed = {p for p, _ in task.train}
+    probe, cold, warm = sorted(
+        read_source(tmp_path).tasks, key=lambda t: ("probe", "cold", "warm").index(t.name)
+    )
+    pictures = set(tmp_path.rglob("*.png"))
+    done: list[int] = []
+    trained = teaching.run_task
+    monkeypatch.setattr(teaching, "run_task", lambda *given: (trained(*given), done.append(len(opened)))[0])
+    learner = ContinualLearner(method, base, max_drop=100.0)
+    for task in (warm, cold):
+        opened.clear()
+        learner.update(task, guard=[replace(probe, train=())], tests=(warm, cold), **FAST)
+        own, guard = ({p for p, _ in rows} for rows in (task.train, probe.test))
+        held_out = {p for t in (warm, cold) for p, _ in t.test}
+        learning, after = (set(part) & pictures for part in (opened[: done[-1]], opened[done[-1] :]))
+        assert own <= learning <= own | guard
+        assert after <= own | guard | held_out and (task is cold or held_out <= after)
 
-        def audited(path: Path, allowed: set[object] = allowed) -> Image:
-            assert path in allowed
-            return load_image(path)
 
-        learner.update(task, open_file=audited, **FAST)
-    assert len(learner.learned) == 2
+def test_a_picture_of_another_task_is_seen_by_the_audit(opened: list[Path], tmp_path: Path) -> None:
+    saved(ONE, tmp_path)
+    files = [p for p, _ in read_source(tmp_path).tasks[0].train if isinstance(p, Path)]
+    opened.clear()
+    load_image(files[0])
+    files[1].read_bytes()
+    content(files[2])
+    assert set(files[:3]) <= set(opened) and files[3] not in opened
 
 
 def test_cached_teachers_equal_live_ones_on_the_test_view(base: Backbone) -> None:
