@@ -167,6 +167,27 @@ def test_a_killed_fit_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     assert torch.equal(whole.teacher, second.teacher)
 
 
+def test_the_state_of_another_fit_is_refused(
+    networks: dict[str, Path], colours: CategoryData, tmp_path: Path
+) -> None:
+    net, state = networks["resnet"], tmp_path / "train"
+    made = discoverer("nngcd", net).fit(colours, folder=state, progress=False)
+    again = discoverer("nngcd", net).fit(colours, folder=state, progress=False)
+    assert again.history is not None and again.history.resumed_from == again.history.steps > 0
+    assert made.evaluate(colours).rows == again.evaluate(colours).rows
+    other = make_folder(tmp_path / "other", 5)
+    (other / "labelled" / "red").rename(other / "labelled" / "rouge")
+    for changed, data, name in [
+        (discoverer("simgcd", net), colours, "method=nngcd|act=gelu"),
+        (discoverer("nngcd", net, hyper={**SMALL, "t": 0.25}), colours, "t=0.5, not 0.25"),
+        (discoverer("nngcd", net, views=ViewConfig(32, 2, crop=0.5)), colours, "views="),
+        (discoverer("nngcd", net), other, "pictures and labels="),
+        (discoverer("nngcd", networks["vit"]), colours, "holds a run with"),
+    ]:
+        with pytest.raises(CheckpointError, match=name):
+            changed.fit(data, folder=state, progress=False)
+
+
 def test_training_lowers_the_loss_and_a_wild_rate_is_named() -> None:
     head = small_head()
     history = fit_head(head, small_tokens(), seed=0, progress=False, epochs=40)

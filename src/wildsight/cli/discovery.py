@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,7 +111,10 @@ def fit(
     seed: Seed = 0,
     again: Again = False,
 ) -> None:
-    """Train a discoverer on SOURCE (path B); a fit that was stopped goes on with the same command."""
+    """Train a discoverer on SOURCE (path B); a fit that was stopped goes on with the same command.
+
+    A fit that was stopped is refused with another method, hyper-parameter, backbone, view or picture.
+    """
     from wildsight.cli.common import finish
 
     _unedited(out, again)
@@ -262,6 +266,8 @@ def _leave(discoverer: CategoryDiscoverer, out: Path, title: str) -> Path:
 
     report = write_run(discoverer, out, title)
     discoverer.save_pretrained(out / "checkpoint")
+    if discoverer.method.trained:  # nothing is left to go on with
+        shutil.rmtree(out / "train" / "state", ignore_errors=True)
     return report
 
 

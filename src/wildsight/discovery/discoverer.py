@@ -32,7 +32,7 @@ from wildsight.discovery.methods import method as find_method
 from wildsight.discovery.metrics import doubt_scores, score
 from wildsight.discovery.nngcd import GCDHead
 from wildsight.discovery.result import DiscoveryResult, Evaluation, Fitted, results_of
-from wildsight.discovery.saving import made_with, put_state, state_of
+from wildsight.discovery.saving import identity_of, made_with, put_state, state_of
 from wildsight.discovery.settings import DiscovererSettings, K, parse_k
 from wildsight.discovery.source import read_source
 from wildsight.discovery.space import Space, fit_space
@@ -111,7 +111,8 @@ class CategoryDiscoverer(Task):
 
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
-            folder: where a trained method keeps its state; a killed fit with the same folder goes on there.
+            folder: where a trained method keeps its state; a killed fit with the same folder goes on there,
+                one with another method, hyper-parameters, backbone, views or pictures is refused.
             progress: show progress and the time left of the training.
             advance: called with the number of pictures whose features are done.
             training: fields of `TrainConfig` in place of the method's recipe; trained methods alone.
@@ -119,6 +120,7 @@ class CategoryDiscoverer(Task):
         Raises:
             DataError: no labelled class, nothing unlabelled, or pictures that all look the same.
             ConfigError: K below the known classes or above the pictures there are.
+            CheckpointError: ``folder`` holds the state of another fit.
         """
         if training and not self.method.trained:
             raise ConfigError(f"{self.method.title} trains nothing", mend="leave out the training settings")
@@ -222,7 +224,13 @@ class CategoryDiscoverer(Task):
             own = frozen if Trunk(self.backbone).transformer else rows
             head.start_at(torch.from_numpy(means(own, start.groups, self.k)[0]))
         self.history = fit_head(
-            head, tokens, seed=self.settings.seed, folder=folder, progress=progress, **training
+            head,
+            tokens,
+            seed=self.settings.seed,
+            folder=folder,
+            progress=progress,
+            extra=identity_of(self, data),
+            **training,
         )
         logits = embed(head, tokens)[2]
         free = tokens.labels < 0

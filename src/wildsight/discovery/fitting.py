@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,6 +127,7 @@ def fit_head(
     seed: int,
     folder: Path | None = None,
     progress: bool = True,
+    extra: Mapping[str, Any] | None = None,
     **training: object,
 ) -> History:
     """Train a head in place.
@@ -136,6 +138,7 @@ def fit_head(
         seed: of order, draws and views.
         folder: where the training state is kept.
         progress: show progress and the time left.
+        extra: what else a state in ``folder`` must have been saved with, as in `train`.
         training: fields of `TrainConfig` in place of the method's recipe.
     """
     config = head.config
@@ -156,7 +159,14 @@ def fit_head(
     total = settings.epochs * -(-count // settings.batch_size)
     step = make_step(data, config, total)
     history = train(
-        head, Positions(count), step, settings, folder=folder, progress=progress, label="discover"
+        head,
+        Positions(count),
+        step,
+        settings,
+        folder=folder,
+        progress=progress,
+        label="discover",
+        extra=extra,
     )
     head.cpu()
     head.follow(total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,14 @@ from torch import Tensor
 from wildsight.discovery.features import ViewConfig
 from wildsight.discovery.space import Space, SpaceConfig
 from wildsight.errors import CheckpointError
+from wildsight.files import digest_of
 
 if TYPE_CHECKING:
+    from wildsight.discovery.data import CategoryData
     from wildsight.discovery.discoverer import CategoryDiscoverer
+
+RECIPE = ("lr", "epochs", "batch_size", "weight_decay")
+"""Hyper-parameters that the training keeps itself."""
 
 
 def state_of(discoverer: CategoryDiscoverer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -27,7 +33,7 @@ def state_of(discoverer: CategoryDiscoverer) -> tuple[dict[str, Tensor], dict[st
         tensors |= {f"head.{k}": v for k, v in discoverer.head.state_dict().items()}
     settings = {
         "settings": asdict(discoverer.settings),
-        "hyper": discoverer.hyper,
+        "hyper": plain(discoverer.hyper),
         "known": list(discoverer.known),
         "k": discoverer.k,
         "k_from": discoverer.k_from,
@@ -36,6 +42,25 @@ def state_of(discoverer: CategoryDiscoverer) -> tuple[dict[str, Tensor], dict[st
         "fitted_on": discoverer.fitted_on,
     }
     return tensors, settings
+
+
+def plain(hyper: dict[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters as JSON values: infinity is a word, which `Method.settings` reads."""
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in hyper.items()}
+
+
+def identity_of(discoverer: CategoryDiscoverer, data: CategoryData) -> dict[str, Any]:
+    """What a training state must have been saved with, beyond its recipe, to go on for this fit."""
+    own = {k: v for k, v in asdict(discoverer.config).items() if k not in RECIPE}
+    return {
+        "method": discoverer.settings.method,
+        "k": discoverer.k,
+        **plain(own),
+        "backbone": discoverer.backbone.sha,
+        "pictures and labels": digest_of([data.protocol["hash"], discoverer.kept.tolist()]),
+        "views": asdict(discoverer.settings.views),
+        "space": asdict(discoverer.settings.space),
+    }
 
 
 def made_with(settings: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
