@@ -16,16 +16,33 @@ from wildsight.task import ROOMS, resolve
 from wildsight.world import sets
 from wildsight.world.export import EXPORTS, export
 from wildsight.world.products import CATEGORIES, DEFECTS
-from wildsight.world.sheets import SHEETS, grounding_sheet, products_sheet, scenes_sheet, sheet, told
+from wildsight.world.sheets import SHEETS, compose, grounding_sheet, products_sheet, scenes_sheet, sheet, told
 
 
 def test_sheets_have_a_cell_for_each_picture():
-    assert products_sheet(size=32).size == (32 * (1 + len(DEFECTS)), 64 * len(CATEGORIES))
+    wide, tall = products_sheet(size=32).size
+    beside = wide - 32 * (1 + len(DEFECTS))  # names of the rows; 18 pixels above hold those of the columns
+    assert 30 < beside < 100 and tall == 18 + 64 * len(CATEGORIES)
+    assert compose([[np.zeros((8, 8, 3), np.uint8)] * 2]).size == (16, 8)
     assert scenes_sheet(rows=2, columns=3, size=32).size == (96, 64)
     assert grounding_sheet(size=32).size == (160, 150)
     assert len(SHEETS) == 9
     with pytest.raises(ConfigError, match="choose from"):
         sheet("moon")
+
+
+def test_rows_and_columns_have_names():
+    cells = [[np.zeros((40, 60, 3), np.uint8)] * 2] * 3
+    named = np.asarray(compose(cells, across=("one", "two"), down=("a", "b", "c")))
+    plain = np.asarray(compose(cells))
+    tall, wide = plain.shape[:2]
+    assert np.array_equal(named[-tall:, -wide:], plain)
+    ink = named.min(2) < 128
+    for column in range(2):
+        assert ink[:-tall, -wide:][:, 60 * column : 60 * column + 60].any()
+    for row in range(3):
+        assert ink[-tall:, :-wide][40 * row : 40 * row + 40].any()
+    assert named[:-tall, :-wide].min() == 255
 
 
 def test_told_answers_about_its_picture():

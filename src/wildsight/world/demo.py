@@ -15,7 +15,7 @@ _TITLES = {
     "scenes": "Scenes of two to six things",
     "materials": "Eight materials and states on eight shapes, in eight colours",
     "labels": "Masks, and 3D boxes projected by the intrinsics",
-    "sensors": "RGB, depth, thermal, event and LiDAR; by day, at night, in fog, overexposed",
+    "sensors": "Five sensors; two clear scenes, then the second of them at night, in fog, overexposed",
     "sketches": "A photo of each solid, and three sketches of it by an unsteady hand",
     "language": "Captions at three levels, questions and answers",
     "grounding": "What is asked for, from short to long focal lengths: metres need the intrinsics",

@@ -25,21 +25,42 @@ from wildsight.world.portraits import portrait
 from wildsight.world.products import CATEGORIES, DEFECTS, render_product
 from wildsight.world.render import render
 from wildsight.world.scene import COLOURS, MATERIALS, SHAPES, random_scene
-from wildsight.world.sensors import FAILURES, sense
+from wildsight.world.sensors import FAILURES, SENSORS, sense
 from wildsight.world.shapes3d import SOLIDS
 from wildsight.world.tasks import tasks
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
 _INK, _SOFT = (29, 35, 41), (110, 120, 130)
+_FONT, _LINE = ImageFont.load_default(11), 18
 
 
-def compose(rows: Sequence[Sequence[Picture]], *, gap: int = 0) -> Image.Image:
-    """Pictures of one size in rows, ``gap`` white pixels apart."""
-    spaced = [
-        np.hstack([np.pad(p, ((0, gap), (0, gap), (0, 0)), constant_values=255) for p in r]) for r in rows
-    ]
-    sheet = np.vstack(spaced)
-    return from_array(sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap])
+def compose(
+    rows: Sequence[Sequence[Picture]], *, across: Sequence[str] = (), down: Sequence[str] = ()
+) -> Image.Image:
+    """Pictures of one size in rows, with the names of the columns above and those of the rows beside them.
+
+    Fewer names than columns or rows stand for several of them each.
+    """
+    sheet = np.vstack([np.hstack(list(row)) for row in rows])
+    if across:
+        wide = sheet.shape[1] // len(across)
+        sheet = np.vstack((np.hstack([_words(name, wide, _LINE) for name in across]), sheet))
+    if down:
+        wide = 8 + max(round(_FONT.getlength(name)) for name in down)
+        top = _LINE if across else 0
+        tall = (sheet.shape[0] - top) // len(down)
+        names = [_words("", wide, top), *(_words(name, wide, tall) for name in down)]
+        sheet = np.hstack((np.vstack(names), sheet))
+    return from_array(sheet)
+
+
+def _words(text: str, wide: int, tall: int) -> Picture:
+    """A white strip with a line of text in the middle of its height, smaller where it would not fit."""
+    strip = Image.new("RGB", (wide, max(tall, 1)), "white")
+    least = min(1.0, (wide - 4) / max(_FONT.getlength(text), 1))
+    font = _FONT if least == 1 else ImageFont.load_default(max(7, int(11 * least)))
+    ImageDraw.Draw(strip).text((4, tall / 2), text, fill=_INK, font=font, anchor="lm")
+    return np.asarray(strip)[:tall]
 
 
 def products_sheet(*, size: int = 128, seed: int = 0) -> Image.Image:
@@ -51,7 +72,11 @@ def products_sheet(*, size: int = 128, seed: int = 0) -> Image.Image:
         rows.append([item.image for item in shown])
         tinted = [np.where(item.mask[..., None], (255, 40, 40), item.image // 2) for item in shown]
         rows.append([picture.astype(np.uint8) for picture in tinted])
-    return compose(rows)
+    return compose(
+        rows,
+        across=[d.replace("_", " ") for d in ("good", *DEFECTS)],
+        down=[c.replace("_", " ") for c in CATEGORIES],
+    )
 
 
 def scenes_sheet(*, rows: int = 3, columns: int = 5, size: int = 128, seed: int = 0) -> Image.Image:
@@ -72,7 +97,8 @@ def materials_sheet(*, size: int = 96, seed: int = 0) -> Image.Image:
         ]
         for i, m in enumerate(MATERIALS)
     ]
-    return compose([[render(scene, size).rgb for scene in row] for row in table])
+    pictures = [[render(scene, size).rgb for scene in row] for row in table]
+    return compose(pictures, across=SHAPES, down=tuple(MATERIALS))
 
 
 def sketches_sheet(*, size: int = 96, seed: int = 0) -> Image.Image:
@@ -81,23 +107,21 @@ def sketches_sheet(*, size: int = 96, seed: int = 0) -> Image.Image:
     for place, shape in enumerate(SOLIDS):
         seeds = [seed + 10 * place + i for i in range(4)]
         drawn = [sketch(portrait(s, shape=shape, pitch=(0.15, 0.55)), size) for s in seeds[1:]]
-        cells.append([render(portrait(seeds[0], shape=shape), size).rgb, *drawn])
-    return compose([one + two for one, two in zip(cells[::2], cells[1::2], strict=True)])
+        photo = render(portrait(seeds[0], shape=shape), size).rgb
+        cells.append([_titled(photo, shape), *(_titled(picture, "") for picture in drawn)])
+    rows = [one + two for one, two in zip(cells[::2], cells[1::2], strict=True)]
+    return compose(rows, across=("photo", "sketch", "sketch", "sketch") * 2)
 
 
 def sensors_sheet(*, size: int = 128, seed: int = 0) -> Image.Image:
     """Sensors across; down: two scenes, then the second of them at night, in fog and overexposed."""
     first, second = random_scene(seed + 7, count=5), random_scene(seed + 5, count=5)
     plan = [(first, None), (second, None), *((second, failure) for failure in FAILURES)]
-    return compose(
-        [
-            [
-                false_colour(name, reading)
-                for name, reading in sense(scene, size, failure=failure).inputs.items()
-            ]
-            for scene, failure in plan
-        ]
-    )
+    pictures = [
+        [false_colour(name, reading) for name, reading in sense(scene, size, failure=failure).inputs.items()]
+        for scene, failure in plan
+    ]
+    return compose(pictures, across=tuple(SENSORS), down=("a scene, clear", "another, clear", *FAILURES))
 
 
 def false_colour(name: str, reading: npt.NDArray[np.float32]) -> Picture:
@@ -131,7 +155,7 @@ def labels_sheet(*, size: int = 160, seed: int = 0) -> Image.Image:
     for scene, frame in zip(scenes, frames, strict=True):
         camera = scene.camera.intrinsics(size)
         boxed.append(with_boxes(frame.rgb, [item.box3d.project(camera) for item in label(scene, frame)]))
-    return compose([[f.rgb for f in frames], tinted, boxed])
+    return compose([[f.rgb for f in frames], tinted, boxed], down=("picture", "masks", "3D boxes"))
 
 
 def with_boxes(picture: Picture, boxes: Sequence[npt.NDArray[np.float64]]) -> Picture:
@@ -159,17 +183,15 @@ def grounding_sheet(*, size: int = 160, seed: int = 0) -> Image.Image:
 
 def _titled(picture: Picture, text: str) -> Picture:
     """The picture with a line of text below it."""
-    side = picture.shape[1]
-    strip = Image.new("RGB", (side, 18), "white")
-    ImageDraw.Draw(strip).text((4, 2), text, fill=_INK, font=ImageFont.load_default(11))
-    return np.vstack((picture, np.asarray(strip)))
+    return np.vstack((picture, _words(text, picture.shape[1], _LINE)))
 
 
 def tasks_sheet(*, size: int = 80, seed: int = 0) -> Image.Image:
     """A row per task: some of its pictures."""
     made = tasks(seed=seed, size=size, per_class=2, count=9)
     picks = [np.linspace(0, len(t.train_images) - 1, 10).astype(int) for t in made]
-    return compose([list(t.train_images[p]) for t, p in zip(made, picks, strict=True)])
+    pictures = [list(t.train_images[p]) for t, p in zip(made, picks, strict=True)]
+    return compose(pictures, down=[f"{n}. {t.name}" for n, t in enumerate(made, 1)])
 
 
 def language_sheet(*, size: int = 150, seed: int = 0, rows: int = 4) -> Image.Image:
@@ -230,7 +252,7 @@ def save_sheet(part: str, file: Path, *, seed: int = 0) -> Path:
         )
     picture = sheet(part, seed=seed)
     with atomic_path(file) as temporary:
-        picture.save(temporary, kinds[file.suffix], quality=82)
+        picture.save(temporary, kinds[file.suffix], quality=75)
     return file
 
 
