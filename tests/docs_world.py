@@ -41,7 +41,7 @@ def small_efficientnet(folder: Path) -> None:
     """Four stages of one block: an export of the whole sixteen takes half a minute."""
     import transformers as hf
 
-    shape = {"in_channels": [8, 8, 8, 16], "out_channels": [8, 8, 16, 16], "strides": [1, 2, 2, 2]}
+    shape = {"in_channels": [32, 8, 8, 16], "out_channels": [8, 8, 16, 16], "strides": [1, 2, 2, 2]}
     blocks = {"kernel_sizes": [3] * 4, "num_block_repeats": [1] * 4, "expand_ratios": [1, 4, 4, 4]}
     scale = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 32}
     config = hf.EfficientNetConfig(**shape, **blocks, **scale, depthwise_padding=[])
@@ -182,13 +182,10 @@ def two_sensors(folder: Path) -> None:
 
 def pope(root: Path) -> None:
     """The three lists over the same pictures."""
-    made = export("questions", root, count=12, size=48)
-    rows = [json.loads(line) for line in (made / "questions.jsonl").read_text().splitlines()]
+    pictures = sorted((export("outlines", root, count=14, size=48) / "images").iterdir())
     for kind in ("random", "popular", "adversarial"):
-        lines = [
-            {"question_id": i, "image": r["image"], "text": f"is there a {kind} cube ?", "label": "no"}
-            for i, r in enumerate(rows)
-        ]
+        asked = {"text": f"is there a {kind} cube ?", "label": "no"}
+        lines = [{"question_id": i, "image": p.name} | asked for i, p in enumerate(pictures)]
         (root / f"coco_pope_{kind}.json").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
 
 
@@ -282,19 +279,21 @@ THINGS: dict[str, dict[str, Maker]] = {
         "prefixkv_llava-v1.5-7b_0.5.json": published_sizes,
     },
     "pretrain": {"data": real_sets},
+    "examples/segment_without_torch.py": {"part.png": one_part},
 }
 
 RUNS: dict[str, str] = {
     "runs/parts/checkpoint": "wildsight anomaly fit good_parts --out runs/parts",
     "runs/anomaly/checkpoint": "wildsight anomaly fit good_parts --out runs/anomaly",
-    "runs/outline/checkpoint": "wildsight segmentation fit masks --out runs/outline",
+    "runs/outline/checkpoint": "wildsight segmentation fit masks --base facebook/sam-vit-base "
+    "--out runs/outline",
     "runs/sketch/checkpoint": "wildsight retrieval fit sketches --out runs/sketch",
 }
 """Fitted runs that a page takes from another page, and the command that leaves them."""
 
 
 def room_of(words: list[str]) -> str:
-    """The room that a command belongs to; empty where it needs nothing."""
+    """The room or program that a command belongs to; empty where it needs nothing."""
     return next((word for word in words if word in THINGS), "")
 
 
