@@ -161,6 +161,11 @@ def run_folder(room: str) -> Path:
     return Path(mkdtemp(prefix=f"wildsight-{room}-"))
 
 
+def results_of(report: Path, *more: Path) -> list[str]:
+    """The files of a run to take away: its report, its table, and whatever else."""
+    return [str(report), str(report.with_name("results.csv")), *map(str, more)]
+
+
 def lent(files: Iterable[Path], room: str) -> list[str]:
     """Copies of sample files that the page may hand out."""
     folder = run_folder(room)

@@ -63,6 +63,7 @@ def generate(
     from wildsight.cli.common import finish
     from wildsight.compression.loading import load_model
     from wildsight.compression.plan import Settings
+    from wildsight.compression.reports import write_answer
     from wildsight.compression.result import answer
     from wildsight.errors import ConfigError
 
@@ -88,7 +89,7 @@ def generate(
     _say(result)
     if figure is not None:
         _save(result, figure)
-    finish(_generate_report(result, options, out))
+    finish(write_answer(result, options, out))
 
 
 def _save(result: CompressedAnswer, path: Path) -> None:
@@ -123,23 +124,6 @@ def _say(result: CompressedAnswer) -> None:
         lines.append(f"first token, at most by the products counted: {result.cost['first_token_limit']:.2f}x")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True, highlight=False)
-
-
-def _generate_report(result: CompressedAnswer, options: dict[str, Any], out: Path) -> Path:
-    from wildsight.report import Report
-    from wildsight.results import RunFolder, environment, write_csv
-
-    folder = RunFolder(out)
-    value = result.to_dict()
-    write_csv(folder.results, [{k: v for k, v in value.items() if not isinstance(v, list | dict)}])
-    folder.write_scores({"answer": value, "settings": options, "environment": environment()})
-    report = Report("Compressed answer", f"{result.question}: {result.answer}")
-    report.facts({"full model's answer": result.full_answer, **options, **result.cost})
-    if result.grid is not None or result.layers:
-        report.figure(result.figure(), "What was kept")
-    report.section("Environment")
-    report.facts(environment())
-    return report.save(folder.report)
 
 
 @app.command()

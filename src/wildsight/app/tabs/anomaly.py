@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, lent, paths, run_folder, shelf
+from wildsight.app.guard import guarded, lent, paths, results_of, run_folder, shelf
 from wildsight.files import digest_of, sha256
 from wildsight.results import Table
 from wildsight.world.products import CATEGORIES
@@ -72,7 +72,7 @@ def look_at(
     lines += ["", Table(["picture", "verdict", "score", "threshold"], rows).markdown(), ""]
     lines += [f"- not read: {error}" for error in errors]
     gallery = [(r.overlay(), _verdict(r)) for r in results]
-    return "\n".join(lines), gallery, [str(report), str(report.with_name("results.csv"))]
+    return "\n".join(lines), gallery, results_of(report)
 
 
 def _verdict(result: Any) -> str:

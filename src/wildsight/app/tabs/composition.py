@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, lent, paths, shelf
+from wildsight.app.guard import guarded, lent, paths, results_of, run_folder, shelf
 from wildsight.images import load_image
 from wildsight.results import Table
 
@@ -32,9 +32,10 @@ def build() -> None:
         with gr.Column():
             said = gr.Markdown()
             shown = gr.Gallery(label="Best answer", columns=3, object_fit="contain")
+            files = gr.File(label="Report, table and every pair's probability", file_count="multiple")
     kind.change(lambda k: gr.update(visible=k == CHECKPOINT), kind, folder)
     sample.click(guarded(sample_pictures), None, given)
-    name.click(guarded(recognise), [kind, folder, given, pairs], [said, shown])
+    name.click(guarded(recognise), [kind, folder, given, pairs], [said, shown, files])
 
 
 def sample_pictures() -> list[str]:
@@ -46,8 +47,10 @@ def sample_pictures() -> list[str]:
     return lent([s.image for s in test[:: max(1, len(test) // 6)][:6]], "composition")
 
 
-def recognise(kind: str, folder: str, given: Any, pairs: str) -> tuple[str, list[tuple[Any, str]]]:
-    """A table of the three best pairs for each picture, and the pictures."""
+def recognise(kind: str, folder: str, given: Any, pairs: str) -> tuple[str, list[tuple[Any, str]], list[str]]:
+    """A table of the three best pairs for each picture, the pictures, and the files to take away."""
+    from wildsight.composition.reports import write_predictions
+
     wanted = [line.strip() for line in (pairs or "").splitlines() if line.strip()]
     options: dict[str, Any] = {"top": 3, **({"pairs": wanted} if wanted else {})}
     found, errors = _recognizer(kind, folder).predict_files(paths(given), **options)
@@ -58,7 +61,8 @@ def recognise(kind: str, folder: str, given: Any, pairs: str) -> tuple[str, list
     lines = [Table(["picture", "best", "second", "third"], rows).markdown()]
     lines += [f"- not read: {e}" for e in errors]
     shown = [(load_image(r.image), r.pairs[0].text) for r in found if r.image is not None]
-    return "\n".join(lines), shown
+    report = write_predictions(found, [str(e) for e in errors], run_folder("composition"))
+    return "\n".join(lines), shown, results_of(report, report.with_name("scores.json"))
 
 
 def _recognizer(kind: str, folder: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, lent, paths, run_folder, shelf
+from wildsight.app.guard import guarded, lent, paths, results_of, run_folder, shelf
 
 
 def build() -> None:
@@ -28,8 +28,9 @@ def build() -> None:
         with gr.Column():
             said = gr.Markdown()
             shown = gr.Plot(label="What was kept")
+            files = gr.File(label="Report, table and scores", file_count="multiple")
     sample.click(guarded(sample_question), None, [given, question])
-    ask.click(guarded(answer), [model, given, question, visual, cache], [said, shown])
+    ask.click(guarded(answer), [model, given, question, visual, cache], [said, shown, files])
 
 
 def sample_question() -> tuple[str, str]:
@@ -43,9 +44,10 @@ def sample_question() -> tuple[str, str]:
     return lent([file], "compression")[0], asked.questions[0]
 
 
-def answer(model: str, given: Any, question: str, visual: float, cache: float) -> tuple[str, Any]:
-    """Both answers, the cost, and the figure of what was kept."""
+def answer(model: str, given: Any, question: str, visual: float, cache: float) -> tuple[str, Any, list[str]]:
+    """Both answers, the cost, the figure of what was kept, and the files to take away."""
     from wildsight.compression.loading import load_model
+    from wildsight.compression.reports import write_answer
     from wildsight.compression.result import answer as run
 
     if not (question or "").strip():
@@ -66,4 +68,5 @@ def answer(model: str, given: Any, question: str, visual: float, cache: float) -
         if name in result.cost:
             now, full = result.cost[name] / scale, result.cost[f"full {name}"] / scale
             lines.append(f"- {what}: {now:.0f} {unit} (full {full:.0f} {unit})")
-    return "\n".join(lines), result.figure()
+    report = write_answer(result, options, run_folder("compression"))
+    return "\n".join(lines), result.figure(), results_of(report, report.with_name("scores.json"))

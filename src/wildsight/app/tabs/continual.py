@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, paths, run_folder
+from wildsight.app.guard import guarded, paths, results_of, run_folder
 from wildsight.app.lessons import new_task, put_tasks, zip_task
 from wildsight.files import cache_folder
 from wildsight.results import Table
@@ -136,8 +136,4 @@ def _told(root: Path, learner: Any, updates: list[Any]) -> tuple[str, Any, list[
     if rows:
         lines += ["", Table(["guard, accuracy %", "before", "after"], rows).markdown()]
     report = write_updates(learner, updates, str(root / "tasks"), run_folder("continual"), {})
-    return (
-        "\n".join(lines),
-        matrix_figure(learner.matrix),
-        [str(report), str(report.with_name("results.csv"))],
-    )
+    return "\n".join(lines), matrix_figure(learner.matrix), results_of(report)

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, paths, run_folder
+from wildsight.app.guard import guarded, paths, results_of, run_folder
 
 WORLD, OWN = "sample pictures", "my pictures"
 K = "auto"
@@ -58,7 +58,7 @@ def sort_pictures(where: str, labelled: Any, free: Any, number: str) -> tuple[st
             files = [results[own[int(i)]].image for i in representatives(rows[own])]
             sheets.append((contact_sheet([f for f in files if f], side=72), f"{name}: {len(own)}"))
             lines.append(f"- {name}: {len(own)} pictures")
-    return "\n".join(lines), sheets, [str(report), str(report.with_name("results.csv"))]
+    return "\n".join(lines), sheets, results_of(report)
 
 
 def _world() -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from wildsight.app.guard import guarded, paths, run_folder, shelf, taught
+from wildsight.app.guard import guarded, paths, results_of, run_folder, shelf, taught
 from wildsight.files import digest_of, sha256
 from wildsight.images import from_array, load_image
 
@@ -37,23 +37,29 @@ def build() -> None:
         with gr.Column():
             said = gr.Markdown()
             shown = gr.Gallery(label="Nearest first", columns=4, object_fit="contain")
+            files = gr.File(label="Report and table", file_count="multiple")
     where.change(lambda w: gr.update(visible=w == OWN), where, photos)
-    find.click(guarded(find_photos), [where, photos, pad, drawn], [said, shown])
+    find.click(guarded(find_photos), [where, photos, pad, drawn], [said, shown, files])
 
 
-def find_photos(where: str, photos: Any, pad: Any, drawn: Any) -> tuple[str, list[tuple[Any, str]]]:
-    """What was found, in words and pictures."""
-    sketch = load_image(paths(drawn)[0]) if drawn else _canvas(pad)
+def find_photos(
+    where: str, photos: Any, pad: Any, drawn: Any
+) -> tuple[str, list[tuple[Any, str]], list[str]]:
+    """What was found, in words and pictures, and the files to take away."""
+    from wildsight.retrieval.reports import write_search
+
+    sketch = paths(drawn)[0] if drawn else _canvas(pad)
     retriever = shelf.get("retrieval", _trained)
     index = _index(retriever, where, photos)
     result = retriever.search(sketch, index, k=12)[0]
     pictures = [(load_image(h.path), f"{h.distance:.3f}") for h in result.hits if h.path.is_file()]
     warnings = [f"- the drawing {w}" for w in result.warnings]
-    return "\n".join([f"**{len(pictures)} photos, nearest first.**", *warnings]), pictures
+    files = results_of(write_search([result], run_folder("retrieval")))
+    return "\n".join([f"**{len(pictures)} photos, nearest first.**", *warnings]), pictures, files
 
 
-def _canvas(pad: Any) -> Any:
-    """The drawing as a picture on white."""
+def _canvas(pad: Any) -> Path:
+    """The drawing on white, as a file."""
     pixels = None if not pad else pad.get("composite")
     if pixels is None:
         raise gr.Error("nothing was drawn; draw on the pad or give a file", print_exception=False)
@@ -61,7 +67,9 @@ def _canvas(pad: Any) -> Any:
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         alpha = pixels[..., 3:].astype(np.float32) / 255
         pixels = (pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return from_array(pixels)
+    file = run_folder("retrieval") / "drawing.png"
+    from_array(pixels).save(file)
+    return file
 
 
 def _trained() -> Any:

@@ -6,11 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, lent, paths, shelf
+from wildsight.app.guard import guarded, lent, paths, results_of, run_folder, shelf
 from wildsight.images import load_image
 
 ZERO = "stock SAM (nano-sam)"
 ADAPTER = "an adapter folder"
+Outlined = tuple[Any, str, list[str]]
 
 
 def build() -> None:
@@ -36,16 +37,17 @@ def build() -> None:
                 label="Click on the thing", interactive=False, type="pil", height=420, elem_id="outline"
             )
             said = gr.Markdown()
+            files = gr.File(label="Mask, report and table", file_count="multiple")
     kind.change(lambda k: gr.update(visible=k == ADAPTER), kind, folder)
     sample.click(guarded(sample_picture), None, given)
     given.change(guarded(open_picture), given, [shown, *corners])
-    draw.click(guarded(outline_box), [kind, folder, given, *corners], [shown, said])
+    draw.click(guarded(outline_box), [kind, folder, given, *corners], [shown, said, files])
     clicked = guarded(outline_point)
 
     def on_click(kind: str, folder: str, given: Any, event: gr.SelectData) -> Any:
         return clicked(gr.Progress(), kind, folder, given, event.index)
 
-    shown.select(on_click, [kind, folder, given], [shown, said])
+    shown.select(on_click, [kind, folder, given], [shown, said, files])
 
 
 def sample_picture() -> str:
@@ -65,23 +67,27 @@ def open_picture(given: Any) -> tuple[Any, int, int, int, int]:
     return picture, w // 4, h // 4, 3 * w // 4, 3 * h // 4
 
 
-def outline_box(kind: str, folder: str, given: Any, *corners: float) -> tuple[Any, str]:
-    """The picture with the outline of what the box marks."""
+def outline_box(kind: str, folder: str, given: Any, *corners: float) -> Outlined:
+    """The picture with the outline of what the box marks, its size in words, and the files to take away."""
     return _drawn(kind, folder, given, {"boxes": [tuple(corners)]})
 
 
-def outline_point(kind: str, folder: str, given: Any, at: Any) -> tuple[Any, str]:
-    """The picture with the outline of what the click marks."""
+def outline_point(kind: str, folder: str, given: Any, at: Any) -> Outlined:
+    """The picture with the outline of what the click marks, its size in words, and the files."""
     return _drawn(kind, folder, given, {"points": [[tuple(at)]]})
 
 
-def _drawn(kind: str, folder: str, given: Any, prompt: dict[str, Any]) -> tuple[Any, str]:
+def _drawn(kind: str, folder: str, given: Any, prompt: dict[str, Any]) -> Outlined:
+    from wildsight.segmentation.reports import write_predictions
     from wildsight.segmentation.result import FINAL, paint
 
-    picture = load_image(paths(given)[0])
-    result = _segmenter(kind, folder).predict(picture, **prompt)[0]
-    share = result.mask.mean()
-    return paint(picture, result.mask, FINAL), f"{int(result.mask.sum())} pixels, {share:.1%} of the picture."
+    file = paths(given)[0]
+    result = _segmenter(kind, folder).predict(file, **prompt)[0]
+    out = run_folder("segmentation")
+    report = write_predictions([result], [], out)
+    said = f"{int(result.mask.sum())} pixels, {result.mask.mean():.1%} of the picture."
+    masks = sorted((out / "masks").glob("*.png"))
+    return paint(load_image(file), result.mask, FINAL), said, [*map(str, masks), *results_of(report)]
 
 
 def _segmenter(kind: str, folder: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, paths, run_folder, shelf, taught
+from wildsight.app.guard import guarded, paths, results_of, run_folder, shelf, taught
 from wildsight.files import digest_of
 from wildsight.spatial.lesson import EPOCHS, HYPER, RECIPE, ROOMS, STRIDES
 
@@ -78,7 +78,7 @@ def find_it(
         told += _told(result, truth)
         shown += [(result.overlay(truth), result.expression), (result.from_above(truth), "from above")]
     boxes = sorted((out / "boxes").glob("*.gltf"))
-    return "\n".join(told), shown, [str(report), str(report.with_name("results.csv")), *map(str, boxes)]
+    return "\n".join(told), shown, results_of(report, *boxes)
 
 
 def _told(result: Any, truth: Any) -> list[str]:
