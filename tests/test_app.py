@@ -71,6 +71,15 @@ def test_every_tab_answers_about_its_sample(page: Any, name: str, tmp_path: Path
     assert faults(page) == 0
     outside = [u for u in page.asked if "127.0.0.1" not in u and not u.startswith(("data:", "blob:"))]
     assert outside == []
+    page.set_viewport_size(PHONE)
+    page.wait_for_function(FITS, timeout=10_000)
+    assert page.evaluate(FRAMED) == []
+
+
+FITS = "document.documentElement.scrollWidth <= window.innerWidth"
+FRAMED = """() => [...document.querySelectorAll('.prose table')].filter(e => e.checkVisibility())
+  .map(e => getComputedStyle(e).borderTopWidth).filter(w => w != '0px')"""
+"""Tables with a frame of their own around that of their cells."""
 
 
 def test_every_control_has_a_label_and_every_tab_fits_a_telephone(chromium: Any, address: str) -> None:
@@ -80,7 +89,7 @@ def test_every_control_has_a_label_and_every_tab_fits_a_telephone(chromium: Any,
         panel = show(page, name)
         panel.locator("button.primary").first.wait_for(timeout=60_000)
         assert panel.locator("strong").first.inner_text()
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+        assert page.evaluate(FITS), name
         assert page.evaluate(NAMELESS) == [], name
     page.close()
 
@@ -125,7 +134,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 PRESSED = {
     "anomaly": "Look", "segmentation": "Outline the box", "inspect": "1. Look", "retrieval": "Find",
     "composition": "Recognise", "compression": "Ask", "fusion": "Fuse", "spatial": "Find it",
-    "continual": "2. Teach this task",
+    "continual": "2. Teach this task", "discovery": "Sort",
 }  # fmt: skip
 
 
@@ -175,13 +184,41 @@ def prepare(name: str, panel: Any, folder: Path) -> None:
         panel.get_by_label("Name of one more task").fill("bad")
         press(panel, "1. Teach the sample tasks")
         until(panel, "tasks stand")
+    elif name == "discovery":
+        panel.get_by_label("my pictures").click()
+        upload_many(panel, 0, labelled(folder))
+
+
+def labelled(folder: Path) -> list[Path]:
+    """Two pictures of each of two classes."""
+    files = []
+    for shade, kind in enumerate(("dark", "light")):
+        for number in range(2):
+            files.append(folder / f"{kind}_{number}.png")
+            Image.new("RGB", (64, 64), (200 * shade + 20 * number, 40, 90)).save(files[-1])
+    return files
+
+
+def upload_many(panel: Any, which: int, files: list[Path]) -> None:
+    """Put files into one of the tab's uploads."""
+    panel.locator("input[type=file]").nth(which).set_input_files([str(f) for f in files])
+    panel.get_by_text(files[-1].stem, exact=False).first.wait_for(timeout=200_000)
 
 
 def upload(panel: Any, name: str, file: Path) -> None:
     """Put a file into the tab's upload."""
-    which = {"retrieval": -1, "continual": 0}.get(name, 0)
-    panel.locator("input[type=file]").nth(which).set_input_files(str(file))
-    panel.get_by_text(file.stem, exact=False).first.wait_for(timeout=200_000)
+    upload_many(panel, {"retrieval": -1, "discovery": -1}.get(name, 0), [file])
+
+
+def test_a_sorted_folder_names_what_could_not_be_read(page: Any, bad: list[Path], tmp_path: Path) -> None:
+    panel = show(page, "discovery")
+    prepare("discovery", panel, tmp_path)
+    free = tmp_path / "free.png"
+    Image.new("RGB", (64, 64), (210, 45, 90)).save(free)
+    upload_many(panel, -1, [free, bad[0]])
+    press(panel, "Sort")
+    until(panel, "not read: words.png")
+    assert faults(page) == 0
 
 
 def test_a_closed_browser_loses_nothing(chromium: Any, address: str, tmp_path: Path) -> None:

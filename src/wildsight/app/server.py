@@ -14,11 +14,14 @@ UPLOAD_MB = 64
 QUEUE = 16
 CSS = """
 footer {display: none}
-.gradio-container {max-width: 76rem; margin: auto}
+.gradio-container {max-width: 76rem; width: 100%; margin: auto}
+.gradio-container .main {width: 100%; min-width: 0; padding-inline: clamp(.6rem, 3vw, 2rem) !important}
 .gradio-container [role=tab] {padding: 0 .6rem}
 .gradio-container .block:not(#outline) label[data-testid=block-label] {position: static; width: fit-content}
-.gradio-container .prose table {display: block; overflow-x: auto}
-.gradio-container .prose :is(td, th) {word-break: normal; overflow-wrap: normal; padding: .35rem .6rem}
+.gradio-container .prose table {display: block; overflow-x: auto; border: 0; padding: 0}
+.gradio-container .prose :is(td, th) {word-break: normal; overflow-wrap: normal}
+.gradio-container .prose :is(td, th) {padding: .35rem clamp(.3rem, 1vw, .6rem)}
+.gradio-container .caption-label {white-space: normal; max-width: 100%}
 #outline img {object-fit: contain; width: 100%; height: 100%}
 """
 FONT = ["system-ui", "sans-serif"]
