@@ -23,6 +23,7 @@ import gradio as gr
 
 from wildsight.errors import WildSightError
 from wildsight.files import cache_folder
+from wildsight.images import load_image
 from wildsight.training.progress import listening
 
 SECONDS = 600.0
@@ -159,6 +160,28 @@ def taught(name: str, load: Callable[[Path], Any], teach: Callable[[], Any]) -> 
 def run_folder(room: str) -> Path:
     """A new folder for what one click leaves, in the system's place for temporary files."""
     return Path(mkdtemp(prefix=f"wildsight-{room}-"))
+
+
+def readable(files: list[Path], what: str) -> tuple[list[Path], list[str]]:
+    """The uploads that are pictures, and a sentence for each that is not.
+
+    Args:
+        files: the uploads.
+        what: they are, for the message.
+
+    Raises:
+        gr.Error: none is a picture.
+    """
+    good, bad = [], []
+    for file in files:
+        try:
+            load_image(file)
+            good.append(file)
+        except WildSightError as fault:
+            bad.append(plainly(fault))
+    if not good:
+        raise gr.Error(f"no {what} could be read: {'; '.join(bad[:3])}", print_exception=False)
+    return good, bad
 
 
 def results_of(report: Path, *more: Path) -> list[str]:

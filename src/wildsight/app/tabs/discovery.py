@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, paths, results_of, run_folder
+from wildsight.app.guard import guarded, paths, readable, results_of, run_folder, uploads
 
 WORLD, OWN = "sample pictures", "my pictures"
 K = "auto"
@@ -44,11 +43,11 @@ def sort_pictures(where: str, labelled: Any, free: Any, number: str) -> tuple[st
     from wildsight.discovery.outputs import how_k, write_run
     from wildsight.discovery.sheets import contact_sheet, representatives
 
-    data = _world() if where == WORLD else _own(labelled, free)
+    data, unread = (_world(), []) if where == WORLD else _own(labelled, free)
     k = int(number) if number.strip().isdecimal() else number.strip()
     discoverer = CategoryDiscoverer("sskmeans", "nano-conv", k=k, views=ViewConfig(96, 2))
     discoverer.fit(data, progress=False)
-    report = write_run(discoverer, run_folder("discovery"), "uploaded pictures")
+    report = write_run(discoverer, run_folder("discovery"), where)
     results, fitted = discoverer.results(), discoverer.need_fit()
     rows = fitted.embedding[fitted.data.labels() < 0]
     sheets, lines = [], [f"**{how_k(discoverer)}**", ""]
@@ -57,7 +56,8 @@ def sort_pictures(where: str, labelled: Any, free: Any, number: str) -> tuple[st
         if own:
             files = [results[own[int(i)]].image for i in representatives(rows[own])]
             sheets.append((contact_sheet([f for f in files if f], side=72), f"{name}: {len(own)}"))
-            lines.append(f"- {name}: {len(own)} pictures")
+            lines.append(f"- {name}: {len(own)} picture{'s' * (len(own) > 1)}")
+    lines += [f"- not read: {sentence}" for sentence in unread]
     return "\n".join(lines), sheets, results_of(report)
 
 
@@ -67,11 +67,17 @@ def _world() -> Any:
     return read_source("world")
 
 
-def _own(labelled: Any, free: Any) -> Any:
-    """Uploaded pictures as a data set; a labelled one's class is its name up to the first underscore."""
+def _own(labelled: Any, free: Any) -> tuple[Any, list[str]]:
+    """Uploaded pictures as a data set, and what could not be read.
+
+    A labelled picture's class is its name up to the first underscore.
+    """
     from wildsight.discovery.data import CategorySample, make_data
 
-    known = [CategorySample(p, p.stem.split("_")[0]) for p in paths(labelled)]
-    samples = [*known, *(CategorySample(p) for p in paths(free))]
+    shown, bad = readable(paths(labelled), "labelled picture")
+    others, worse = readable(paths(free), "unlabelled picture")
+    known = [CategorySample(p, p.stem.split("_")[0]) for p in shown]
+    samples = [*known, *(CategorySample(p) for p in others)]
     classes = sorted({s.label for s in known if s.label})
-    return make_data(samples, classes, (), name="uploaded", root=Path("/"), split="as uploaded")
+    data = make_data(samples, classes, (), name="uploaded", root=uploads(), split="as uploaded")
+    return data, [*bad, *worse]

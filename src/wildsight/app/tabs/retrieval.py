@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from wildsight.app.guard import guarded, paths, results_of, run_folder, shelf, taught
+from wildsight.app.guard import guarded, paths, readable, results_of, run_folder, shelf, taught
 from wildsight.files import digest_of, sha256
 from wildsight.images import from_array, load_image
 
@@ -50,10 +50,10 @@ def find_photos(
 
     sketch = paths(drawn)[0] if drawn else _canvas(pad)
     retriever = shelf.get("retrieval", _trained)
-    index = _index(retriever, where, photos)
+    index, unread = _index(retriever, where, photos)
     result = retriever.search(sketch, index, k=12)[0]
     pictures = [(load_image(h.path), f"{h.distance:.3f}") for h in result.hits if h.path.is_file()]
-    warnings = [f"- the drawing {w}" for w in result.warnings]
+    warnings = [f"- the drawing {w}" for w in result.warnings] + [f"- not read: {e}" for e in unread]
     files = results_of(write_search([result], run_folder("retrieval")))
     return "\n".join([f"**{len(pictures)} photos, nearest first.**", *warnings]), pictures, files
 
@@ -86,17 +86,18 @@ def _trained() -> Any:
     return taught(f"retrieval-{key}", SketchRetriever.from_pretrained, teach)
 
 
-def _index(retriever: Any, where: str, photos: Any) -> Path:
-    """An index of the photos, made once for the same ones."""
+def _index(retriever: Any, where: str, photos: Any) -> tuple[Path, list[str]]:
+    """An index of the photos, made once for the same ones, and what could not be read of them."""
     from wildsight.retrieval.datasets import PHOTO
     from wildsight.retrieval.source import read_source
 
     if where == WORLD:
         files = [i.file for i in read_source("world").part("test", PHOTO)]
+        unread = []
     else:
-        files = paths(photos)
+        files, unread = readable(paths(photos), "photo")
     key = digest_of([retriever.maker, *(sha256(f) for f in files)])[:16]
-    return shelf.get(f"index-{key}", lambda: _made(retriever, files))
+    return shelf.get(f"index-{key}", lambda: _made(retriever, files)), unread
 
 
 def _made(retriever: Any, files: list[Path]) -> Path:
