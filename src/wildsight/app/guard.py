@@ -21,8 +21,8 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.errors import WildSightError
-from wildsight.files import cache_folder
+from wildsight.errors import ConfigError, WildSightError
+from wildsight.files import MANIFEST, cache_folder, digest_of, recover_folder, sha256
 from wildsight.images import load_image
 from wildsight.training.progress import listening
 
@@ -138,6 +138,37 @@ class Shelf:
 
 
 shelf = Shelf()
+
+
+def fitted(room: str, folder: str, load: Callable[[Path], Any]) -> Any:
+    """The model of a checkpoint folder; read again once another one stands there.
+
+    Args:
+        room: whose it is.
+        folder: as it was typed.
+        load: reads the model from a folder.
+
+    Raises:
+        ConfigError: no folder is named.
+    """
+    if not (folder or "").strip():
+        raise ConfigError("no checkpoint is named", mend="name the folder of the checkpoint")
+    root = recover_folder(Path(folder.strip()).expanduser())
+    return shelf.get(f"{room}-{root}-{state_of(root)}", lambda: load(root))
+
+
+def state_of(folder: Path) -> str:
+    """What tells a folder of a model from what stood there before: its manifest's hash, else sizes and times.
+
+    >>> state_of(Path("no such folder"))
+    ''
+    """
+    if (folder / MANIFEST).is_file():
+        return sha256(folder / MANIFEST)
+    if not folder.is_dir():
+        return ""
+    files = [(f.name, f.stat()) for f in sorted(folder.iterdir()) if f.is_file()]
+    return digest_of([[name, s.st_size, s.st_mtime_ns] for name, s in files])
 
 
 def taught(name: str, load: Callable[[Path], Any], teach: Callable[[], Any]) -> Any:

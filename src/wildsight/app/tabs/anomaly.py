@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, lent, paths, results_of, run_folder, shelf
+from wildsight.app.guard import fitted, guarded, lent, paths, results_of, run_folder, shelf
 from wildsight.files import digest_of, sha256
 from wildsight.results import Table
 from wildsight.world.products import CATEGORIES
@@ -84,7 +84,7 @@ def _detector(normal: str, good: Any, folder: str, product: str, method: str) ->
     from wildsight.anomaly.source import read_source
 
     if normal == CHECKPOINT:
-        return shelf.get(f"anomaly-{folder}", lambda: AnomalyDetector.from_pretrained(folder))
+        return fitted("anomaly", folder, AnomalyDetector.from_pretrained)
     if normal == SAMPLES:
         return shelf.get(
             f"anomaly-{product}-{method}", lambda: _fitted(method, read_source("world").select([product]))

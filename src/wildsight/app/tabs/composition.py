@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, lent, paths, results_of, run_folder, shelf
+from wildsight.app.guard import fitted, guarded, lent, paths, results_of, run_folder, shelf
 from wildsight.images import load_image
 from wildsight.results import Table
 
@@ -69,6 +69,6 @@ def _recognizer(kind: str, folder: str) -> Any:
     from wildsight.composition import CompositionRecognizer
 
     if kind == CHECKPOINT:
-        return shelf.get(f"composition-{folder}", lambda: CompositionRecognizer.from_pretrained(folder))
+        return fitted("composition", folder, CompositionRecognizer.from_pretrained)
     make = CompositionRecognizer("hdaoe", "nano-clip").fit
     return shelf.get("composition", lambda: make("world", progress=False, **LESSON))

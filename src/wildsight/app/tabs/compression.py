@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, lent, paths, results_of, run_folder, shelf
+from wildsight.app.guard import guarded, lent, paths, results_of, run_folder, shelf, state_of
 
 
 def build() -> None:
@@ -46,13 +47,12 @@ def sample_question() -> tuple[str, str]:
 
 def answer(model: str, given: Any, question: str, visual: float, cache: float) -> tuple[str, Any, list[str]]:
     """Both answers, the cost, the figure of what was kept, and the files to take away."""
-    from wildsight.compression.loading import load_model
     from wildsight.compression.reports import write_answer
     from wildsight.compression.result import answer as run
 
     if not (question or "").strip():
         raise gr.Error("no question was asked", print_exception=False)
-    loaded = shelf.get(f"compression-{model}", lambda: load_model(model.strip()))
+    loaded = _loaded(model)
     options = {"visual_tokens": float(visual), "kv_cache": float(cache), "repeats": 3, "max_new_tokens": 24}
     result = run(loaded, paths(given)[0], question.strip(), **options)
     kept, before = result.visual_tokens
@@ -70,3 +70,13 @@ def answer(model: str, given: Any, question: str, visual: float, cache: float) -
             lines.append(f"- {what}: {now:.0f} {unit} (full {full:.0f} {unit})")
     report = write_answer(result, options, run_folder("compression"))
     return "\n".join(lines), result.figure(), results_of(report, report.with_name("scores.json"))
+
+
+def _loaded(model: str) -> Any:
+    """The model of a name; one in a folder is read again once another stands there."""
+    from wildsight.compression.loading import load_model
+
+    name = (model or "").strip()
+    if not name:
+        raise gr.Error("no model is named; type nano-llava, a folder, or a hub id", print_exception=False)
+    return shelf.get(f"compression-{name}-{state_of(Path(name))}", lambda: load_model(name))

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, shelf
+from wildsight.app.guard import fitted, guarded, shelf
 from wildsight.images import load_image
 
 WORLD = ("rgb", "depth", "thermal")
@@ -66,7 +66,7 @@ def _segmenter(kind: str, folder: str) -> Any:
     from wildsight.fusion import FusionSegmenter
 
     if kind == CHECKPOINT:
-        return shelf.get(f"fusion-{folder}", lambda: FusionSegmenter.from_pretrained(folder))
+        return fitted("fusion", folder, FusionSegmenter.from_pretrained)
     return shelf.get("fusion", _fitted)
 
 

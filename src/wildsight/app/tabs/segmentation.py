@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, lent, paths, results_of, run_folder, shelf
+from wildsight.app.guard import fitted, guarded, lent, paths, results_of, run_folder, shelf
 from wildsight.images import load_image
 
 ZERO = "stock SAM (nano-sam)"
@@ -94,5 +94,5 @@ def _segmenter(kind: str, folder: str) -> Any:
     from wildsight.segmentation import AnomalySegmenter
 
     if kind == ADAPTER:
-        return shelf.get(f"segmentation-{folder}", lambda: AnomalySegmenter.from_pretrained(folder))
+        return fitted("segmentation", folder, AnomalySegmenter.from_pretrained)
     return shelf.get("segmentation", lambda: AnomalySegmenter("zero-shot", "nano-sam"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, paths, results_of, run_folder, shelf, taught
+from wildsight.app.guard import fitted, guarded, paths, results_of, run_folder, shelf, taught
 from wildsight.files import digest_of
 from wildsight.spatial.lesson import EPOCHS, HYPER, RECIPE, ROOMS, STRIDES
 
@@ -99,7 +99,7 @@ def _grounder(kind: str, folder: str) -> Any:
     from wildsight.spatial import SpatialGrounder
 
     if kind == CHECKPOINT:
-        return shelf.get(f"spatial-{folder}", lambda: SpatialGrounder.from_pretrained(folder))
+        return fitted("spatial", folder, SpatialGrounder.from_pretrained)
     return shelf.get("spatial", _taught)
 
 
