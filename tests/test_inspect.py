@@ -243,6 +243,8 @@ def test_a_false_alarm_is_accepted_after_review(project: Project, tmp_path: Path
     assert opened.verdict(seen) == "rejected"  # a group is no review
     opened.answers = {f: {"name": GOOD, "confidence": 0.5} for f in finds}
     assert (opened.verdict(seen), opened.label(finds[0])) == ("rejected", "perhaps good")
+    opened.groups[finds[0]]["group"] = "new_003"
+    assert (opened.label(finds[0]), opened.said_by(finds[0])[0]) == ("new_003", "group")
     opened.answers = {f: {"name": GOOD, "confidence": 0.95} for f in finds}
     assert opened.verdict(seen) == "accepted after review"
     opened.answers = {}

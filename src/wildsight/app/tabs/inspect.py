@@ -11,6 +11,7 @@ import gradio as gr
 from wildsight.app.guard import guarded, lent, paths
 from wildsight.errors import ConfigError
 from wildsight.files import cache_folder
+from wildsight.results import Table
 from wildsight.training.progress import Meter
 from wildsight.world.products import CATEGORIES
 
@@ -178,12 +179,13 @@ def _told(project: Any, files: Sequence[str] = (), note: str = "") -> tuple[str,
 
     wrong = sum(project.verdict(p) == REJECTED for p in project.looked.values())
     finds = list(project.finds())
-    shown = []
-    for find in finds[:MOST]:
-        told = filter(None, (project.label(find), in_words(project, [find]), find))
-        shown.append((tile(project, find), " · ".join(told)))
+    shown = [(tile(project, f), project.label(f)) for f in finds[:MOST]]
+    table = Table(
+        ["find", "kind", "in words"], [[f, project.label(f), in_words(project, [f])] for f in finds[:MOST]]
+    )
     lines = [f"**{wrong} of {len(project.looked)} rejected, {len(finds)} finds.** {note}"]
     lines += [f"The first {MOST} finds are shown; all are in the report."] if len(finds) > MOST else []
     lines += [f"- not read: {project.errors[file]}" for file in files if file in project.errors]
+    lines += ["", table.markdown()] if finds else []
     report = write_report(project)
     return "\n".join(lines), shown, lent([report], "inspect")[0]

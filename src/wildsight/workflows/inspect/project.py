@@ -138,21 +138,28 @@ class Project:
 
     def label(self, find: str) -> str:
         """The best word for a find: a person's name for it, else the learner's, else its group."""
-        if find in self.names:
+        who, sure = self.said_by(find)
+        if who == PERSON:
             return self.names[find]
-        if find in self.answers:
-            said, sure = str(self.answers[find]["name"]), self.answers[find]["confidence"] >= SURE
-            return PERHAPS if said == GOOD and not sure else said
+        if who == LEARNER:
+            said = str(self.answers[find]["name"])
+            return PERHAPS if said == GOOD and (sure or 0.0) < SURE else said
         grouped = str(self.groups.get(find, {}).get("group", "not grouped"))
         return PERHAPS if grouped == GOOD else grouped
 
     def said_by(self, find: str) -> tuple[str, float | None]:
-        """Whose word `label` is: ``person``, ``learner`` or ``group``, with the machine's confidence."""
+        """Whose word `label` is: ``person``, ``learner`` or ``group``, with the machine's confidence.
+
+        A learner that calls a find good without being sure gives way to a group of new defects.
+        """
         if find in self.names:
             return PERSON, None
-        for who, said in ((LEARNER, self.answers), (GROUPED, self.groups)):
-            if find in said:
-                return who, float(said[find]["confidence"])
+        answer, grouped = self.answers.get(find), self.groups.get(find)
+        if answer and grouped and answer["name"] == GOOD != grouped["group"] and answer["confidence"] < SURE:
+            answer = None
+        for who, said in ((LEARNER, answer), (GROUPED, grouped)):
+            if said:
+                return who, float(said["confidence"])
         return "", None
 
     def verdict(self, looked: Looked) -> str:
