@@ -289,3 +289,12 @@ def test_the_space_evens_out_the_directions() -> None:
     assert fit_space(flat.astype(np.float32), SpaceConfig()).basis.shape == (10, 1)
     with pytest.raises(ConfigError):
         SpaceConfig(whiten=2.0)
+
+
+def test_class_consistency_of_dimensions() -> None:
+    features = np.array(
+        [[1.0, 0.0, 0.5, 0.0], [1.0, 0.0, 0.5, 0.0], [0.0, 2.0, 0.5, 0.0], [0.0, 2.0, 0.5, 0.0]]
+    )
+    assert snmf.class_consistency(features, np.array([0, 0, 1, 1])) == pytest.approx((1 + 1 + 0.5) / 3)
+    assert snmf.class_consistency(5 * features[:, ::-1], np.array([7, 7, 3, 3])) == pytest.approx(2.5 / 3)
+    assert np.isnan(snmf.class_consistency(np.zeros((2, 2)), np.array([0, 1])))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, normalize, relu
 
 from wildsight.discovery import losses
+from wildsight.discovery.methods import hyper_of, method
 from wildsight.discovery.nngcd import GCDHead, NNGCDConfig, total_loss
 from wildsight.discovery.simgcd import ABLATION, simgcd_config
 from wildsight.discovery.trunk import ResidualTail
@@ -224,10 +227,25 @@ def test_every_rung_of_the_ablation_trains(name: str) -> None:
     config = NNGCDConfig(**{**ABLATION[name], "hidden": 8, "out": 6})
     terms = total(config, [True, False, True, False])
     c = config
-    free = terms["cluster"] + c.eps * terms["entropy"] + terms["nce"]
-    whole = (1 - c.l) * free + c.l * (terms["cls"] + terms["supcon"]) + c.rho * terms["hsr"]
+    free = c.w_cluster * terms["cluster"] + c.eps * terms["entropy"] + c.w_nce * terms["nce"]
+    held = c.w_cls * terms["cls"] + c.w_supcon * terms["supcon"]
+    whole = (1 - c.l) * free + c.l * held + c.rho * terms["hsr"]
     assert float(terms["loss"]) == pytest.approx(float(whole), rel=1e-5)
     terms["loss"].backward()
+
+
+def test_every_term_has_a_switch() -> None:
+    small: dict[str, Any] = {"hidden": 8, "out": 6}
+    whole = total(NNGCDConfig(**small), [True, False, True, False])
+    parts = {"w_cluster": 0.65, "w_nce": 0.65, "w_cls": 0.35, "w_supcon": 0.35, "eps": 1.3, "rho": 1e-5}
+    for (switch, share), term in zip(
+        parts.items(), ("cluster", "nce", "cls", "supcon", "entropy", "hsr"), strict=True
+    ):
+        without = total(NNGCDConfig(**small, **{switch: 0.0}), [True, False, True, False])
+        gone = float(whole["loss"]) - float(without["loss"])
+        assert gone == pytest.approx(share * float(whole[term]), abs=1e-5)
+        with pytest.raises(ConfigError):
+            NNGCDConfig(**{"w_cls" if switch == "rho" else switch: -1.0})
 
 
 def test_a_batch_without_labels_is_no_nan() -> None:
@@ -245,10 +263,27 @@ def test_presets() -> None:
     cub = NNGCDConfig.released("cub")
     assert (cub.lr, cub.t, cub.rho, cub.eps, cub.l) == (0.174, 0.5, 3e-5, 2.0, 0.35)
     assert NNGCDConfig.strict("cub").hsr_scope == "code" and NNGCDConfig.strict().strict_code
+    with pytest.raises(ConfigError, match="no recipe was released for 'cubb'"):
+        NNGCDConfig.released("cubb")
+    assert NNGCDConfig.preset("released:cub") == cub and NNGCDConfig.preset("text") == NNGCDConfig.text()
+    assert NNGCDConfig.preset("strict") == NNGCDConfig.strict()
+    for wrong in ("reprint", "text:cub", "released:cubb"):
+        with pytest.raises(ConfigError, match=r"preset|recipe"):
+            NNGCDConfig.preset(wrong)
+    assert {NNGCDConfig.preset(n).start for n in ("text", "released", "strict")} == {"random"}
     text = NNGCDConfig.text()
     assert text.act == "rep_relu" and text.hsr_target == "cooccurrence"
     simgcd = simgcd_config()
     assert (simgcd.act, simgcd.rho, simgcd.teacher) == ("none", 0.0, "student") and math.isinf(simgcd.sigma)
+    assert method("nngcd").settings(cub) is cub and method("simgcd").settings({"sigma": "inf"}) == simgcd
+    assert NNGCDConfig(**hyper_of("nngcd", "released:cub", {"t": 1.0})) == replace(cub, t=1.0)
+    for name, given in [("nngcd", {"t": "warm"}), ("nngcd", {"epochs": 2.5}), ("nngcd", {"strict_code": 1})]:
+        with pytest.raises(ConfigError, match="give a value such as"):
+            method(name).settings(given)
+    with pytest.raises(ConfigError, match="NNGCDConfig is not for"):
+        method("cms").settings(cub)
+    with pytest.raises(ConfigError, match="presets are for nngcd"):
+        hyper_of("simgcd", "text", {})
     for bad in ({"act": "swish"}, {"beta": 2.0}, {"t": 0.0}, {"hsr_target": "all"}):
         with pytest.raises(ConfigError):
             NNGCDConfig(**bad)  # type: ignore[arg-type]

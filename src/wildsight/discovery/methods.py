@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from wildsight.discovery.cms import CMSConfig, cms
@@ -33,16 +33,60 @@ class Method:
         """True when it learns by gradient."""
         return self.group is None
 
-    def settings(self, hyper: Mapping[str, Any]) -> Any:
+    def settings(self, hyper: Mapping[str, Any] | Any) -> Any:
         """Its hyper-parameters.
 
+        Args:
+            hyper: values by name, ``"inf"`` for infinity; or the method's own dataclass, which is returned.
+
         Raises:
-            ConfigError: an unknown name or a value outside its range.
+            ConfigError: an unknown name, or a value of another kind or outside its range.
         """
+        usual = self.config()
+        if is_dataclass(hyper):
+            if type(hyper) is not type(usual):
+                what = f"{type(hyper).__name__} is not for {self.title}"
+                raise ConfigError(what, mend=f"give {type(usual).__name__}")
+            return hyper
+        given = {name: typed(name, value, getattr(usual, name, None)) for name, value in hyper.items()}
         try:
-            return self.config(**hyper)
+            return self.config(**given)
         except TypeError as error:
             raise ConfigError(str(error), mend=f"see the hyper-parameters of {self.title}") from error
+
+
+def typed(name: str, value: Any, usual: Any) -> Any:
+    """A value as the field that holds ``usual`` wants it."""
+    if isinstance(usual, float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif usual is None or type(value) is type(usual):
+        return value
+    raise ConfigError(f"{name}={value!r}", mend=f"give a value such as {usual!r}")
+
+
+def hyper_of(name: str, preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters of a preset that are not the usual ones, and those given in their place.
+
+    Args:
+        name: the method.
+        preset: as in `NNGCDConfig.preset`; None for none.
+        given: values by name.
+
+    Raises:
+        ConfigError: a preset that there is not, or one for another method.
+
+    >>> hyper_of("nngcd", "released:cifar-10", {"t": 0.5})
+    {'l': 0.3, 't': 0.5, 'eps': 1.0, 'start': 'random', 'lr': 0.05}
+    """
+    if preset is None:
+        return dict(given)
+    if name != "nngcd":
+        raise ConfigError(f"preset {preset} is not for {name}", mend="presets are for nngcd")
+    usual = asdict(NNGCDConfig())
+    return {k: v for k, v in asdict(NNGCDConfig.preset(preset)).items() if v != usual[k]} | dict(given)
 
 
 METHODS: dict[str, Method] = {

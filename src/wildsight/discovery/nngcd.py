@@ -5,17 +5,22 @@ Equations: the non-negative projection (last activation of the projector), the N
 regularisation, self-distillation with an EMA teacher, mean-entropy maximisation; the total is
 L = (1-l)(L_cluster + eps L_me) + l L_cls + (1-l) L_nce + l L_supcon + rho L_hsr (`losses`).
 The abstract and the authors' released code could be read; where they differ, `released` follows the code and
-`text` the abstract.
+`text` the abstract. `strict` is the released code as far as its losses and its head go; differences 4 to 7, 9
+and 10 have no switch.
 Differences from the released code:
 1. The teacher starts as a copy of the student's head. ``strict_code=True``: an independent draw.
 2. HSR leaves out 1-D tensors and the normalised classifier. ``hsr_scope="code"``: every weight.
 3. A loss that is not finite stops the run and names the pictures. ``strict_code=True``: it becomes 0.
 4. The teacher keeps its classifier alone: no loss and no prediction reads the projector's copy.
 5. Tokens below the trained block are computed once, not twice a step: same result, see `trunk`.
-6. Cosine schedule per step to zero, weight decay on every tensor, and any batch size.
-7. Random views are drawn from a few crops kept with the cached tokens (`features.ViewConfig`).
+6. Cosine per step to zero (the code: per epoch, to a thousandth), weight decay on every tensor (the code:
+   none on 1-D ones), any batch size and the last, smaller batch too (the code: 128, `drop_last`).
+7. Random views are drawn from a few crops kept with the cached tokens (`features.ViewConfig`), and each crop
+   has the same place in every picture; the code draws crop and flip anew for each picture and step.
 8. The classifier starts at the semi-supervised k-means of the frozen features. ``start="random"``: at random,
    as released; a short training does not get far from there.
+9. Pictures are stretched to a square; the code resizes the shorter side to 256 and cuts 224 out.
+10. Networks that are no transformer train a small residual block in place of the last layer (`trunk`).
 """
 
 from __future__ import annotations
@@ -64,9 +69,11 @@ class NNGCDConfig:
         second_view: ``whole`` (the deterministic picture) or ``random``.
         start: ``centres`` or ``random``, of the classifier.
         hidden, out: widths of the projector.
+        w_cluster, w_cls, w_nce, w_supcon: weights of self-distillation, classification, NMF NCE and SupCon
+            within the total; 1 as in the paper, 0 leaves the term out.
         lr, epochs, batch_size, weight_decay: of SGD with momentum 0.9.
         warm_epochs: over which the teacher's temperature falls.
-        strict_code: restore the released code's quirks, for comparison.
+        strict_code: an independent teacher at the start, and losses that are not finite become 0.
     """
 
     l: float = 0.35  # noqa: E741  the paper's symbol
@@ -86,6 +93,10 @@ class NNGCDConfig:
     start: str = "centres"
     hidden: int = 2048
     out: int = 256
+    w_cluster: float = 1.0
+    w_cls: float = 1.0
+    w_nce: float = 1.0
+    w_supcon: float = 1.0
     lr: float = 0.1
     epochs: int = 200
     batch_size: int = 128
@@ -108,21 +119,47 @@ class NNGCDConfig:
                 raise ConfigError(what, mend=f"use one of {', '.join(options)}")
         if not (0 <= self.l <= 1 and 0 <= self.beta <= 1 and min(self.t, self.sigma, self.tau) > 0):
             raise ConfigError("l or beta outside [0, 1], or no temperature above 0", mend="see NNGCDConfig")
+        if min(self.w_cluster, self.w_cls, self.w_nce, self.w_supcon, self.eps) < 0:
+            raise ConfigError("a term with a weight below 0", mend="0 leaves a term out")
 
     @classmethod
     def released(cls, dataset: str = "") -> Self:
-        """The authors' released recipe for a set, quirks mended."""
+        """The authors' released recipe for a set of `RECIPES`, quirks mended; without one, for other data.
+
+        Raises:
+            ConfigError: no recipe was released for that set.
+        """
+        if dataset and dataset not in RECIPES:
+            what = f"no recipe was released for {dataset!r}"
+            raise ConfigError(what, mend=f"use one of {', '.join(RECIPES)}, or none")
         return replace(cls(), start="random", **RECIPES.get(dataset, {}))
 
     @classmethod
     def strict(cls, dataset: str = "") -> Self:
-        """The released code as it stands."""
+        """The recipe with the quirks of the released code's losses and head."""
         return replace(cls.released(dataset), strict_code=True, hsr_scope="code")
 
     @classmethod
     def text(cls) -> Self:
         """What the abstract says: non-negative features, and sparsity of the co-occurrence matrix."""
-        return replace(cls(), act="rep_relu", hsr_target="cooccurrence", rho=1e-2)
+        return replace(cls(), start="random", act="rep_relu", hsr_target="cooccurrence", rho=1e-2)
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """A preset by name: ``released``, ``strict`` (``released:cub``, ... for a set's recipe) or ``text``.
+
+        Raises:
+            ConfigError: another name.
+
+        >>> NNGCDConfig.preset("released:cub").lr
+        0.174
+        """
+        kind, _, dataset = name.partition(":")
+        if name == "text":
+            return cls.text()
+        if kind in ("released", "strict"):
+            return cls.released(dataset) if kind == "released" else cls.strict(dataset)
+        raise ConfigError(f"no preset is called {name!r}", mend="use released, strict or text")
 
 
 class Output(NamedTuple):
@@ -244,6 +281,7 @@ def total_loss(
     }
     if c.strict_code:
         terms = {k: torch.nan_to_num(v) for k, v in terms.items()}
-    free = terms["cluster"] + c.eps * terms["entropy"] + terms["nce"]
-    loss = (1 - c.l) * free + c.l * (terms["cls"] + terms["supcon"]) + c.rho * terms["hsr"]
+    free = c.w_cluster * terms["cluster"] + c.eps * terms["entropy"] + c.w_nce * terms["nce"]
+    held = c.w_cls * terms["cls"] + c.w_supcon * terms["supcon"]
+    loss = (1 - c.l) * free + c.l * held + c.rho * terms["hsr"]
     return {"loss": loss, **terms}

@@ -3,7 +3,7 @@
 Paper: Parametric Classification for GCD: A Baseline Study (ICCV 2023, arXiv 2211.11727).
 Equations: those of `nngcd` without the last activation, with w = 1, t = 1, two random views, the detached
 student as its own teacher, and no sparse regularisation.
-Differences: those of `nngcd`, numbers 5 to 8.
+Differences: those of `nngcd`, numbers 5 to 10.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ ABLATION: dict[str, dict[str, Any]] = {
     "NN-GCD, beta 0": {"beta": 0.0},
     "NN-GCD, beta 1": {"beta": 1.0},
     "NN-GCD, sigma 0.25": {"sigma": 0.25},
+    "NN-GCD, t 0.2": {"t": 0.2},
+    "NN-GCD, t 1": {"t": 1.0},
+    "NN-GCD, no self-distillation": {"w_cluster": 0.0},
+    "NN-GCD, no mean entropy": {"eps": 0.0},
+    "NN-GCD, no NMF NCE": {"w_nce": 0.0},
+    "NN-GCD, no SupCon": {"w_supcon": 0.0},
     "SimGCD, random classifier": {**SETTINGS, "start": "random"},
     "NN-GCD, random classifier": {"start": "random"},
 }

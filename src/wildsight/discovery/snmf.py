@@ -160,3 +160,20 @@ def diagnostics(features: Matrix, old: NDArray[np.bool_]) -> dict[str, float]:
         "near_zero": float((np.abs(features) < 1e-3).mean()),
         "rank": float(np.exp(-(share * np.log(share)).sum())),
     }
+
+
+def class_consistency(features: Matrix, classes: Ids, floor: float = 1e-3) -> float:
+    """How far each dimension of non-negative features stands for one class.
+
+    The share of the most frequent class among the rows that a dimension is active in, mean over the
+    dimensions that are active anywhere; NaN where none is.
+
+    Args:
+        features: [N, d].
+        classes: [N].
+        floor: a dimension is active in a row where its value is above it.
+    """
+    active = features > floor
+    counts = np.stack([active[classes == c].sum(0) for c in np.unique(classes)])
+    counts = counts[:, counts.sum(0) > 0]
+    return float((counts.max(0) / counts.sum(0)).mean()) if counts.size else float("nan")
