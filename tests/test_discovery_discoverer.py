@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from test_discovery_cli import make_folder
 from wildsight.discovery import CategoryDiscoverer
 from wildsight.discovery.data import CategoryData
 from wildsight.discovery.features import ViewConfig, crops, tokens_of_files
-from wildsight.discovery.fitting import Tokens, draw_weights, drawn, fit_head
+from wildsight.discovery.fitting import Tokens, draw_weights, drawn, embed, fit_head
 from wildsight.discovery.nngcd import GCDHead, NNGCDConfig
 from wildsight.discovery.source import read_source
 from wildsight.discovery.trunk import BlockTail, ResidualTail, Trunk
@@ -84,6 +85,20 @@ def test_fit_evaluate_predict_save_load(
     one, other = made.predict(file)[0], again.predict([Image.open(file)])[0]
     assert one.confidence == other.confidence and one.name == other.name
     assert one.to_dict()["kind"] in ("known", "new") and one.figure() is not None
+
+
+def test_a_preset_may_be_given_whole(
+    networks: dict[str, Path], colours: CategoryData, tmp_path: Path
+) -> None:
+    config = replace(NNGCDConfig.released("cub"), **SMALL, sigma=float("inf"), act="relu")  # type: ignore[arg-type]
+    made = discoverer("nngcd", networks["resnet"], hyper=config).fit(colours, progress=False)
+    made.save_pretrained(tmp_path / "c")
+    again = CategoryDiscoverer.from_pretrained(tmp_path / "c")
+    assert made.config == again.config == config
+    assert again.evaluate(colours).rows == made.evaluate(colours).rows
+    fitted = made.need_fit()
+    assert fitted.projected.shape == (len(colours.samples), 8) and fitted.projected.min() >= 0
+    assert made.head is not None and np.allclose(fitted.projected, embed(made.head, made.tokens(colours))[1])
 
 
 def test_colours_are_found(colours: CategoryData) -> None:

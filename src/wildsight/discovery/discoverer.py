@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.discovery import features as feats
+from wildsight.discovery.cms import CMSConfig
 from wildsight.discovery.data import CategoryData, readable
 from wildsight.discovery.estimate_k import Estimate, estimate_k
 from wildsight.discovery.fitting import Tokens, embed, fit_head
@@ -28,15 +29,16 @@ from wildsight.discovery.grouping import (
     softmax,
     verdict,
 )
+from wildsight.discovery.kmeans import KMeansConfig
 from wildsight.discovery.methods import method as find_method
 from wildsight.discovery.metrics import doubt_scores, score
-from wildsight.discovery.nngcd import GCDHead
+from wildsight.discovery.nngcd import GCDHead, NNGCDConfig
 from wildsight.discovery.result import DiscoveryResult, Evaluation, Fitted, results_of
-from wildsight.discovery.saving import identity_of, made_with, put_state, state_of
+from wildsight.discovery.saving import identity_of, made_with, plain, put_state, state_of
 from wildsight.discovery.settings import DiscovererSettings, K, parse_k
 from wildsight.discovery.source import read_source
 from wildsight.discovery.space import Space, fit_space
-from wildsight.discovery.sskmeans import Ids, check_rows, means, ss_kmeans
+from wildsight.discovery.sskmeans import Ids, SSKMeansConfig, check_rows, means, ss_kmeans
 from wildsight.discovery.trunk import Trunk
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.task import Task
@@ -60,7 +62,8 @@ class CategoryDiscoverer(Task):
             ``kmeans``.
         backbone: frozen network that gives the features.
         k: number of groups, known classes included; ``auto``, a number or a range.
-        hyper: the method's own hyper-parameters by name, e.g. ``{"n_init": 3}``.
+        hyper: the method's own hyper-parameters by name, e.g. ``{"n_init": 3}``, or its dataclass, e.g.
+            ``NNGCDConfig.released("cub")``.
         settings: other fields of `DiscovererSettings`.
 
     Raises:
@@ -75,11 +78,12 @@ class CategoryDiscoverer(Task):
         backbone: str | Backbone = "nano-conv",
         *,
         k: K = "auto",
-        hyper: Mapping[str, Any] | None = None,
+        hyper: Mapping[str, Any] | NNGCDConfig | SSKMeansConfig | CMSConfig | KMeansConfig | None = None,
         **settings: Any,
     ) -> None:
-        self.method, self.hyper = find_method(method), dict(hyper or {})
-        self.config = self.method.settings(self.hyper)
+        self.method = find_method(method)
+        self.config = self.method.settings(hyper or {})
+        self.hyper = plain(hyper or {})
         try:
             self.settings = DiscovererSettings(method, str(backbone), parse_k(k), **settings)
         except TypeError as error:
@@ -133,8 +137,8 @@ class CategoryDiscoverer(Task):
             self._train(data, frozen, folder, progress, training)
         else:
             self._cluster(data, rows_there, progress)
-        embedding, found = self._seen(data, frozen, self.groups)
-        self.fitted = Fitted(data, embedding, frozen, found, errors, estimate)
+        embedding, projected, found = self._seen(data, frozen, self.groups)
+        self.fitted = Fitted(data, embedding, projected, frozen, found, errors, estimate)
         self.groups = found.groups
         self.fitted_on = {
             "source": data.name,
@@ -254,14 +258,15 @@ class CategoryDiscoverer(Task):
 
     def _seen(
         self, data: CategoryData, frozen: np.ndarray, groups: Ids, whole: bool = False
-    ) -> tuple[np.ndarray, Verdict]:
-        """The embedding of pictures that were fitted into ``groups``, and the verdicts on them."""
+    ) -> tuple[np.ndarray, np.ndarray, Verdict]:
+        """Embedding and projection of pictures that were fitted into ``groups``, and the verdicts on them."""
         if self.head is not None:
-            z, _, logits = embed(self.head, self.tokens(data, whole))
-            return feats.unit(z), self._by_logits(logits)
+            z, u, logits = embed(self.head, self.tokens(data, whole))
+            return feats.unit(z), u, self._by_logits(logits)
         seen = (groups, np.bincount(self.groups, minlength=self.k))
         rows = self.space(frozen)
-        return rows, judged(rows, self._need_centres(), self.temperature, len(self.known), seen)
+        found = judged(rows, self._need_centres(), self.temperature, len(self.known), seen)
+        return rows, rows, found
 
     def _by_logits(self, logits: np.ndarray) -> Verdict:
         return verdict(softmax(logits.astype(np.float64) / self.temperature), None, len(self.known))
@@ -361,7 +366,7 @@ class CategoryDiscoverer(Task):
         if self.head is None and not same:
             found = judged(self.space(frozen), self._need_centres(), self.temperature, len(self.known))
         else:
-            found = self._seen(data, frozen, groups[rows], whole=self.fitted is None)[1]
+            found = self._seen(data, frozen, groups[rows], whole=self.fitted is None)[2]
         return data, found.groups, found.confidence, errors
 
     def _need_centres(self) -> np.ndarray:

@@ -10,6 +10,7 @@ from PIL.Image import Image
 
 from wildsight.discovery.discoverer import CategoryDiscoverer
 from wildsight.discovery.result import DiscoveryResult, Evaluation, Fitted
+from wildsight.discovery.saving import plain
 from wildsight.discovery.settings import DiscovererSettings
 from wildsight.discovery.sheets import (
     confusion,
@@ -70,6 +71,7 @@ def write_run(discoverer: CategoryDiscoverer, out: Path, title: str) -> Path:
         "root": str(data.root.absolute()),
         "known": list(data.known),
         **_settings(discoverer.settings),
+        "hyper": plain(discoverer.config),
         **discoverer.fitted_on,
         "groups": groups,
         "doubtful": sum(r.doubtful for r in results),
@@ -166,13 +168,19 @@ def _report(
         report.section("How many classes")
         report.figure(k_curve(fitted.estimate, known), "Score over K; the shaded K score alike")
     report.section("Co-occurrence")
-    report.text("Cosines of a sample of pictures, ordered by group; the lines part known from new.")
-    report.figure(cooccurrence_figure(fitted.frozen, fitted.embedding, fitted.verdict.groups, known))
-    _diagnosed(report, fitted, known)
+    after = "features of the projector" if discoverer.head is not None else "features of the groups"
+    report.text(
+        f"Cosines of a sample of pictures, ordered by group: frozen features, then {after}. "
+        "The lines part known from new; 0 is white, and what is below it blue."
+    )
+    own = fitted.verdict.groups
+    report.figure(cooccurrence_figure(fitted.frozen, fitted.projected, own, known, after=after))
+    _diagnosed(report, fitted, known, after)
     if evaluation is not None:
         add_evaluation(report, evaluation)
     report.section("Settings and environment")
-    report.facts({**_settings(discoverer.settings), "hyper": discoverer.hyper, **discoverer.fitted_on})
+    hyper = {"hyper": plain(discoverer.config)}
+    report.facts({**_settings(discoverer.settings), **hyper, **discoverer.fitted_on})
     report.facts(environment())
     return report
 
@@ -193,11 +201,11 @@ def _warnings(
         report.warning(f"one labelled picture alone: {', '.join(single[:10])}; its confidence is a guess")
 
 
-def _diagnosed(report: Report, fitted: Fitted, known: int) -> None:
+def _diagnosed(report: Report, fitted: Fitted, known: int, after: str) -> None:
     order = sampled(fitted.verdict.groups)
     old = fitted.verdict.groups[order] < known
     rows = []
-    for name, values in (("frozen features", fitted.frozen), ("features of the groups", fitted.embedding)):
+    for name, values in (("frozen features", fitted.frozen), (after, fitted.projected)):
         found = diagnostics(values[order].astype(np.float64), old)
         rows.append([name, *(f"{v:.3f}" for v in found.values())])
     columns = ["", "share below 0", "mean |cosine| known-new", "share near 0", "effective rank"]

@@ -79,6 +79,8 @@ class Fitted:
     Attributes:
         data: what was read, the unreadable pictures left out.
         embedding: [N, d] unit rows that the groups were made in.
+        projected: [N, d] unit rows whose co-occurrence the loss shapes: u, the projector's output, of a
+            trained method; else the embedding.
         frozen: [N, d0] unit rows of the frozen backbone.
         verdict: groups and confidence of all N.
         errors: the unreadable pictures.
@@ -87,6 +89,7 @@ class Fitted:
 
     data: CategoryData
     embedding: np.ndarray
+    projected: np.ndarray
     frozen: np.ndarray
     verdict: Verdict
     errors: list[WildSightError]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def state_of(discoverer: CategoryDiscoverer) -> tuple[dict[str, Tensor], dict[st
         tensors |= {f"head.{k}": v for k, v in discoverer.head.state_dict().items()}
     settings = {
         "settings": asdict(discoverer.settings),
-        "hyper": plain(discoverer.hyper),
+        "hyper": discoverer.hyper,
         "known": list(discoverer.known),
         "k": discoverer.k,
         "k_from": discoverer.k_from,
@@ -44,8 +44,9 @@ def state_of(discoverer: CategoryDiscoverer) -> tuple[dict[str, Tensor], dict[st
     return tensors, settings
 
 
-def plain(hyper: dict[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters as JSON values: infinity is a word, which `Method.settings` reads."""
+def plain(hyper: Any) -> dict[str, Any]:
+    """Hyper-parameters, by name or in a dataclass, as JSON values: infinity is a word that is read again."""
+    hyper = asdict(hyper) if is_dataclass(hyper) and not isinstance(hyper, type) else hyper
     return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in hyper.items()}
 
 

@@ -62,25 +62,30 @@ def sampled(groups: np.ndarray, limit: int = SAMPLE, seed: int = 0) -> np.ndarra
 
 
 def cooccurrence_figure(
-    before: np.ndarray, after: np.ndarray, groups: np.ndarray, known: int, seed: int = 0
+    before: np.ndarray,
+    last: np.ndarray,
+    groups: np.ndarray,
+    known: int,
+    seed: int = 0,
+    after: str = "features of the groups",
 ) -> Any:
-    """Cosines of a sample of pictures, ordered by group: frozen features, then those of the groups.
+    """Cosines of a sample of pictures, ordered by group: frozen features, then what they became.
 
     Args:
-        before, after: [N, d] unit rows.
+        before, last: [N, d] unit rows.
         groups: [N].
         known: number of known classes; a line parts them from the new ones.
         seed: of the sample.
+        after: what ``last`` is.
     """
     order = sampled(groups, seed=seed)
     border = int((groups[order] < known).sum())
     figure, axes = new_figure(2, (9.0, 4.4))
-    titles = ("frozen features", "features of the groups")
-    for axis, rows, title in zip(axes, (before, after), titles, strict=True):
+    for axis, rows, title in zip(axes, (before, last), ("frozen features", after), strict=True):
         part = rows[order]
-        picture = axis.imshow(part @ part.T, vmin=0.0, vmax=1.0, cmap="viridis", interpolation="nearest")
-        axis.axhline(border - 0.5, color="white", linewidth=1)
-        axis.axvline(border - 0.5, color="white", linewidth=1)
+        picture = axis.imshow(part @ part.T, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="nearest")
+        axis.axhline(border - 0.5, color="black", linewidth=1)
+        axis.axvline(border - 0.5, color="black", linewidth=1)
         axis.set_title(title)
         axis.set_xticks([])
         axis.set_yticks([])
