@@ -25,16 +25,19 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_bench_keeps_its_cells(classes: str, tmp_path: Path) -> None:
-    methods = ("sskmeans", "sskmeans-raw", "nngcd", "NN-GCD, act relu")
+    methods = ("sskmeans", "sskmeans-raw", "nngcd", "NN-GCD, act relu", "nngcd-text")
     options = {"methods": methods, "seeds": 1, "epochs": 2, "image_size": 48, "views": 1, "progress": False}
     first = bench(classes, out=tmp_path, **options)  # type: ignore[arg-type]
     assert [r["method"] for r in first["rows"]] == list(methods)
     assert all(0 <= r["all"] <= 1 and r["k"] == 4 and r["transductive"] for r in first["rows"])
     assert first["rows"][3]["abar_negative"] == 0.0
-    assert len(list((tmp_path / "cells").glob("*.json"))) == 4
+    assert all(0 < r["abar_consistency"] <= 1 for r in first["rows"][2:])
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 5
     assert bench(classes, out=tmp_path, **options)["rows"] == first["rows"]  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no method is called 'magic'"):
         bench(classes, out=tmp_path, methods=["magic"])
+    with pytest.raises(ConfigError, match="no preset is called 'verse'"):
+        bench(classes, out=tmp_path, methods=["nngcd-verse"])
 
 
 @pytest.mark.slow

@@ -294,6 +294,31 @@ def test_what_apply_would_refuse_is_refused_before_the_fit(
     assert "'a/b' cannot name a folder" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+def test_hyper_parameters_and_presets_are_options(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", str(folder), "--k", "4", "--image-size", "32", "--out", str(tmp_path)]
+    small = ["--set", "hidden=8", "--set", "out=4", "--set", "epochs=1", "--set", "views=1"]
+    assert command(*words, *small, "--preset", "text", "--set", "sigma=inf", "--set", "components=8") == 0
+    saved = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
+    scores = json.loads((tmp_path / "scores.json").read_text())["hyper"]
+    assert (scores["act"], scores["start"], scores["sigma"]) == ("rep_relu", "random", "inf")
+    assert '"components": 8' in json.dumps(saved) and '"views": 1' in json.dumps(saved)
+    assert "features of the projector" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "train" / "log.csv").is_file() and not (tmp_path / "train" / "state").exists()
+    assert command(*words, *small, "--method", "simgcd") == 0
+    capsys.readouterr()
+    for bad, sentence in [
+        (["--set", "speed=9"], "unexpected keyword"),
+        (["--set", "t=warm"], "t='warm'"),
+        (["--set", "crop=wide"], "crop='wide'"),
+        (["--preset", "verse"], "no preset is called"),
+        (["--preset", "text", "--method", "cms"], "presets are for nngcd"),
+    ]:
+        assert command(*words, *bad) == 2
+        assert sentence in capsys.readouterr().err
+
+
 def test_estimate_k_says_what_sort_takes(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,13 @@ Size = Annotated[int, typer.Option(min=8, help="Side of the input square, pixels
 Doubt = Annotated[float, typer.Option(help="Confidence below which a picture is put apart.")]
 Seed = Annotated[int, typer.Option(help="Centres, initialisation, order and views.")]
 Move = Annotated[bool, typer.Option("--move", help="Move the pictures; copies are made otherwise.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="name=value: a hyper-parameter, or views, crop, components, whiten."),
+]
+Preset = Annotated[
+    str | None, typer.Option(help="Of nngcd: released, strict (released:cub, ... for a set) or text.")
+]
 Again = Annotated[bool, typer.Option("--again", help="Replace a run whose tables you have edited.")]
 Moved = Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")]
 
@@ -41,6 +48,8 @@ def sort(
     backbone: BackboneName = "nano-conv",
     image_size: Size = 224,
     seed: Seed = 0,
+    option: Options = None,
+    preset: Preset = None,
     apply: Annotated[bool, typer.Option("--apply", help="Make the folders; only planned otherwise.")] = False,
     to: Annotated[Path | None, typer.Option(help="Folder to make them in; default OUT/folders.")] = None,
     move: Move = False,
@@ -60,7 +69,7 @@ def sort(
         safe_name(name)
     if apply:
         check_target(to or out / "folders", [s.image for s in data.unlabelled])
-    discoverer = _discoverer(method, backbone, k, image_size, doubt, seed)
+    discoverer = _discoverer(method, backbone, k, image_size, doubt, seed, option, preset)
     _fit(discoverer, data, out)
     report = _leave(discoverer, out, "Sorted pictures")
     _say(discoverer)
@@ -109,6 +118,8 @@ def fit(
     image_size: Size = 224,
     doubt: Doubt = 0.5,
     seed: Seed = 0,
+    option: Options = None,
+    preset: Preset = None,
     again: Again = False,
 ) -> None:
     """Train a discoverer on SOURCE (path B); a fit that was stopped goes on with the same command.
@@ -118,7 +129,7 @@ def fit(
     from wildsight.cli.common import finish
 
     _unedited(out, again)
-    discoverer = _discoverer(method, backbone, k, image_size, doubt, seed)
+    discoverer = _discoverer(method, backbone, k, image_size, doubt, seed, option, preset)
     training: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     _fit(discoverer, _data(source, unlabelled), out, **training)
     report = _leave(discoverer, out, "Category discovery")
@@ -233,13 +244,25 @@ def _data(source: str, unlabelled: Path | None) -> CategoryData:
 
 
 def _discoverer(
-    method: str, backbone: str, k: str, image_size: int, doubt: float, seed: int
+    method: str,
+    backbone: str,
+    k: str,
+    image_size: int,
+    doubt: float,
+    seed: int,
+    option: list[str] | None = None,
+    preset: str | None = None,
 ) -> CategoryDiscoverer:
+    from wildsight.cli.common import pairs
     from wildsight.discovery import CategoryDiscoverer
-    from wildsight.discovery.features import ViewConfig
+    from wildsight.discovery.methods import hyper_of
+    from wildsight.discovery.settings import view_and_space
 
-    views = ViewConfig(image_size=image_size)
-    return CategoryDiscoverer(method, backbone, k=k, views=views, doubt=doubt, seed=seed)
+    (views, space), hyper = view_and_space(pairs(option), image_size)
+    given = hyper_of(method, preset, hyper)
+    return CategoryDiscoverer(
+        method, backbone, k=k, hyper=given, views=views, space=space, doubt=doubt, seed=seed
+    )
 
 
 def _unedited(out: Path, again: bool) -> None:

@@ -13,10 +13,9 @@ from wildsight.backbones import Backbone, load_backbone
 from wildsight.discovery.data import CategoryData
 from wildsight.discovery.discoverer import CategoryDiscoverer
 from wildsight.discovery.features import ViewConfig
-from wildsight.discovery.fitting import embed
-from wildsight.discovery.methods import METHODS
+from wildsight.discovery.methods import METHODS, hyper_of
 from wildsight.discovery.simgcd import ABLATION
-from wildsight.discovery.snmf import diagnostics
+from wildsight.discovery.snmf import class_consistency, diagnostics
 from wildsight.discovery.source import read_source
 from wildsight.discovery.space import SpaceConfig
 from wildsight.errors import ConfigError
@@ -24,6 +23,7 @@ from wildsight.files import digest_of, read_json, write_json
 
 METRICS = ("all", "old", "new", "fixed_all", "sure_fixed_all", "fit_seconds")
 RAW = "sskmeans-raw"
+PRESET = "nngcd-"
 SHORT: dict[str, Any] = {"hidden": 512, "out": 128}
 """The projector of short benches: a quarter of the recipe's width."""
 
@@ -53,7 +53,9 @@ def bench(
         source: ``world``, a folder or ``NAME:PATH``.
         out: the bench's folder.
         backbone: hub id, local folder or ``nano-*``.
-        methods: names from `METHODS`, ``sskmeans-raw`` (features as published), or rungs of the ablation.
+        methods: names from `METHODS`, ``sskmeans-raw`` (features as published), ``nngcd-`` and a preset such
+            as ``nngcd-text`` or ``nngcd-released:cub`` (projector and epochs stay the bench's), or rungs of
+            the ablation.
         seeds: number of seeds, counted from 0.
         epochs: of the trained methods.
         image_size: side of the square that pictures are resized to, pixels.
@@ -102,6 +104,9 @@ def _runs(names: Sequence[str]) -> dict[str, tuple[str, Mapping[str, Any]]]:
             found[name] = (name, {})
         elif name == RAW:
             found[name] = ("sskmeans", {})
+        elif name.startswith(PRESET):
+            preset = hyper_of("nngcd", name.removeprefix(PRESET), {})
+            found[name] = ("nngcd", {k: v for k, v in preset.items() if k != "epochs"})
         elif name in ABLATION:
             found[name] = ("nngcd", ABLATION[name])
         else:
@@ -156,10 +161,10 @@ def projected(discoverer: CategoryDiscoverer, sample: int = 1000) -> dict[str, f
     For a trained method u, the projector's output; else the frozen features. Old and new by true class.
     """
     fitted = discoverer.need_fit()
-    true, rows = fitted.data.truths(), fitted.embedding
-    if discoverer.head is not None:
-        rows = embed(discoverer.head, discoverer.tokens(fitted.data))[1]
+    true, rows = fitted.data.truths(), fitted.projected
     chosen = np.flatnonzero(true >= 0)
     if len(chosen) > sample:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, sample, replace=False))
-    return diagnostics(rows[chosen].astype(np.float64), true[chosen] < len(fitted.data.known))
+    features = rows[chosen].astype(np.float64)
+    found = diagnostics(features, true[chosen] < len(fitted.data.known))
+    return {**found, "consistency": class_consistency(features, true[chosen])}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from wildsight.discovery.features import ViewConfig
+from wildsight.discovery.methods import typed
 from wildsight.discovery.space import SpaceConfig
 from wildsight.errors import ConfigError
 
@@ -61,3 +64,17 @@ def parse_k(k: K) -> K:
     except (ValueError, TypeError):
         pass
     raise ConfigError(f"k={k!r}", mend="give auto, a number of at least 1, or a range such as 10-40")
+
+
+def view_and_space(
+    given: Mapping[str, Any], image_size: int
+) -> tuple[tuple[ViewConfig, SpaceConfig], dict[str, Any]]:
+    """The views and the space of options by name (views, crop, components, whiten), and what is left of them.
+
+    Raises:
+        ConfigError: a value of another kind or outside its range.
+    """
+    left, views, space = dict(given), ViewConfig(image_size=image_size), SpaceConfig()
+    seen = {n: typed(n, left.pop(n), getattr(views, n)) for n in ("views", "crop") if n in left}
+    there = {n: typed(n, left.pop(n), getattr(space, n)) for n in ("components", "whiten") if n in left}
+    return (replace(views, **seen), replace(space, **there)), left
