@@ -12,8 +12,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as LateError
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
@@ -28,16 +27,18 @@ from wildsight.training.progress import listening
 
 SECONDS = 600.0
 KEPT = 4
+LATE = 2
+"""Jobs beyond their time that may still run; with more, no new one begins."""
 
-_worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wildsight-app")
 _busy = threading.Lock()
+_late: list[Future[Any]] = []
 
 
 def guarded(job: Callable[..., Any], *, seconds: float = SECONDS) -> Callable[..., Any]:
     """``job`` for an event handler: faults become a message in the page, and the server stays up.
 
     Jobs run one at a time, and the page shows how far they are. One that exceeds its time is left to end by
-    itself, and the next one is told so.
+    itself, and the next one gets its turn; with `LATE` of them left, the next one is told so instead.
 
     Args:
         job: what to run with the components' values.
@@ -46,12 +47,8 @@ def guarded(job: Callable[..., Any], *, seconds: float = SECONDS) -> Callable[..
 
     def run(*values: Any) -> Any:
         _wait(seconds)
-        future = _worker.submit(contextvars.copy_context().run, _release_after, job, values[1:])
         try:
-            return future.result(timeout=seconds)
-        except LateError:
-            text = f"this took more than {seconds:.0f} seconds; give fewer or smaller pictures"
-            raise gr.Error(text, duration=None, print_exception=False) from None
+            return _in_time(_begun(job, values[1:]), seconds)
         except WildSightError as fault:
             raise gr.Error(plainly(fault), duration=None, print_exception=False) from fault
         except gr.Error:
@@ -60,6 +57,8 @@ def guarded(job: Callable[..., Any], *, seconds: float = SECONDS) -> Callable[..
             traceback.print_exc(file=sys.stderr)
             text = f"a fault of ours ({type(bug).__name__}: {bug}); the server's console has the details"
             raise gr.Error(text, duration=None, print_exception=False) from bug
+        finally:
+            _busy.release()
 
     run.__name__ = run.__qualname__ = getattr(job, "__name__", "job")
     run.__signature__ = _with_progress(job)  # type: ignore[attr-defined]
@@ -97,15 +96,43 @@ def _wait(seconds: float) -> None:
     while not _busy.acquire(timeout=1.0):
         gr.Progress()(None, desc="waiting: another job is running")
         if time.monotonic() - begin > seconds:
-            raise gr.Error("another job is still running; try again in a minute", duration=None)
+            text = "another job is still running; try again in a minute"
+            raise gr.Error(text, duration=None, print_exception=False)
+    _late[:] = [future for future in _late if not future.done()]
+    if len(_late) >= LATE:
+        _busy.release()
+        text = f"{LATE} jobs that took too long still run; try again later, or start the server again"
+        raise gr.Error(text, duration=None, print_exception=False)
 
 
-def _release_after(job: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-    try:
+def _begun(job: Callable[..., Any], values: tuple[Any, ...]) -> Future[Any]:
+    """What ``job`` will have said, in a thread that does not keep the server from ending."""
+    future: Future[Any] = Future()
+
+    def told() -> Any:
         with listening(_teller()):
             return job(*values)
-    finally:
-        _busy.release()
+
+    def work(context: contextvars.Context) -> None:
+        try:
+            future.set_result(context.run(told))
+        except BaseException as fault:  # whatever it is, it is for the one who waits
+            future.set_exception(fault)
+
+    threading.Thread(target=work, args=(contextvars.copy_context(),), daemon=True).start()
+    return future
+
+
+def _in_time(future: Future[Any], seconds: float) -> Any:
+    """The result; gr.Error where it is not there in time, and the job is then among the late ones."""
+    try:
+        return future.result(timeout=seconds)
+    except TimeoutError:
+        if future.done():  # the job's own
+            return future.result()
+        _late.append(future)
+        text = f"this took more than {seconds:.0f} seconds; give fewer or smaller pictures"
+        raise gr.Error(text, duration=None, print_exception=False) from None
 
 
 def _teller() -> Callable[[str, int, int], None]:
