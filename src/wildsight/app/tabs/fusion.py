@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from wildsight.app.guard import fitted, guarded, shelf
-from wildsight.images import load_image
+from wildsight.app.guard import fitted, guarded, paths, results_of, run_folder, shelf, taught
+from wildsight.errors import DataError
+from wildsight.files import CONFIG, digest_of, read_json
 
 WORLD = ("rgb", "depth", "thermal")
 CONDITIONS = ("clear", "night", "fog", "overexposure")
 LESSON: dict[str, Any] = {"epochs": 4}
 SAMPLE, CHECKPOINT = "sample scenes", "a fitted checkpoint"
+SIDE = 192
+"""Height of what is drawn here, pixels."""
+SCALE = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+"""Colours of the least to the greatest contribution."""
+FLAT = 0.01
+"""A smaller range of contributions is drawn as this one: what differs less is noise."""
 
 
 def build() -> None:
@@ -28,38 +40,132 @@ def build() -> None:
             condition = gr.Dropdown(list(CONDITIONS), value="clear", label="Condition of the sample scene")
             number = gr.Slider(0, 40, 0, step=1, label="Which sample scene")
             live = gr.CheckboxGroup(list(WORLD), value=list(WORLD), label="Sensors that work")
-            files = [gr.File(label=f"Own {name} picture (optional)") for name in WORLD]
+            own = gr.File(
+                file_count="multiple",
+                label="Own scene (optional): one picture per sensor, named by it, such as hall_depth.png",
+            )
             fuse = gr.Button("Fuse", variant="primary")
         with gr.Column():
             said = gr.Markdown()
             shown = gr.Gallery(label="Inputs, prediction, contributions", columns=3, object_fit="contain")
+            files = gr.File(label="Mask, report and table", file_count="multiple")
     kind.change(lambda k: gr.update(visible=k == CHECKPOINT), kind, folder)
-    fuse.click(guarded(fuse_scene), [kind, folder, condition, number, live, *files], [said, shown])
+    gr.on([kind.change, folder.change], sensors, [kind, folder], live, show_progress="hidden")
+    fuse.click(guarded(fuse_scene), [kind, folder, condition, number, live, own], [said, shown, files])
+
+
+def sensors(kind: str, folder: str) -> Any:
+    """The sensors that the model knows, all of them on."""
+    names = list(WORLD)
+    if kind == CHECKPOINT and (folder or "").strip():
+        with suppress(DataError, KeyError, TypeError, OSError):
+            names = list(read_json(Path(folder.strip()).expanduser() / CONFIG)["modalities"])
+    return gr.update(choices=names, value=names)
 
 
 def fuse_scene(
-    kind: str, folder: str, condition: str, number: float, live: list[str], *files: Any
-) -> tuple[str, list[Any]]:
-    """What was seen, in words and tiles."""
-    own = {n: load_image(str(getattr(f, "name", f))) for n, f in zip(WORLD, files, strict=True) if f}
-    scene = own or _sample(condition, int(number))
-    scene = {name: picture for name, picture in scene.items() if name in live}
-    if not scene:
+    kind: str, folder: str, condition: str, number: float, live: list[str], own: Any
+) -> tuple[str, list[Any], list[str]]:
+    """What was seen, in words and tiles, and the files to take away."""
+    from wildsight.fusion.reports import write_predictions
+
+    segmenter = _segmenter(kind, folder)
+    scene = by_sensor(paths(own), segmenter.modalities) if own else _sample(condition, int(number))
+    if not (known := {name: picture for name, picture in scene.items() if name in segmenter.modalities}):
+        mend = f"give pictures of {', '.join(segmenter.modalities)}"
+        raise gr.Error(f"the model knows none of the sample's sensors; {mend}", print_exception=False)
+    if not (scene := {name: picture for name, picture in known.items() if name in live}):
         raise gr.Error("every sensor is off; leave at least one on", print_exception=False)
-    result = _segmenter(kind, folder).predict(scene)[0]
+    result = segmenter.predict(scene)[0]
     lines = [f"- {name} contributed {share:.0%}" for name, share in result.share.items()]
     areas = result.to_dict()["area"]
     lines += [f"- {name}: {share:.1%} of the picture" for name, share in areas.items()]
-    return "\n".join(lines), result.tiles()
+    if result.maps:
+        lines += ["", "A map runs from dark, its least share, to yellow, its greatest; both stand beneath."]
+    out = run_folder("fusion")
+    report = write_predictions([result], [], out)
+    return "\n".join(lines), tiles(result), results_of(report, *sorted(out.glob("*/*.png")))
+
+
+def by_sensor(files: list[Path], names: tuple[str, ...]) -> dict[str, Path]:
+    """The uploads by the sensor that begins or ends their name.
+
+    Raises:
+        DataError: a name tells no sensor, or two tell the same one.
+
+    >>> sorted(by_sensor([Path("hall_rgb.png"), Path("Depth-3.png")], ("rgb", "depth")))
+    ['depth', 'rgb']
+    """
+    found: dict[str, Path] = {}
+    for file in files:
+        words = file.stem.lower().replace("-", "_").replace(" ", "_")
+        told = (n for n in sorted(names, key=len, reverse=True) if _tells(words, n.lower().replace("-", "_")))
+        name = next(told, None)
+        if name is None:
+            mend = f"begin or end it with one of {', '.join(names)}"
+            raise DataError("its name tells no sensor of the model", where=file, mend=mend)
+        if name in found:
+            raise DataError(f"is a second picture of {name}", where=file, mend="give one of each")
+        found[name] = file
+    return found
+
+
+def _tells(words: str, name: str) -> bool:
+    return f"_{words}_".startswith(f"_{name}_") or f"_{words}_".endswith(f"_{name}_")
+
+
+def tiles(result: Any) -> list[tuple[Image.Image, str]]:
+    """Inputs, the prediction with its legend, and where each sensor contributed, with captions."""
+    from wildsight.fusion.result import coloured
+    from wildsight.images import from_array
+
+    shown = [(picture, name) for name, picture in result.pictures.items()]
+    shown.append((legend(coloured(result.labels, len(result.classes)), result), "prediction"))
+    if result.saliency:
+        shown.append((from_array(np.clip(result.confidence, 0, 1)), "saliency"))
+    for name, heat in result.maps.items():
+        if name not in result.missing:
+            caption = f"{name}: {heat.min():.0%} to {heat.max():.0%}"
+            shown.append((spectrum(heat, result.labels.shape), caption))
+    return shown
+
+
+def legend(mask: Image.Image, result: Any) -> Image.Image:
+    """A mask with the colours and names of its classes on its right."""
+    from wildsight.fusion.result import coloured
+
+    there = np.flatnonzero(np.bincount(result.labels.ravel(), minlength=len(result.classes)))
+    font, step = ImageFont.load_default(13), 18
+    colours = coloured(there[None], len(result.classes)).convert("RGB")
+    width = max(round(font.getlength(result.classes[c])) for c in there) + 28
+    wide = max(1, round(mask.width * SIDE / mask.height))
+    sheet = Image.new("RGB", (wide + width, max(SIDE, step * len(there) + 4)), "white")
+    sheet.paste(mask.resize((wide, SIDE), Image.Resampling.NEAREST), (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for row, number in enumerate(there):
+        top = 2 + step * row
+        draw.rectangle((wide + 6, top + 2, wide + 18, top + 14), colours.getpixel((row, 0)), "black")
+        draw.text((wide + 24, top), result.classes[number], "black", font)
+    return sheet
+
+
+def spectrum(heat: np.ndarray, shape: tuple[int, int]) -> Image.Image:
+    """Contributions [h, w] in colours from their least to their greatest, at a picture's (height, width)."""
+    low, span = float(heat.min()), max(float(heat.max() - heat.min()), FLAT)
+    level = Image.fromarray(((heat - low) / span).astype(np.float32))
+    size = (max(1, round(shape[1] * SIDE / shape[0])), SIDE)
+    level = np.asarray(level.resize(size, Image.Resampling.BILINEAR))
+    at = np.linspace(0, 1, len(SCALE))
+    parts = [np.interp(level, at, channel) for channel in zip(*SCALE, strict=True)]
+    return Image.fromarray(np.rint(np.stack(parts, axis=2)).astype(np.uint8))
 
 
 def _sample(condition: str, number: int) -> dict[str, Any]:
-    """A test scene of the world."""
+    """A test scene of the world, seen by all its sensors."""
     from wildsight.fusion.source import read_source
 
     chosen = [s for s in read_source("world").part("test") if s.condition == condition]
-    sample = chosen[number % len(chosen)]
-    return {name: sample.pictures[name] for name in WORLD}
+    return dict(chosen[number % len(chosen)].pictures)
 
 
 def _segmenter(kind: str, folder: str) -> Any:
@@ -67,10 +173,17 @@ def _segmenter(kind: str, folder: str) -> Any:
 
     if kind == CHECKPOINT:
         return fitted("fusion", folder, FusionSegmenter.from_pretrained)
-    return shelf.get("fusion", _fitted)
+    return shelf.get("fusion", _taught)
 
 
-def _fitted() -> Any:
+def _taught() -> Any:
+    """A segmenter taught on the world's scenes, kept in the cache."""
     from wildsight.fusion import FusionSegmenter
 
-    return FusionSegmenter("pwrf", "nano-conv").fit("world", modalities=WORLD, progress=False, **LESSON)
+    segmenter = FusionSegmenter("pwrf", "nano-conv")
+    key = digest_of([segmenter.backbone.sha, asdict(segmenter.settings), segmenter.hyper, WORLD, LESSON])[:12]
+
+    def teach() -> FusionSegmenter:
+        return segmenter.fit("world", modalities=WORLD, progress=False, **LESSON)
+
+    return taught(f"fusion-{key}", FusionSegmenter.from_pretrained, teach)
