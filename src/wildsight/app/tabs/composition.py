@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import fitted, guarded, lent, paths, results_of, run_folder, shelf
+from wildsight.app.guard import fitted, guarded, lent, paths, results_of, run_folder, shelf, taught
+from wildsight.files import digest_of
 from wildsight.images import load_image
 from wildsight.results import Table
 
@@ -18,7 +20,8 @@ def build() -> None:
     """Lay out the tab."""
     gr.Markdown(
         "**Recognise 'rusty cube' though training had only 'rusty sphere' and 'wet cube'.** Pairs "
-        "marked *unseen* were in no training picture."
+        "marked *unseen* were in no training picture. The sample model learns on first use, which takes a "
+        "minute."
     )
     with gr.Row():
         with gr.Column():
@@ -70,5 +73,17 @@ def _recognizer(kind: str, folder: str) -> Any:
 
     if kind == CHECKPOINT:
         return fitted("composition", folder, CompositionRecognizer.from_pretrained)
-    make = CompositionRecognizer("hdaoe", "nano-clip").fit
-    return shelf.get("composition", lambda: make("world", progress=False, **LESSON))
+    return shelf.get("composition", _taught)
+
+
+def _taught() -> Any:
+    """A recognizer taught on the world's materials and solids, kept in the cache."""
+    from wildsight.composition import CompositionRecognizer
+
+    recognizer = CompositionRecognizer("hdaoe", "nano-clip")
+    made_of = [recognizer.backbone.sha, asdict(recognizer.settings), asdict(recognizer.config), LESSON]
+
+    def teach() -> CompositionRecognizer:
+        return recognizer.fit("world", progress=False, **LESSON)
+
+    return taught(f"composition-{digest_of(made_of)[:12]}", CompositionRecognizer.from_pretrained, teach)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from wildsight.app.guard import guarded, paths, readable, results_of, run_folder, shelf, taught
+from wildsight.app.guard import guarded, lent, paths, readable, results_of, run_folder, shelf, taught
 from wildsight.files import digest_of, sha256
 from wildsight.images import from_array, load_image
 
@@ -33,13 +33,24 @@ def build() -> None:
                 label="Draw here", type="numpy", canvas_size=(320, 320), layers=False, brush=pen
             )
             drawn = gr.File(label="Or a drawing as a file")
-            find = gr.Button("Find", variant="primary")
+            with gr.Row():
+                sample = gr.Button("Take a sample drawing")
+                find = gr.Button("Find", variant="primary")
         with gr.Column():
             said = gr.Markdown()
             shown = gr.Gallery(label="Nearest first", columns=4, object_fit="contain")
             files = gr.File(label="Report and table", file_count="multiple")
     where.change(lambda w: gr.update(visible=w == OWN), where, photos)
+    sample.click(guarded(sample_drawing), None, drawn)
     find.click(guarded(find_photos), [where, photos, pad, drawn], [said, shown, files])
+
+
+def sample_drawing() -> str:
+    """A drawing of a solid that the model was not trained to match, as a file."""
+    from wildsight.retrieval.datasets import SKETCH
+    from wildsight.retrieval.source import read_source
+
+    return lent([read_source("world").part("test", SKETCH)[0].file], "retrieval")[0]
 
 
 def find_photos(
