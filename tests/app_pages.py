@@ -109,6 +109,15 @@ def inspect(panel: Any, folder: Path) -> None:
     until(panel, "Learned: blot")
 
 
+LAMP = (
+    ((-0.5, -1), (0.5, -1), (0.9, 0.2), (-0.9, 0.2), (-0.5, -1)),
+    ((-0.1, 0.2), (-0.1, 0.8)),
+    ((0.1, 0.2), (0.1, 0.8)),
+    ((-0.5, 0.85), (-0.2, 0.75), (0.2, 0.75), (0.5, 0.85), (0.3, 1.0), (-0.3, 1.0), (-0.5, 0.85)),
+)
+"""Strokes of the drawing: a shade, a stem, a foot."""
+
+
 def retrieval(panel: Any, folder: Path) -> None:
     panel.get_by_label("Brush").first.click(timeout=60_000)
     canvas = panel.locator("canvas").first
@@ -116,7 +125,7 @@ def retrieval(panel: Any, folder: Path) -> None:
     box = canvas.bounding_box()
     left, top, side = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, min(box["width"], 160) / 3
     mouse = panel.page.mouse
-    for corners in (((-1, 0), (1, 0), (1, 1), (-1, 1), (-1, 0)), ((-1, 0), (0, -1), (1, 0))):
+    for corners in LAMP:
         mouse.move(left + corners[0][0] * side, top + corners[0][1] * side)
         mouse.down()
         for x, y in corners[1:]:
