@@ -246,7 +246,7 @@ def test_a_false_alarm_is_accepted_after_review(project: Project, tmp_path: Path
     opened.groups[finds[0]]["group"] = "new_003"
     assert (opened.label(finds[0]), opened.said_by(finds[0])[0]) == ("new_003", "group")
     opened.answers = {f: {"name": GOOD, "confidence": 0.95} for f in finds}
-    assert opened.verdict(seen) == "accepted after review"
+    assert (opened.verdict(seen), opened.label(finds[0])) == ("rejected", "perhaps good")
     opened.answers = {}
     for find in finds:
         name(opened, find, GOOD)

@@ -16,9 +16,9 @@ from wildsight.workflows.inspect.state import FORMAT, PARTS, read_looked, read_p
 GOOD = "good"
 """The name of a false alarm."""
 PERHAPS = "perhaps good"
-"""What a find is called that the machine takes for a false alarm without being sure."""
+"""What a find is called that a machine takes for a false alarm."""
 SURE = 0.9
-"""Confidence from which the learner's ``good`` counts."""
+"""Confidence below which the learner's ``good`` gives way to a group of new defects."""
 PERSON, LEARNER, GROUPED = "person", "learner", "group"
 ACCEPTED, REVIEWED, REJECTED = "accepted", "accepted after review", "rejected"
 GOOD_CROPS = "crops-good"
@@ -137,13 +137,16 @@ class Project:
         return {GOOD, *self.names_here().values()}
 
     def label(self, find: str) -> str:
-        """The best word for a find: a person's name for it, else the learner's, else its group."""
-        who, sure = self.said_by(find)
+        """The best word for a find: a person's name for it, else the learner's, else its group.
+
+        A machine's ``good`` is "perhaps good": only a person accepts what was found.
+        """
+        who, _ = self.said_by(find)
         if who == PERSON:
             return self.names[find]
         if who == LEARNER:
             said = str(self.answers[find]["name"])
-            return PERHAPS if said == GOOD and (sure or 0.0) < SURE else said
+            return PERHAPS if said == GOOD else said
         grouped = str(self.groups.get(find, {}).get("group", "not grouped"))
         return PERHAPS if grouped == GOOD else grouped
 
@@ -165,8 +168,7 @@ class Project:
     def verdict(self, looked: Looked) -> str:
         """``accepted``, ``rejected``, or ``accepted after review``.
 
-        The last is a picture above the threshold whose every suspicious region is called ``good``: by a
-        person, or by the learner with a confidence of at least `SURE`.
+        The last is a picture above the threshold whose every suspicious region a person called ``good``.
         """
         if not looked.anomalous:
             return ACCEPTED
