@@ -152,11 +152,10 @@ def legend(mask: Image.Image, result: Any) -> Image.Image:
 def spectrum(heat: np.ndarray, shape: tuple[int, int]) -> Image.Image:
     """Contributions [h, w] in colours from their least to their greatest, at a picture's (height, width)."""
     low, span = float(heat.min()), max(float(heat.max() - heat.min()), FLAT)
-    level = Image.fromarray(((heat - low) / span).astype(np.float32))
     size = (max(1, round(shape[1] * SIDE / shape[0])), SIDE)
-    level = np.asarray(level.resize(size, Image.Resampling.BILINEAR))
-    at = np.linspace(0, 1, len(SCALE))
-    parts = [np.interp(level, at, channel) for channel in zip(*SCALE, strict=True)]
+    grey = Image.fromarray(((heat - low) / span).astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    level, at = np.asarray(grey, np.float64), np.linspace(0.0, 1.0, len(SCALE))
+    parts = [np.interp(level, at, np.array(channel, np.float64)) for channel in zip(*SCALE, strict=True)]
     return Image.fromarray(np.rint(np.stack(parts, axis=2)).astype(np.uint8))
 
 

@@ -104,7 +104,7 @@ def _index(retriever: Any, where: str, photos: Any) -> tuple[Path, list[str]]:
 
     if where == WORLD:
         files = [i.file for i in read_source("world").part("test", PHOTO)]
-        unread = []
+        unread: list[str] = []
     else:
         files, unread = readable(paths(photos), "photo")
     key = digest_of([retriever.maker, *(sha256(f) for f in files)])[:16]
