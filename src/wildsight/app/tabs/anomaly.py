@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import fitted, guarded, lent, paths, results_of, run_folder, shelf
+from wildsight.app.guard import fitted, guarded, lent, paths, plainly, results_of, run_folder, shelf
 from wildsight.files import digest_of, sha256
 from wildsight.results import Table
 from wildsight.world.products import CATEGORIES
@@ -70,7 +70,7 @@ def look_at(
     lines = [f"**{wrong} of {len(results)} pictures are anomalous.**"]
     rows = [[Path(r.image or "").name, _verdict(r), f"{r.score:.4f}", f"{r.threshold:.4f}"] for r in results]
     lines += ["", Table(["picture", "verdict", "score", "threshold"], rows).markdown(), ""]
-    lines += [f"- not read: {error}" for error in errors]
+    lines += [f"- not read: {plainly(error)}" for error in errors]
     gallery = [(r.overlay(), _verdict(r)) for r in results]
     return "\n".join(lines), gallery, results_of(report)
 

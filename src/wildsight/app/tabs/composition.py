@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import fitted, guarded, lent, paths, results_of, run_folder, shelf, taught
+from wildsight.app.guard import fitted, guarded, lent, paths, plainly, results_of, run_folder, shelf, taught
 from wildsight.files import digest_of
 from wildsight.images import load_image
 from wildsight.results import Table
@@ -62,7 +62,7 @@ def recognise(kind: str, folder: str, given: Any, pairs: str) -> tuple[str, list
         best = [f"{p.text} {p.probability:.0%}{'' if p.seen else ' (unseen)'}" for p in result.pairs]
         rows.append([result.image.name if result.image else "", *best, *[""] * (3 - len(best))])
     lines = [Table(["picture", "best", "second", "third"], rows).markdown()]
-    lines += [f"- not read: {e}" for e in errors]
+    lines += [f"- not read: {plainly(e)}" for e in errors]
     shown = [(load_image(r.image), r.pairs[0].text) for r in found if r.image is not None]
     report = write_predictions(found, [str(e) for e in errors], run_folder("composition"))
     return "\n".join(lines), shown, results_of(report, report.with_name("scores.json"))
