@@ -111,9 +111,8 @@ def inspect(panel: Any, folder: Path) -> None:
 
 LAMP = (
     ((-0.5, -1), (0.5, -1), (0.9, 0.2), (-0.9, 0.2), (-0.5, -1)),
-    ((-0.1, 0.2), (-0.1, 0.8)),
-    ((0.1, 0.2), (0.1, 0.8)),
-    ((-0.5, 0.85), (-0.2, 0.75), (0.2, 0.75), (0.5, 0.85), (0.3, 1.0), (-0.3, 1.0), (-0.5, 0.85)),
+    ((0, 0.2), (0, 0.8)),
+    ((-0.4, 0.8), (0.4, 0.8), (0.4, 1), (-0.4, 1), (-0.4, 0.8)),
 )
 """Strokes of the drawing: a shade, a stem, a foot."""
 
@@ -129,7 +128,7 @@ def retrieval(panel: Any, folder: Path) -> None:
         mouse.move(left + corners[0][0] * side, top + corners[0][1] * side)
         mouse.down()
         for x, y in corners[1:]:
-            mouse.move(left + x * side, top + y * side, steps=8)
+            mouse.move(left + x * side, top + y * side, steps=3)
         mouse.up()
     press(panel, "Find")
     until(panel, "photos, nearest first")
