@@ -41,6 +41,8 @@ SHOWN = (
     ("continual", "continual-world", "transfer", "Transfer, %, world's six tasks", "order 1", "mulki"),
     ("continual", "continual-world", "avg", "Avg, %, world's six tasks", "order 1", "mulki"),
     ("continual", "continual-world", "last", "Last, %, world's six tasks", "order 1", "mulki"),
+    ("continual", "continual-real", "transfer", "Transfer, %, six real tasks", "order 1", "mulki"),
+    ("continual", "continual-real", "last", "Last, %, six real tasks", "order 1", "mulki"),
     ("fusion", "fusion-world", "miou", "mIoU, world, 2 sensors", "rgb+depth all", "pwrf"),
     ("fusion", "fusion-world", "miou", "mIoU, world, 3 sensors", "rgb+depth+thermal all", "pwrf"),
     ("fusion", "fusion-world", "miou", "mIoU, world, 5 sensors", "rgb+depth+thermal+event+lidar all", "pwrf"),
