@@ -202,7 +202,7 @@ class AnomalyDetector(Task):
     def _set_thresholds(
         self, features: np.ndarray, samples: Sequence[AnomalySample], held: np.ndarray
     ) -> None:
-        """A global threshold under the empty name, and one per category: the global one where none was held."""
+        """A global threshold under the empty name, and one per category: the global where none was held."""
         scores, _ = self._scored(features[held])
         names = [samples[i].category for i in held]
         rate = self.settings.false_alarm_rate
