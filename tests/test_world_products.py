@@ -50,5 +50,5 @@ def test_impossible_settings_name_the_choice(category, options):
 
 
 def test_export_refuses_no_training_picture(tmp_path):
-    with pytest.raises(ConfigError, match="good >= 1"):
+    with pytest.raises(ConfigError, match="good: is 0"):
         export_products(tmp_path / "x", good=0)
