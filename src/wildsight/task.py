@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from wildsight.errors import CheckpointError, ConfigError
+from wildsight.errors import CheckpointError, ConfigError, WildSightError
 from wildsight.files import CONFIG, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -152,3 +154,22 @@ class Task(ABC):
             return cls._restore(tensors, settings, **options)
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"does not fit ({error})", where=folder, mend="save it again") from error
+
+
+Kept = TypeVar("Kept", bound=Task)
+
+
+def kept(folder: Path, load: Callable[[Path], Kept], make: Callable[[], Kept]) -> Kept:
+    """A model that is kept in a folder; one that is damaged or of another version is made again.
+
+    Args:
+        folder: where it is kept, named by all that it depends on.
+        load: reads it from there.
+        make: makes it.
+    """
+    if folder.is_dir():
+        with suppress(WildSightError):
+            return load(folder)
+    made = make()
+    made.save_pretrained(folder)
+    return made

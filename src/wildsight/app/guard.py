@@ -13,7 +13,6 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 from typing import Any
@@ -23,6 +22,7 @@ import gradio as gr
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.files import MANIFEST, cache_folder, digest_of, recover_folder, sha256
 from wildsight.images import load_image
+from wildsight.task import kept
 from wildsight.training.progress import listening
 
 SECONDS = 600.0
@@ -199,20 +199,14 @@ def state_of(folder: Path) -> str:
 
 
 def taught(name: str, load: Callable[[Path], Any], teach: Callable[[], Any]) -> Any:
-    """A sample model that is kept in the cache; one that is damaged or of another version is taught again.
+    """A sample model, `kept` in the cache.
 
     Args:
         name: of the room and of what the lesson depends on.
         load: reads the model from a folder.
         teach: makes a model that has ``save_pretrained``.
     """
-    folder = cache_folder("app") / name
-    if folder.is_dir():
-        with suppress(WildSightError):
-            return load(folder)
-    made = teach()
-    made.save_pretrained(folder)
-    return made
+    return kept(cache_folder("app") / name, load, teach)
 
 
 def run_folder(room: str) -> Path:

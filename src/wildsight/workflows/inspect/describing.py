@@ -17,6 +17,7 @@ from wildsight.composition.methods import METHODS
 from wildsight.errors import ConfigError, DataError
 from wildsight.files import atomic_folder, cache_folder, digest_of
 from wildsight.images import from_array
+from wildsight.task import kept
 from wildsight.training.progress import Meter
 from wildsight.workflows.inspect.project import GOOD, Project
 from wildsight.workflows.inspect.steps import cropped, readable
@@ -132,12 +133,12 @@ def _recognizer(model: str, backbone: str, progress: bool) -> CompositionRecogni
         raise ConfigError(f"no method or folder is called {model!r}", mend=mend)
     made = CompositionRecognizer(model, backbone)
     key = digest_of([VERSION, LESSON, model, backbone, made.backbone.sha])[:16]
+
+    def teach() -> CompositionRecognizer:
+        return made.fit(str(lesson(progress=progress)), progress=progress, **LESSON["training"])
+
     folder = cache_folder("inspect") / f"describer-{key}"
-    if (folder / "manifest.json").is_file():
-        return CompositionRecognizer.from_pretrained(folder)
-    made.fit(str(lesson(progress=progress)), progress=progress, **LESSON["training"])
-    made.save_pretrained(folder)
-    return made
+    return kept(folder, CompositionRecognizer.from_pretrained, teach)
 
 
 def lesson(*, progress: bool = False, held_out: Callable[[Pair], bool] | None = None) -> Path:
