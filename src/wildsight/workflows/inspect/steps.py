@@ -22,6 +22,7 @@ from wildsight.discovery.methods import method as find_method
 from wildsight.errors import DataError, ImageError, WildSightError
 from wildsight.files import atomic_path, sha256
 from wildsight.images import expand, load_image
+from wildsight.spatial.metrics import box_2d_iou
 from wildsight.workflows.inspect.project import GOOD, GOOD_CROPS, Find, Looked, Project
 
 CROP, MARGIN, MOST = 96, 0.35, 4
@@ -103,23 +104,10 @@ def _carry(project: Project, before: Looked | None, now: Looked) -> None:
     for find in before.finds:
         for guesses in (project.groups, project.answers, project.words):
             guesses.pop(find.id, None)
-    for find in before.finds:
-        same = max(now.finds, key=lambda f: overlap(f.box, find.box), default=None)
-        if find.id in names and same is not None and overlap(same.box, find.box) >= SAME:
-            project.names[same.id] = names[find.id]
-
-
-def overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes (left, top, right, bottom).
-
-    >>> overlap((0, 0, 2, 2), (1, 0, 3, 2))
-    0.3333333333333333
-    """
-    across = min(one[2], other[2]) - max(one[0], other[0])
-    down = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(across, 0.0) * max(down, 0.0)
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
-    return shared / (sum(areas) - shared)
+    boxes = [np.array([f.box for f in finds]).reshape(-1, 4) for finds in (before.finds, now.finds)]
+    for find, shared in zip(before.finds, box_2d_iou(*boxes), strict=True):
+        if find.id in names and len(shared) and shared.max() >= SAME:
+            project.names[now.finds[int(shared.argmax())].id] = names[find.id]
 
 
 def _hash(file: Path) -> str:
