@@ -50,8 +50,8 @@ def learn(
     backbone = None if backbone is None else absolute_folder(backbone)
     crops = _crops(project)
     if len(crops) < 2:
-        text = f"no name has {LEAST} finds yet"
-        raise DataError(text, where=project.folder, mend="name a group with `wildsight inspect name`")
+        what = f"no name has {LEAST} finds yet"
+        raise DataError(what, where=project.folder, mend="name a group with `wildsight inspect name`")
     known = {} if again else _taught(project)
     fresh = [name for name, files in crops.items() if known.get(name) != digest_of(files)]
     if not fresh and set(known) == set(crops):

@@ -125,14 +125,10 @@ def read_looked(root: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
         return [], {}
     value = read_json(file)
     checked(value, record({"pictures": listed(LOOKED), "not_read": lambda _: True}), file, mend)
-    errors = {} if value["not_read"] == [] or _sentences(value["not_read"]) else value["not_read"]
+    told = value["not_read"]
+    errors = {} if listed(text)(told) else told  # the first format's list names no files
     checked(errors, mapped(text), file, mend)
     return value["pictures"], errors
-
-
-def _sentences(value: Any) -> bool:
-    """The form of the first format; such a file is named again when it is looked at again."""
-    return listed(text)(value)
 
 
 def read_part(root: Path, name: str) -> dict[str, Any]:
