@@ -21,6 +21,7 @@ from wildsight.app import guard
 from wildsight.app.server import QUEUE, UPLOAD_MB, serve
 from wildsight.app.tabs import anomaly, composition, compression, discovery, fusion, segmentation, spatial
 from wildsight.files import load_checkpoint, save_checkpoint
+from wildsight.fusion import drawing
 from wildsight.images import from_array
 
 
@@ -178,8 +179,8 @@ def test_a_checkpoint_with_event_and_lidar_answers_about_its_own_sensors(tmp_pat
 
 def test_a_map_runs_over_its_own_range_and_a_flat_one_is_not_blown_up() -> None:
     heat = np.array([[0.30, 0.40]], np.float32)
-    pixels = np.asarray(fusion.spectrum(heat, (10, 20)))
-    assert pixels[0, 0].tolist() == list(fusion.SCALE[0])
-    assert pixels[0, -1].tolist() == list(fusion.SCALE[-1])
-    flat = np.asarray(fusion.spectrum(np.array([[0.3, 0.301]], np.float32), (10, 20)))
+    pixels = np.asarray(drawing.spectrum(heat, (10, 20)))
+    assert pixels[0, 0].tolist() == list(drawing.SCALE[0])
+    assert pixels[0, -1].tolist() == list(drawing.SCALE[-1])
+    flat = np.asarray(drawing.spectrum(np.array([[0.3, 0.301]], np.float32), (10, 20)))
     assert flat[0, -1, 2] > 90 and flat[0, -1, 0] > 40

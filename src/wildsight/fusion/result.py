@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL.Image import Image
 
-from wildsight.fusion.layouts import IGNORE
+from wildsight.fusion.drawing import coloured, legend, spectrum
 from wildsight.images import from_array
 from wildsight.results import Result
 
@@ -53,20 +52,37 @@ class FusionResult(Result):
             "missing": list(self.missing),
         }
 
-    def tiles(self, mask: np.ndarray | None = None) -> list[tuple[Image, str]]:
-        """Inputs, truth, prediction and contribution maps, with captions."""
+    def tiles(self, mask: np.ndarray | None = None, *, keyed: bool = False) -> list[tuple[Image, str]]:
+        """Inputs, truth, prediction and contribution maps, with captions.
+
+        Args:
+            mask: the truth, [H, W] class ids.
+            keyed: the prediction with its legend, and each map in colours over its own range.
+        """
         count = len(self.classes)
         shown = [(picture, name) for name, picture in self.pictures.items()]
         if mask is not None:
             shown.append((coloured(mask, count), "truth"))
-        shown.append((coloured(self.labels, count), "prediction"))
+        seen = legend(self.labels, self.classes) if keyed else coloured(self.labels, count)
+        shown.append((seen, "prediction"))
         if self.saliency:
             shown.append((from_array(np.clip(self.confidence, 0, 1)), "saliency"))
+        return shown + (self._keyed_maps() if keyed else self._plain_maps())
+
+    def _plain_maps(self) -> list[tuple[Image, str]]:
         size = self.labels.shape[::-1]
-        for name, heat in self.maps.items():
-            picture = from_array(np.clip(heat, 0, 1)).resize(size)
-            shown.append((picture, f"{name} contributes {self.share[name]:.0%}"))
-        return shown
+        return [
+            (from_array(np.clip(heat, 0, 1)).resize(size), f"{name} contributes {self.share[name]:.0%}")
+            for name, heat in self.maps.items()
+        ]
+
+    def _keyed_maps(self) -> list[tuple[Image, str]]:
+        height, width = self.labels.shape
+        return [
+            (spectrum(heat, (height, width)), f"{name}: {heat.min():.0%} to {heat.max():.0%}")
+            for name, heat in self.maps.items()
+            if name not in self.missing
+        ]
 
     def figure(self) -> Any:
         """Inputs, prediction and contribution maps side by side, as a matplotlib figure."""
@@ -83,16 +99,6 @@ class FusionResult(Result):
             wide.paste(picture, (at, 0))
             at += picture.width + 2
         return wide
-
-
-def coloured(labels: np.ndarray, count: int) -> Image:
-    """Class ids as colours: 0 black, the others evenly around the hue circle, 255 grey."""
-    table = np.full((256, 3), 128, np.uint8)
-    table[0] = 0
-    for i in range(1, count):
-        hue = (i * 0.381966) % 1.0
-        table[i] = np.rint(np.array(colorsys.hsv_to_rgb(hue, 0.75, 1.0)) * 255).astype(np.uint8)
-    return PILImage.fromarray(table[np.clip(labels, 0, IGNORE)])
 
 
 @dataclass(frozen=True)

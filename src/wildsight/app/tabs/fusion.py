@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from wildsight.app.guard import fitted, guarded, paths, results_of, run_folder, shelf, taught
 from wildsight.errors import DataError
@@ -19,12 +17,6 @@ WORLD = ("rgb", "depth", "thermal")
 CONDITIONS = ("clear", "night", "fog", "overexposure")
 LESSON: dict[str, Any] = {"epochs": 4}
 SAMPLE, CHECKPOINT = "sample scenes", "a fitted checkpoint"
-SIDE = 192
-"""Height of what is drawn here, pixels."""
-SCALE = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
-"""Colours of the least to the greatest contribution."""
-FLAT = 0.01
-"""A smaller range of contributions is drawn as this one: what differs less is noise."""
 
 
 def build() -> None:
@@ -84,7 +76,7 @@ def fuse_scene(
         lines += ["", "A map runs from dark, its least share, to yellow, its greatest; both stand beneath."]
     out = run_folder("fusion")
     report = write_predictions([result], [], out)
-    return "\n".join(lines), tiles(result), results_of(report, *sorted(out.glob("*/*.png")))
+    return "\n".join(lines), result.tiles(keyed=True), results_of(report, *sorted(out.glob("*/*.png")))
 
 
 def by_sensor(files: list[Path], names: tuple[str, ...]) -> dict[str, Path]:
@@ -112,51 +104,6 @@ def by_sensor(files: list[Path], names: tuple[str, ...]) -> dict[str, Path]:
 
 def _tells(words: str, name: str) -> bool:
     return f"_{words}_".startswith(f"_{name}_") or f"_{words}_".endswith(f"_{name}_")
-
-
-def tiles(result: Any) -> list[tuple[Image.Image, str]]:
-    """Inputs, the prediction with its legend, and where each sensor contributed, with captions."""
-    from wildsight.fusion.result import coloured
-    from wildsight.images import from_array
-
-    shown = [(picture, name) for name, picture in result.pictures.items()]
-    shown.append((legend(coloured(result.labels, len(result.classes)), result), "prediction"))
-    if result.saliency:
-        shown.append((from_array(np.clip(result.confidence, 0, 1)), "saliency"))
-    for name, heat in result.maps.items():
-        if name not in result.missing:
-            caption = f"{name}: {heat.min():.0%} to {heat.max():.0%}"
-            shown.append((spectrum(heat, result.labels.shape), caption))
-    return shown
-
-
-def legend(mask: Image.Image, result: Any) -> Image.Image:
-    """A mask with the colours and names of its classes on its right."""
-    from wildsight.fusion.result import coloured
-
-    there = np.flatnonzero(np.bincount(result.labels.ravel(), minlength=len(result.classes)))
-    font, step = ImageFont.load_default(13), 18
-    colours = coloured(there[None], len(result.classes)).convert("RGB")
-    width = max(round(font.getlength(result.classes[c])) for c in there) + 28
-    wide = max(1, round(mask.width * SIDE / mask.height))
-    sheet = Image.new("RGB", (wide + width, max(SIDE, step * len(there) + 4)), "white")
-    sheet.paste(mask.resize((wide, SIDE), Image.Resampling.NEAREST), (0, 0))
-    draw = ImageDraw.Draw(sheet)
-    for row, number in enumerate(there):
-        top = 2 + step * row
-        draw.rectangle((wide + 6, top + 2, wide + 18, top + 14), colours.getpixel((row, 0)), "black")
-        draw.text((wide + 24, top), result.classes[number], "black", font)
-    return sheet
-
-
-def spectrum(heat: np.ndarray, shape: tuple[int, int]) -> Image.Image:
-    """Contributions [h, w] in colours from their least to their greatest, at a picture's (height, width)."""
-    low, span = float(heat.min()), max(float(heat.max() - heat.min()), FLAT)
-    size = (max(1, round(shape[1] * SIDE / shape[0])), SIDE)
-    grey = Image.fromarray(((heat - low) / span).astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-    level, at = np.asarray(grey, np.float64), np.linspace(0.0, 1.0, len(SCALE))
-    parts = [np.interp(level, at, np.array(channel, np.float64)) for channel in zip(*SCALE, strict=True)]
-    return Image.fromarray(np.rint(np.stack(parts, axis=2)).astype(np.uint8))
 
 
 def _sample(condition: str, number: int) -> dict[str, Any]:
