@@ -101,20 +101,23 @@ def inspect(panel: Any, folder: Path) -> None:
     until(panel, "new_000")
     press(panel, "Describe it in words")
     until(panel, "finds are described")
-    panel.get_by_label("Group or find").fill("new_000")
-    panel.get_by_label("Its name").fill("blot")
-    press(panel, "3. Give the name")
-    until(panel, "finds are called blot")
+    for group, name in (("new_000", "crack"), ("new_001", "stain")):
+        panel.get_by_label("Group or find").fill(group)
+        panel.get_by_label("Its name").fill(name)
+        press(panel, "3. Give the name")
+        until(panel, f"finds are called {name}")
     press(panel, "4. Learn the names")
-    until(panel, "Learned: blot")
+    until(panel, "Learned: crack")
 
 
-LAMP = (
-    ((-0.5, -1), (0.5, -1), (0.9, 0.2), (-0.9, 0.2), (-0.5, -1)),
-    ((0, 0.2), (0, 0.8)),
-    ((-0.4, 0.8), (0.4, 0.8), (0.4, 1), (-0.4, 1), (-0.4, 0.8)),
+CHAIR = (
+    ((-0.5, -1), (-0.5, 1)),
+    ((-0.5, -1), (-0.2, -0.9), (-0.2, 0.1)),
+    ((-0.5, 0.1), (0.5, 0.1), (0.5, 1)),
+    ((-0.5, 0.1), (-0.2, 0.3), (0.8, 0.3), (0.5, 0.1)),
+    ((0.8, 0.3), (0.8, 0.9)),
 )
-"""Strokes of the drawing: a shade, a stem, a foot."""
+"""Strokes of the drawing: legs, back and seat."""
 
 
 def retrieval(panel: Any, folder: Path) -> None:
@@ -124,7 +127,7 @@ def retrieval(panel: Any, folder: Path) -> None:
     box = canvas.bounding_box()
     left, top, side = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, min(box["width"], 160) / 3
     mouse = panel.page.mouse
-    for corners in LAMP:
+    for corners in CHAIR:
         mouse.move(left + corners[0][0] * side, top + corners[0][1] * side)
         mouse.down()
         for x, y in corners[1:]:
