@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,7 +22,8 @@ from torch import Tensor, nn
 
 import training_run as tiny
 from wildsight.errors import CheckpointError
-from wildsight.training import Batch, train
+from wildsight.training import Batch, depends_on, train
+from wildsight.training.depends import DATA
 
 SCRIPT = Path(__file__).with_name("training_run.py")
 STEPS = 5  # per epoch: 19 samples in batches of 4, the last one short
@@ -130,6 +136,35 @@ def test_what_the_caller_says_of_the_run_is_part_of_it(tmp_path: Path) -> None:
         told(method="finetune", sizes=(1, 2), lr="own")
     with pytest.raises(CheckpointError, match="extra lr=own, not None"):
         fit(tmp_path)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A nested setting, one without an end, and one that changes nothing."""
+
+    inner: dict[str, int] = field(default_factory=lambda: {"side": 3})
+    limit: float = math.inf
+    memory: int = 1
+
+
+def test_what_a_fit_depends_on_knows_files_wherever_they_lie(tmp_path: Path) -> None:
+    def told(root: Path, learned: Any, **hyper: object) -> dict[str, Any]:
+        return depends_on(Told(), hyper, learned, root, backbone="ab" * 32, without=("memory",))
+
+    for name, pixel in (("one", 0), ("two", 0), ("three", 9)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.bmp").write_bytes(bytes(5000) + bytes([pixel] * 5000))
+    files = [tmp_path / n / "a.bmp" for n in ("one", "two", "three")]
+    one, two, three = (told(f.parent, [{"x": f, "y": np.eye(2)}]) for f in files)
+    assert one == two and {k for k in one if one[k] != three[k]} == {DATA}  # of one size, other pixels
+    assert one["inner.side"] == 3 and one["limit"] == "inf" and "memory" not in one
+    assert len(one["backbone"]) == 16 and json.loads(json.dumps(one)) == one
+    moved, gone = told(tmp_path, [files[0]]), told(tmp_path, [tmp_path / "nothing.bmp"])
+    assert (
+        len({d[DATA] for d in (one, moved, gone, told(tmp_path, [np.eye(2)]), told(tmp_path, [np.eye(3)]))})
+        == 5
+    )
+    assert told(tmp_path, [], limit=2.0)["hyper limit"] == 2.0
 
 
 def test_workers_may_change_between_runs(tmp_path: Path) -> None:

@@ -14,8 +14,11 @@ from torch.optim import Optimizer
 from wildsight.errors import CheckpointError
 from wildsight.files import digest_of, load_checkpoint, recover_folder, save_checkpoint
 from wildsight.training.config import TrainConfig
+from wildsight.training.depends import DATA
 
 FOLDER = "state"
+VAGUE = ("samples", "shapes", DATA)
+"""What differs along with a setting that says more; named where nothing else differs."""
 
 
 @dataclass
@@ -89,9 +92,9 @@ def load_state(
 
 
 def _same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    different = [k for k in sorted({*saved, *now}) if saved.get(k) != now.get(k)]
+    different = [k for k in {*saved, *now} if saved.get(k) != now.get(k)]
     if different:
-        name = different[0]
+        name = min(different, key=lambda k: (k in VAGUE, k))
         raise CheckpointError(
             f"holds a run with {name}={saved.get(name)}, not {now.get(name)}",
             where=folder,
