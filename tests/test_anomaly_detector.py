@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from resuming import check_states, copied
 from wildsight.anomaly import AnomalyDetector
 from wildsight.anomaly.features import NeckConfig
 from wildsight.anomaly.methods import METHODS
@@ -221,3 +222,24 @@ def test_the_exported_program_is_bit_for_bit_the_head() -> None:
     for batch in (1, 2, 5):
         f = torch.randn(batch, 6, 8, 8)
         assert torch.equal(program(f), head(f))
+
+
+def test_the_state_of_another_fit_is_refused(network: Path, folder: Path, tmp_path: Path) -> None:
+    def fit(source: Path, select: str = "last", **options: object) -> AnomalyDetector:
+        settings = {"neck": NECK, "hyper": SMALL, **options}
+        detector = AnomalyDetector(settings.pop("method", "ras"), str(network), **settings)  # type: ignore[arg-type]
+        return detector.fit(source, folder=tmp_path / "train", select=select, progress=False, epochs=1)
+
+    sources = {
+        "": folder,
+        "moved": copied(folder, tmp_path / "moved"),
+        "pictures": copied(folder, tmp_path / "other", "train/good/0*.png"),
+    }
+    others = {
+        "noise_ratio=": {"hyper": {**SMALL, "noise_ratio": 0.25}},
+        "neck.smooth=3, not 1": {"neck": NeckConfig(128, NECK.strides, smooth=1)},
+        "select=last, not test": {"select": "test"},
+    }
+    check_states(fit, tmp_path / "train", sources, others)
+    again = fit(folder, false_alarm_rate=0.2)  # a limit is set after the training
+    assert again.history is not None and again.history.resumed_from == again.history.steps

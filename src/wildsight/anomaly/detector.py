@@ -13,7 +13,14 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from wildsight.anomaly.datasets import AnomalyData, AnomalySample
-from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
+from wildsight.anomaly.features import (
+    NeckConfig,
+    Picture,
+    as_picture,
+    features_of_files,
+    features_of_images,
+    path_of,
+)
 from wildsight.anomaly.methods import METHODS, train_settings
 from wildsight.anomaly.result import AnomalyResult, Evaluation
 from wildsight.anomaly.scoring import BATCH, TokenSet, figures, score_tokens
@@ -25,12 +32,9 @@ from wildsight.anomaly.tiling import seen_in_tiles
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.files import digest_of
-from wildsight.images import from_array, load_image
 from wildsight.task import Task
-from wildsight.training import History, TrainConfig, train
+from wildsight.training import History, TrainConfig, depends_on, train
 from wildsight.training.progress import Meter
-
-Picture = str | Path | Image | np.ndarray
 
 
 class AnomalyDetector(Task):
@@ -90,7 +94,7 @@ class AnomalyDetector(Task):
 
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
-            folder: where the training state is kept; a killed fit with the same folder goes on there.
+            folder: where the training state is kept; a killed fit goes on there, another one is refused.
             select: which epoch of a trained method is kept: the ``last``, the best on ``val`` (held-out good
                 pictures against synthetic defects), or the best on ``test``, which is an oracle.
             progress: show progress and the time left.
@@ -99,6 +103,7 @@ class AnomalyDetector(Task):
         Raises:
             DataError: no readable good picture.
             ConfigError: a setting outside its range.
+            CheckpointError: ``folder`` holds the state of another fit.
         """
         if select not in SELECTIONS:
             raise ConfigError(f"select={select!r} is unknown", mend=f"use one of {', '.join(SELECTIONS)}")
@@ -109,7 +114,9 @@ class AnomalyDetector(Task):
         self.head, self._inference = self._new_head(self.channels), None
         if METHODS[self.settings.method].trained:
             learn, judge = self._judge(select, data, samples, learn)
-            self._train(TokenSet(features, learn), self._training(training), folder, judge, progress)
+            judged = data.test if select == "test" else ()
+            told = self._depends([*(samples[i] for i in learn), *judged], data.root, select)
+            self._train(TokenSet(features, learn), self._training(training), folder, judge, progress, told)
         else:
             self.head.fit(features[learn])
         self._set_thresholds(features, samples, held)
@@ -175,6 +182,12 @@ class AnomalyDetector(Task):
         except TypeError as error:
             raise ConfigError(str(error), mend="see TrainConfig") from error
 
+    def _depends(self, samples: Sequence[AnomalySample], root: Path, select: str) -> dict[str, Any]:
+        """What a saved state must have been made from; not the category, which may be the folder's name."""
+        learned = [(s.image, s.masks, s.label) for s in samples]
+        config, sha, free = self._fitted_head().config, self.backbone.sha, ("false_alarm_rate",)
+        return depends_on(self.settings, config, learned, root, backbone=sha, without=free, select=select)
+
     def _train(
         self,
         data: TokenSet,
@@ -182,18 +195,13 @@ class AnomalyDetector(Task):
         folder: Path | None,
         judge: Callable[[nn.Module], float] | None,
         progress: bool,
+        told: Mapping[str, Any],
     ) -> None:
-        head, step = self._fitted_head(), METHODS[self.settings.method].step
+        name = self.settings.method
+        head, step = self._fitted_head(), METHODS[name].step
         keep = None if judge is None else Selector(judge, None if folder is None else folder / "best")
         self.history = train(
-            head,
-            data,
-            step,
-            config,
-            folder=folder,
-            validate=keep,
-            progress=progress,
-            label=self.settings.method,
+            head, data, step, config, folder=folder, validate=keep, progress=progress, label=name, extra=told
         )
         if keep is not None:
             keep.restore(head)
@@ -265,10 +273,10 @@ class AnomalyDetector(Task):
         results: list[AnomalyResult] = []
         for start in range(0, len(many), BATCH):
             batch = many[start : start + BATCH]
-            pictures = [_picture(item) for item in batch]
+            pictures = [as_picture(item) for item in batch]
             found = self._seen(pictures) if tile is None else [self._seen_in_tiles(p, tile) for p in pictures]
             results += [
-                AnomalyResult(_path(item), score, limit.value, score > limit.value, heat, category)
+                AnomalyResult(path_of(item), score, limit.value, score > limit.value, heat, category)
                 for item, (score, heat) in zip(batch, found, strict=True)
             ]
         return results
@@ -385,16 +393,6 @@ class AnomalyDetector(Task):
         detector.thresholds = {k: Threshold(**v) for k, v in settings["thresholds"].items()}
         detector.fitted_on = settings["fitted_on"]
         return detector
-
-
-def _picture(item: Picture) -> Image:
-    if isinstance(item, Image):
-        return item.convert("RGB")
-    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
-
-
-def _path(item: Picture) -> Path | None:
-    return Path(item) if isinstance(item, str | Path) else None
 
 
 __all__ = ["AnomalyDetector", "AnomalyResult", "DetectorSettings", "Evaluation"]
