@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from resuming import check_states, copied
 from segmentation_models import base_of, sam
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
@@ -368,3 +369,27 @@ def test_mixed_precision_and_every_prompt_kind(network: Path, folder: Path) -> N
     segmenter = AnomalySegmenter("spt", network, prompts=PromptMix(0.4, 0.3, 0.3, count=3), **FAST)
     segmenter.fit(folder, precision="bf16", **BRIEF)
     assert all(v.isfinite().all() for v in segmenter.network.state_dict().values())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_state_of_another_fit_is_refused(
+    network: Path, folder: Path, tmp_path: Path, frozen: bool
+) -> None:
+    own = {"encoder_targets": ()} if frozen else {"rank": 4}
+
+    def fit(source: Path, hyper: dict[str, object] | None = None, **options: object) -> AnomalySegmenter:
+        segmenter = AnomalySegmenter("spt", network, hyper={**own, **(hyper or {})}, **{**FAST, **options})
+        return segmenter.fit(source, folder=tmp_path / "train", **BRIEF)
+
+    sources = {
+        "": folder,
+        "moved": copied(folder, tmp_path / "moved"),
+        "pictures": copied(folder, tmp_path / "pictures", "images/*.png"),
+        "masks": copied(folder, tmp_path / "masks", "masks/*.png"),
+    }
+    others = {
+        "points=64, not 32": {"points": 32},
+        "prompts.box=0.5, not 0.4": {"prompts": PromptMix(0.4, 0.3, 0.3)},
+        "geometry=squash, not letterbox": {"geometry": "letterbox"},
+    }
+    check_states(fit, tmp_path / "train", sources, others)

@@ -29,7 +29,7 @@ from wildsight.segmentation.result import Evaluation, SegmentationResult
 from wildsight.segmentation.source import read_source
 from wildsight.segmentation.spt import SPT, MergedSPT, row_entropy
 from wildsight.task import Task
-from wildsight.training import History, TrainConfig, train
+from wildsight.training import History, TrainConfig, depends_on, train
 
 BATCH = 4
 ADAPTER_VERSION = 1
@@ -131,13 +131,14 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
             masks: use at most this many, dealt over the kinds of defect; all when None.
-            folder: where the training state is kept; a killed fit with the same folder goes on there.
+            folder: where the training state is kept; a killed fit goes on there, another one is refused.
             progress: show progress and the time left.
             training: fields of `TrainConfig`; the method's own recipe where not given.
 
         Raises:
             DataError: no usable training mask.
             ConfigError: a setting outside its range, or a method without training.
+            CheckpointError: ``folder`` holds the state of another fit.
         """
         self.unmerge()
         data = source if isinstance(source, SegmentationData) else read_source(source)
@@ -146,7 +147,8 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
             raise ConfigError(f"{self.settings.method} has nothing to learn", mend="use it without fit")
         lessons = self._lessons(samples)
         config = self._training(training)
-        history = self._learn(lessons, config, folder, progress)
+        told = self._depends(lessons, data.root)
+        history = self._learn(lessons, config, folder, progress, told)
         self.history = history
         self.fitted_on = {
             "source": data.name,
@@ -188,7 +190,21 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
         except TypeError as error:
             raise ConfigError(str(error), mend="see TrainConfig") from error
 
-    def _learn(self, lessons: LessonSet, config: TrainConfig, folder: Path | None, progress: bool) -> History:
+    def _depends(self, lessons: LessonSet, root: Path) -> dict[str, Any]:
+        """What a saved state must have been made from to be gone on with."""
+        config = METHODS[self.settings.method].settings(self.settings.seed, self.hyper)
+        samples, sha = [lesson.sample for lesson in lessons.lessons], self.base.backbone.sha
+        learned = [(s.image, s.masks) for s in samples]  # a category may be the folder's own name
+        return depends_on(self.settings, config, learned, root, backbone=sha, without=("base", "memory"))
+
+    def _learn(
+        self,
+        lessons: LessonSet,
+        config: TrainConfig,
+        folder: Path | None,
+        progress: bool,
+        told: Mapping[str, Any],
+    ) -> History:
         adapter = self.network.adapter
         how = self.settings.augment
         if lessons.embeddings is not None and how == "jitter":
@@ -202,6 +218,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
             folder=folder,
             progress=progress,
             label=self.settings.method,
+            extra=told,
         )
         self.network.eval()
         return history
