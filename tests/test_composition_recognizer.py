@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from composition_models import draw, shapes_folder, tiny_clip
+from resuming import check_states, copied
 from wildsight import CompositionRecognizer
+from wildsight.composition.features import Templates
 from wildsight.composition.methods import METHODS
 from wildsight.composition.source import check_source
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
@@ -176,3 +178,22 @@ def test_the_command_leaves_its_folders(clip: Path, shapes: Path, tmp_path: Path
             assert (tmp_path / name / file).stat().st_size > 0
     assert check_source(shapes) == []
     assert run("composition", "check", str(shapes)) == 0
+
+
+def test_the_state_of_another_fit_is_refused(clip: Path, shapes: Path, tmp_path: Path) -> None:
+    def fit(source: Path, **options: object) -> CompositionRecognizer:
+        model = CompositionRecognizer("hdaoe", str(clip), **options)  # type: ignore[arg-type]
+        return model.fit(source, folder=tmp_path / "train", progress=False, epochs=1)
+
+    sources = {
+        "": shapes,
+        "moved": copied(shapes, tmp_path / "moved"),
+        "pictures": copied(shapes, tmp_path / "other", "*.png"),
+    }
+    others = {
+        "beta=0.3, not 0.5": {"hyper": {"beta": 0.5}},
+        "templates.pair=": {"templates": Templates(pair="a {a} {o}")},
+    }
+    check_states(fit, tmp_path / "train", sources, others)
+    again = fit(shapes, abstain=0.2)  # a limit is set after the training
+    assert again.history is not None and again.history.resumed_from == again.history.steps

@@ -37,6 +37,11 @@ def as_picture(item: Picture) -> Image:
     return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
 
 
+def path_of(item: Picture) -> Path | None:
+    """Its file, where it is one."""
+    return Path(item) if isinstance(item, str | Path) else None
+
+
 @dataclass(frozen=True)
 class Templates:
     """How labels become prompts; ``{a}`` is the attribute, ``{o}`` the object.

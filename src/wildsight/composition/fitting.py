@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,11 +13,16 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from wildsight.composition.calibration import Calibration, calibrate
-from wildsight.composition.layouts import Pair
+from wildsight.composition.layouts import Pair, PairSample
 from wildsight.composition.methods import Method, training_step
 from wildsight.composition.parts import Head, Space
 from wildsight.composition.scoring import Candidates, dense, top
-from wildsight.training import History, TrainConfig, train
+from wildsight.files import digest_of
+from wildsight.training import History, TrainConfig, depends_on, train
+
+if TYPE_CHECKING:
+    from wildsight.composition.datasets import PairData
+    from wildsight.composition.recognizer import CompositionRecognizer
 
 PROBE_SHARE = 0.1
 
@@ -32,6 +37,7 @@ class Lessons:
         pairs: their pairs, in words.
         val_features: [M, D] of pictures that are not trained on; M may be 0.
         val_pairs: their pairs.
+        told: what a saved state must have been made from to be gone on with, as ``extra`` of `train`.
     """
 
     features: Tensor
@@ -39,6 +45,20 @@ class Lessons:
     pairs: list[Pair]
     val_features: Tensor
     val_pairs: list[Pair]
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def told_of(made: CompositionRecognizer, data: PairData, train: Sequence[PairSample]) -> dict[str, Any]:
+    """What a saved state must have been made from to be gone on with for this fit."""
+    return depends_on(
+        made.settings,
+        made.config,
+        [train, data.seen, data.attributes, data.objects],
+        data.root,
+        backbone=made.backbone.sha,
+        without=("abstain",),
+        image_size=made.image_size,
+    )
 
 
 def fitted_head(
@@ -67,7 +87,16 @@ def fitted_head(
         return head.eval(), None
     step = training_step(config, lessons.features, lessons.labels, space.seen, training.epochs)
     data = TensorDataset(lessons.features, lessons.labels)
-    history = train(head, data, step, training, folder=folder, progress=progress, label=method.title)
+    history = train(
+        head,
+        data,
+        step,
+        training,
+        folder=folder,
+        progress=progress,
+        label=method.title,
+        extra={**lessons.told, "seen pairs": digest_of(space.seen.tolist())[:16]},
+    )
     return head.cpu().eval(), history
 
 
@@ -140,4 +169,4 @@ def without(lessons: Lessons, seen: Sequence[Pair], held: Sequence[Pair]) -> tup
     rows = [i for i, p in enumerate(lessons.pairs) if p in index]
     labels = torch.tensor([index[lessons.pairs[i]] for i in rows])
     pairs = [lessons.pairs[i] for i in rows]
-    return Lessons(lessons.features[rows], labels, pairs, lessons.val_features, lessons.val_pairs), kept_pairs
+    return replace(lessons, features=lessons.features[rows], labels=labels, pairs=pairs), kept_pairs

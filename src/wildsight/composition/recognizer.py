@@ -27,8 +27,9 @@ from wildsight.composition.features import (
     features_of_images,
     has_text,
     own_size,
+    path_of,
 )
-from wildsight.composition.fitting import Lessons, calibrated, fitted_head, without
+from wildsight.composition.fitting import Lessons, calibrated, fitted_head, told_of, without
 from wildsight.composition.knowledge import Knowledge
 from wildsight.composition.layouts import Pair, PairSample
 from wildsight.composition.methods import METHODS, named, train_settings
@@ -115,13 +116,14 @@ class CompositionRecognizer(Task):
 
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
-            folder: where the training state is kept; a killed fit with the same folder goes on there.
+            folder: where the training state is kept; a killed fit goes on there, another one is refused.
             progress: show progress and the time left.
             training: fields of `TrainConfig`; the room's recipe where not given.
 
         Raises:
             DataError: pictures missing, pairs without pictures, or a leak between splits.
             ConfigError: a setting outside its range.
+            CheckpointError: ``folder`` holds the state of another fit.
         """
         data = source if isinstance(source, PairData) else read_source(source)
         require_files(data)
@@ -204,7 +206,9 @@ class CompositionRecognizer(Task):
             train, train_features = [train[i] for i in kept], train_features[kept]
         index = {pair: i for i, pair in enumerate(data.seen)}
         labels = torch.tensor([index[s.pair] for s in train])
-        return Lessons(train_features, labels, [s.pair for s in train], val_features, [s.pair for s in val])
+        told = told_of(self, data, train)
+        pairs, others = [s.pair for s in train], [s.pair for s in val]
+        return Lessons(train_features, labels, pairs, val_features, others, told)
 
     def readable(self, samples: Sequence[PairSample]) -> tuple[list[PairSample], Tensor]:
         """The readable ones of ``samples`` and their features [N, D]."""
@@ -307,7 +311,7 @@ class CompositionRecognizer(Task):
             )
             scores = dense(head, features, candidates)
             results += [
-                result_of(_path(p), row, candidates, self.calibration, self.knowledge, top)
+                result_of(path_of(p), row, candidates, self.calibration, self.knowledge, top)
                 for p, row in zip(batch, scores, strict=True)
             ]
         return results
@@ -391,10 +395,6 @@ class CompositionRecognizer(Task):
         head.load_state_dict(tensors)
         made.head = head.eval()
         return made
-
-
-def _path(item: Picture) -> Path | None:
-    return Path(item) if isinstance(item, str | Path) else None
 
 
 __all__ = ["CompositionRecognizer", "Evaluation", "PairResult", "RecognizerSettings"]
