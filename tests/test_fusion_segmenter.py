@@ -14,6 +14,7 @@ from PIL import Image
 from torch.utils.data import default_collate
 
 import fusion_scenes
+from resuming import check_states, copied
 from wildsight.backbones import load_backbone
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError
@@ -362,3 +363,20 @@ def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert code("fusion", "predict", run / "checkpoint", *test, *test) == 2
     assert code("fusion", "predict", run / "checkpoint", f"sonar={folder / 'test' / 'rgb'}") == 2
     assert "unknown to the model" in capsys.readouterr().out
+
+
+def test_the_state_of_another_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    def fit(source: Path, hyper: dict[str, object] | None = None, **options: object) -> FusionSegmenter:
+        segmenter = FusionSegmenter("pwrf", hyper={**SMALL, **(hyper or {})}, **{**TINY, **options})  # type: ignore[arg-type]
+        return segmenter.fit(source, folder=tmp_path / "train", epochs=1, batch_size=6, progress=False)
+
+    classes = copied(folder, tmp_path / "classes")
+    (classes / "fusion.json").write_text('{"classes": ["none", "two", "one", "both"]}')
+    sources = {
+        "": folder,
+        "moved": copied(folder, tmp_path / "moved"),
+        "pictures": copied(folder, tmp_path / "pictures", "train/thermal/*.png"),
+        "classes": classes,
+    }
+    others = {"T=2, not 3": {"hyper": {"T": 3}}, "drop=0.1, not 0.2": {"drop": 0.2}}
+    check_states(fit, tmp_path / "train", sources, others)

@@ -40,14 +40,18 @@ class Method:
     wide: tuple[str, ...] = ()
 
     def build(self, channels: int, modalities: int, width: int, hyper: Mapping[str, Any]) -> nn.Module:
-        """The fusion of one scale.
+        """The fusion of one scale; raises as `settings`."""
+        return self.module(self.settings(channels, modalities, width, hyper))
+
+    def settings(self, channels: int, modalities: int, width: int, hyper: Mapping[str, Any]) -> Any:
+        """The hyper-parameters of one scale.
 
         Raises:
             ConfigError: an unknown hyper-parameter or one outside its range.
         """
         try:
             given = {**dict.fromkeys(self.wide, width), **hyper}
-            return self.module(self.config(channels=channels, modalities=modalities, width=width, **given))
+            return self.config(channels=channels, modalities=modalities, width=width, **given)
         except TypeError as error:
             raise ConfigError(str(error), mend=f"see the hyper-parameters of {self.title}") from error
 

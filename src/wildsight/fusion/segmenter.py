@@ -27,13 +27,13 @@ from wildsight.fusion.settings import FusionSettings, tapped
 from wildsight.fusion.source import read_source
 from wildsight.fusion.steps import Step
 from wildsight.task import Task
-from wildsight.training import History, TrainConfig, train
+from wildsight.training import History, TrainConfig, depends_on, train
 
 BATCH = 16
 MEND = "run `wildsight check fusion`"
 CHOOSE = 0.2  # share of the training scenes held out to choose the single best modality
 RECIPE = TrainConfig(
-    epochs=20, batch_size=16, lr=2e-3, weight_decay=0.01, schedule="cosine", warmup=0.1, clip_norm=5.0
+    epochs=30, batch_size=16, lr=2e-3, weight_decay=0.01, schedule="cosine", warmup=0.1, clip_norm=5.0
 )
 
 
@@ -104,13 +104,14 @@ cross-attention, token-selection, single
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
             modalities: which ones, in order; default all, 2 to 6 of them.
             allow_missing: accept training scenes that lack a modality.
-            folder: where the training state is kept; a killed fit with the same folder goes on there.
+            folder: where the training state is kept; a killed fit goes on there, another one is refused.
             progress: show progress and the time left.
             training: fields of `TrainConfig`.
 
         Raises:
             DataError: no training scene, or a scene that lacks a modality or a mask.
             ConfigError: a setting outside its range, fewer than 2 modalities or more than 6.
+            CheckpointError: ``folder`` holds the state of another fit.
         """
         data = _data(source, modalities)
         samples = data.part("train")
@@ -140,10 +141,17 @@ cross-attention, token-selection, single
             folder=folder,
             progress=progress,
             label=self.settings.method,
+            extra=self._depends(replace(data.found, samples=tuple(samples)), data.root),
         )
         self.net.cpu()
         self.fitted_on = {"source": data.name, "scenes": len(samples), "protocol": dict(data.protocol)}
         return self
+
+    def _depends(self, learned: Indexed, root: Path | None) -> dict[str, Any]:
+        """What a saved state must have been made from to be gone on with."""
+        width = self.settings.width
+        config = METHODS[self.settings.method].settings(width, len(self.modalities), width, self.hyper)
+        return depends_on(self.settings, config, learned, root, backbone=self.backbone.sha)
 
     def _best_modality(self, data: FusionData, samples: Sequence[FusionSample], config: TrainConfig) -> int:
         """The modality whose own network does best on held-out training scenes."""
