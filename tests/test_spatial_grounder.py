@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from resuming import check_states
 from spatial_models import tiny_folder, tiny_mllm
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
 from wildsight.spatial import SpatialGrounder
@@ -424,3 +425,27 @@ def test_the_command(tmp_path: Path, capsys: Any) -> None:
     assert "no intrinsics" in capsys.readouterr().out
     assert not (tmp_path / "run" / "q").exists()
     assert run("predict", f"{out}/checkpoint", picture, "the cube", "--focal", "0") == 2
+
+
+def test_the_state_of_another_fit_is_refused(data: SpatialData, tmp_path: Path) -> None:
+    def fit(source: SpatialData, seed: int = 0, augment: bool = False, **hyper: object) -> SpatialGrounder:
+        mllm = replace(tiny_mllm(seed), sha=str(seed) * 8)
+        grounder = SpatialGrounder("llmi3d", mllm, hyper=hyper)
+        return grounder.fit(source, folder=tmp_path / "train", augment=augment, **FAST)
+
+    def changed(**fields: object) -> SpatialData:
+        first = replace(data.samples[0], **fields)
+        return replace(data, samples=(first, *data.samples[1:]))
+
+    box = data.samples[0].targets[0]
+    sources = {
+        "": data,
+        "pictures": changed(image=255 - np.asarray(data.samples[0].image)),
+        "boxes": changed(targets=(replace(box, centre=box.centre + 1),)),
+    }
+    others = {
+        "w_d=": {"w_d": 0.5},
+        "augment=False, not True": {"augment": True},
+        "backbone=00000000, not 11111111": {"seed": 1},
+    }
+    check_states(fit, tmp_path / "train", sources, others)

@@ -34,7 +34,7 @@ from wildsight.spatial.samples import SpatialData, SpatialSample
 from wildsight.spatial.scoring import grouped
 from wildsight.spatial.source import read_source
 from wildsight.task import Task
-from wildsight.training import Batch, History, TrainConfig, train
+from wildsight.training import Batch, History, TrainConfig, depends_on, train
 from wildsight.training.progress import Meter
 
 BATCH = 32
@@ -131,13 +131,14 @@ class SpatialGrounder(Task):
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
             augment: mirror and zoom pictures, the camera with them; features are then made anew at each step.
-            folder: where the training state is kept; a killed fit with the same folder goes on there.
+            folder: where the training state is kept; a killed fit goes on there, another one is refused.
             progress: show progress and the time left.
             training: fields of `TrainConfig`.
 
         Raises:
             DataError: no training question, or one that does not fit: with more boxes than Q, among others.
             ConfigError: a setting outside its range, or a grounder that is fitted already.
+            CheckpointError: ``folder`` holds the state of another fit.
         """
         if self.net is not None:
             raise ConfigError("the grounder is fitted already", mend="make a new one")
@@ -147,19 +148,22 @@ class SpatialGrounder(Task):
             raise DataError("no training question with a box", where=data.root, mend="see the layouts")
         check_count(self.settings.method, max(len(s.targets) for s in samples), self.config.Q)
         config = self._training(training)
-        if folder is not None:  # a state belongs to the weights that it was learned on
-            folder = folder / f"on-{digest_of([self.mllm.sha, self.eyes.cnn.sha])[:12]}"
         self.mllm.learn_words([s.expression for s in samples])
         rows = self._rows(samples, progress)
         self.net = self._new_net()
         self.net.start_from(*rows.statistics())
         self.history = train(
             self.net, rows, self._step(rows, augment, config.seed), config, folder=folder, progress=progress,
-            label=self.settings.method,
+            label=self.settings.method, extra=self._depends(samples, data.root, augment),
         )  # fmt: skip
         self.net.cpu()
         self.fitted_on = {"source": data.name, "questions": len(samples), "protocol": dict(data.protocol)}
         return self
+
+    def _depends(self, samples: Sequence[SpatialSample], root: Path | None, augment: bool) -> dict[str, Any]:
+        """What a saved state must have been made from to be gone on with."""
+        sha, cnn = self.mllm.sha, self.eyes.cnn.sha[:16]
+        return depends_on(self.settings, self.config, samples, root, backbone=sha, cnn=cnn, augment=augment)
 
     def _training(self, given: Mapping[str, Any]) -> TrainConfig:
         try:
