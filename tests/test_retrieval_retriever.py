@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resuming import check_states, copied
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError
 from wildsight.images import from_array
@@ -238,3 +239,22 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert code(["retrieval", "search", model, str(blank), *index]) == 2
     assert "no strokes" in capsys.readouterr().err
     assert code(["check", "retrieval", str(folder)]) == 0
+
+
+def test_the_state_of_another_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    def fit(source: Path, **options: object) -> SketchRetriever:
+        settings = {"image_size": 64, "width": 16, **options}
+        retriever = SketchRetriever("quadruplet", TOWER, **settings)  # type: ignore[arg-type]
+        return retriever.fit(source, folder=tmp_path / "train", **SHORT)
+
+    sources = {
+        "": folder,
+        "moved": copied(folder, tmp_path / "moved"),
+        "pictures": copied(folder, tmp_path / "other", "photos/*/train*.png"),
+    }
+    others = {
+        "mu0=": {"hyper": {"mu0": 0.5}},
+        "dropout=0.2, not 0.1": {"dropout": 0.1},
+        "image_size=64, not 32": {"image_size": 32},
+    }
+    check_states(fit, tmp_path / "train", sources, others)

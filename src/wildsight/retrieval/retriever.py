@@ -31,7 +31,7 @@ from wildsight.retrieval.result import Evaluation, SearchResult
 from wildsight.retrieval.sketch import looks_like_photo
 from wildsight.retrieval.source import read_source
 from wildsight.task import Task
-from wildsight.training import History, TrainConfig, train
+from wildsight.training import History, TrainConfig, depends_on, train
 
 Picture = str | Path | Image | np.ndarray
 TRAINING = {"epochs": 10, "batch_size": 1, "lr": 1e-3, "weight_decay": 5e-4, "schedule": "cosine"}
@@ -116,16 +116,17 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
 
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
-            folder: where the training state is kept; a killed fit with the same folder goes on there.
+            folder: where the training state is kept; a killed fit goes on there, another one is refused.
             progress: show progress and the time left.
             training: fields of `TrainConfig`; an epoch is `EPISODES` batches.
 
         Raises:
             DataError: fewer than four classes with both sketches and photos.
             ConfigError: a setting outside its range.
+            CheckpointError: ``folder`` holds the state of another fit.
         """
         data = source if isinstance(source, RetrievalData) else read_source(source)
-        features, label, modality = self._training_set(data)
+        features, label, modality, items = self._training_set(data)
         self.fitted_on = {"source": data.name, "pictures": len(label), "protocol": dict(data.protocol)}
         build = METHODS[self.settings.method].build
         if build is not None:
@@ -134,8 +135,23 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
             plan = Plan(adapter, count, self.config, EPISODES * config.epochs, seed)
             episodes = Episodes(features, label, modality.numpy(), count=EPISODES, seed=seed)
             learner, name = build(plan, features, modality), self.settings.method
+            told = depends_on(
+                self.settings,
+                self.config,
+                items,
+                data.root,
+                backbone=self.backbone.sha,
+                without=("bits",),
+            )
             self.history = train(
-                learner, episodes, episodes.step, config, folder=folder, progress=progress, label=name
+                learner,
+                episodes,
+                episodes.step,
+                config,
+                folder=folder,
+                progress=progress,
+                label=name,
+                extra=told,
             )
             self.encoder = adapter.cpu().eval()
         if self.settings.bits:
@@ -144,14 +160,14 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
             self.codes = train_codes(embedded, self.settings.bits, seed=self.settings.seed)
         return self
 
-    def _training_set(self, data: RetrievalData) -> tuple[Tensor, np.ndarray, Tensor]:
-        """Features [N, D], class numbers [N] and modalities [N] of the readable training pictures."""
+    def _training_set(self, data: RetrievalData) -> tuple[Tensor, np.ndarray, Tensor, list[Item]]:
+        """Features [N, D], class numbers [N] and modalities [N] of the readable training pictures; these."""
         names = {name: number for number, name in enumerate(data.classes("train"))}
         parts = [self._features(data.part("train", kind), kind) for kind in (SKETCH, PHOTO)]
         items = [item for _, kept, _ in parts for item in kept]
         features = torch.from_numpy(np.concatenate([f for f, _, _ in parts]))
         label = np.array([names[i.label] for i in items])
-        return features, label, torch.tensor([i.modality for i in items])
+        return features, label, torch.tensor([i.modality for i in items]), items
 
     def _features(self, items: Sequence[Item], modality: int) -> tuple[np.ndarray, list[Item], list[str]]:
         """Features [N, D] of the readable pictures, these pictures, and one sentence per other one."""
