@@ -195,7 +195,7 @@ def test_the_state_of_another_fit_is_refused(
     for changed, data, name in [
         (discoverer("simgcd", net), colours, "method=nngcd|act=gelu"),
         (discoverer("nngcd", net, hyper={**SMALL, "t": 0.25}), colours, "t=0.5, not 0.25"),
-        (discoverer("nngcd", net, views=ViewConfig(32, 2, crop=0.5)), colours, "views="),
+        (discoverer("nngcd", net, views=ViewConfig(32, 2, crop=0.5)), colours, "views.crop="),
         (discoverer("nngcd", net), other, "pictures and labels="),
         (discoverer("nngcd", networks["vit"]), colours, "holds a run with"),
     ]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from wildsight.discovery.features import ViewConfig
 from wildsight.discovery.space import Space, SpaceConfig
 from wildsight.errors import CheckpointError
-from wildsight.files import digest_of
+from wildsight.training import depends_on
 
 if TYPE_CHECKING:
     from wildsight.discovery.data import CategoryData
@@ -52,16 +52,9 @@ def plain(hyper: Any) -> dict[str, Any]:
 
 def identity_of(discoverer: CategoryDiscoverer, data: CategoryData) -> dict[str, Any]:
     """What a training state must have been saved with, beyond its recipe, to go on for this fit."""
-    own = {k: v for k, v in asdict(discoverer.config).items() if k not in RECIPE}
-    return {
-        "method": discoverer.settings.method,
-        "k": discoverer.k,
-        **plain(own),
-        "backbone": discoverer.backbone.sha,
-        "pictures and labels": digest_of([data.protocol["hash"], discoverer.kept.tolist()]),
-        "views": asdict(discoverer.settings.views),
-        "space": asdict(discoverer.settings.space),
-    }
+    learned, sha, free = [data.samples, data.known], discoverer.backbone.sha, (*RECIPE, "doubt")
+    settings, config = discoverer.settings, discoverer.config
+    return depends_on(settings, config, learned, data.root, backbone=sha, without=free, k=discoverer.k)
 
 
 def made_with(settings: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
