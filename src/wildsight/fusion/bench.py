@@ -33,7 +33,7 @@ def bench(
     backbone: str = "nano-conv",
     methods: Sequence[str] = tuple(METHODS),
     seeds: int = 3,
-    epochs: int = 10,
+    epochs: int = 30,
     image_size: int = 64,
     modalities: Sequence[Sequence[str]] | None = None,
     drop: float = 0.1,
