@@ -22,6 +22,7 @@ from wildsight.files import write_json
 from wildsight.results import environment, spread, write_csv
 
 NO_RELATIONS = {"b": 0.0, "c": 0.0, "d": 0.0}
+SPECIFIED = {"a": 5.0, "b": 0.25, "c": 0.25, "d": 0.25}
 CANDIDATES: dict[str, dict[str, Any]] = {
     "specification": {},
     "uniform weights": {"weights": "uniform"},
@@ -32,7 +33,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "no relations, a = 1": {**NO_RELATIONS, "a": 1.0},
     "a = 1": {"a": 1.0},
     "no features": {"a": 0.0},
+    "no features, uniform weights": {"a": 0.0, "weights": "uniform"},
+    "no features, alpha = 1": {"a": 0.0, "alpha": 1.0},
+    "no features, half the relations": {"a": 0.0, "b": 0.125, "c": 0.125, "d": 0.125},
+    "no features, twice the relations": {"a": 0.0, "b": 0.5, "c": 0.5, "d": 0.5},
     "no features, c = 1": {"a": 0.0, "b": 0.0, "c": 1.0, "d": 0.0},
+    "nothing kept": {**NO_RELATIONS, "a": 0.0},
     "l2 = 0.5": {"l2": 0.5},
     "l2 = 0.25": {"l2": 0.25},
     "no CSA": {"l1": 0.0},
@@ -69,7 +75,7 @@ def measured(source: str, seed: int, parts: int, out: Path, budget: dict[str, An
     """A row for every peer and candidate on one dealing of one source."""
     sequence = dealt(read_source(source).tasks[0], parts, seed)
     runs: list[tuple[str, str, dict[str, Any]]] = [(name, name, {}) for name in PEERS]
-    runs += [(name, "mulki", hyper) for name, hyper in CANDIDATES.items()]
+    runs += [(name, "mulki", {**SPECIFIED, **hyper}) for name, hyper in CANDIDATES.items()]
     rows = []
     for name, method, hyper in runs:
         found = bench(sequence, out=out, methods=[method], seeds=1, hyper=hyper, progress=False, **budget)

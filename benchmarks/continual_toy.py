@@ -32,7 +32,7 @@ DOMAINS, TASKS, CLASSES, PICTURES, HELD = 12, 5, 10, 40, 20
 PRETRAINED, STEPS, BATCH, SCALE, CORPUS = 1500, 120, 64, 20.0, 4000
 METRICS = ("transfer", "avg", "last")
 OWN: dict[str, Any] = {"smoothing": 0.1}
-MULKI: dict[str, Any] = {**OWN, "d": 0.0, "avg_freq": 20}
+MULKI: dict[str, Any] = {**OWN, "a": 5.0, "b": 0.25, "c": 0.25, "d": 0.0, "avg_freq": 20}
 RELATIONS: dict[str, Any] = {"b": 1.0, "c": 1.0}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fine-tuning": ("finetune", OWN),
@@ -42,9 +42,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MulKI": ("mulki", MULKI),
     "relation weights 1": ("mulki", {**MULKI, **RELATIONS}),
     "no relations": ("mulki", {**MULKI, "b": 0.0, "c": 0.0}),
+    "no relations, a = 1": ("mulki", {**MULKI, "a": 1.0, "b": 0.0, "c": 0.0}),
     "a = 1": ("mulki", {**MULKI, "a": 1.0}),
     "no CSA": ("mulki", {**MULKI, "l1": 0.0}),
     "no features": ("mulki", {**MULKI, "a": 0.0}),
+    "no features, half the relations": ("mulki", {**MULKI, "a": 0.0, "b": 0.125, "c": 0.125}),
+    "nothing kept": ("mulki", {**MULKI, "a": 0.0, "b": 0.0, "c": 0.0}),
     "no stage 4": ("mulki", {**MULKI, "avg_freq": 0, "alpha": 1.0}),
     "kappa 0.1": ("mulki", {**MULKI, "kappa": 0.1}),
     "uniform weights": ("mulki", {**MULKI, "weights": "uniform"}),
@@ -245,7 +248,7 @@ def main() -> None:
         own = [r for r in rows if r["variant"] == name]
         scores = {metric: spread([float(r[metric]) for r in own]) for metric in METRICS}
         table.append({"variant": name, **scores})
-        print(f"{name:28}", *(f"{m} {mean:5.1f} ± {std:4.1f}" for m, (mean, std) in scores.items()))
+        print(f"{name:32}", *(f"{m} {mean:5.1f} ± {std:4.1f}" for m, (mean, std) in scores.items()))
     write_csv(given.out / "results.csv", rows)
     facts = {"seeds": given.seeds, "lr": given.lr, "steps": STEPS, "scale": SCALE}
     write_json(given.out / "scores.json", {"facts": facts, "table": table, "environment": environment()})

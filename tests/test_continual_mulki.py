@@ -89,7 +89,7 @@ def test_teacher_equal_to_student_gives_no_loss_and_no_gradient() -> None:
     assert float(loss) == pytest.approx(0, abs=1e-12)
     assert image.grad is not None and text.grad is not None
     assert float(image.grad.abs().max()) < 1e-10 and float(text.grad.abs().max()) < 1e-10
-    assert float(loss_of(same, same, same, rows(3, 3), MulKI())) == pytest.approx(0, abs=1e-12)
+    assert float(loss_of(same, same, same, rows(3, 3), MulKI(a=5))) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("rule", mulki.RULES)
@@ -128,7 +128,7 @@ def test_a_joint_rotation_changes_nothing_and_one_of_texts_alone_does() -> None:
     def turned(view: Views, image: bool = True) -> Views:
         return Views(view.image @ turn if image else view.image, view.text @ turn)
 
-    config = MulKI(weights="uniform")
+    config = MulKI(a=5, weights="uniform")
     plain = loss_of(student, zero, previous, prototypes, config)
     both = loss_of(turned(student), turned(zero), turned(previous), prototypes @ turn, config)
     assert float(plain) == pytest.approx(float(both), rel=1e-10)
@@ -165,8 +165,8 @@ def seen(image: Tensor, text: Tensor) -> Seen:
 
 def test_first_task_is_a_run_with_one_teacher() -> None:
     batch = seen(rows(5, 7), rows(3, 8))
-    first = MulKIObjective(MulKI(), lesson(True))(batch)
-    alone = MulKIObjective(MulKI(weights="zs_only"), lesson(False))(batch)
+    first = MulKIObjective(MulKI(a=5), lesson(True))(batch)
+    alone = MulKIObjective(MulKI(a=5, weights="zs_only"), lesson(False))(batch)
     assert float(first["loss"]) == float(alone["loss"])
 
 
@@ -190,7 +190,7 @@ def test_weights_of_cached_teachers_are_those_of_the_batch() -> None:
 
 
 def test_golden_value() -> None:
-    losses = MulKIObjective(MulKI(), lesson(False))(seen(rows(5, 7), rows(3, 8)))
+    losses = MulKIObjective(MulKI(a=5), lesson(False))(seen(rows(5, 7), rows(3, 8)))
     assert float(losses["task"]) == pytest.approx(
         float(task_loss(rows(5, 7), rows(3, 8), LABELS, SCALE, 0.2)), rel=1e-12
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,10 @@ class _Plan:
     progress: bool
 
     def file(self, name: str, seed: int, order: int, hyper: dict[str, Any]) -> Path:
-        """Where a finished cell is kept."""
-        own = [self.network.sha, self.image_size, self.training, hyper, self.per_class, self.per_class_test]
+        """Where a finished cell is kept: known by the values of all hyper-parameters, defaults included."""
+        method, preset = named(name)
+        config = asdict(method.configure({**preset, **hyper}))
+        own = [self.network.sha, self.image_size, self.training, config, self.per_class, self.per_class_test]
         key = digest_of([*own, [t.digest() for t in self.sequence.tasks]])
         return self.out / "cells" / f"{name}-seed{seed}-order{order}-{key[:12]}.json"
 

@@ -71,15 +71,17 @@ _STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def _ablations() -> dict[str, dict[str, Any]]:
-    """The cumulative ladder, then the full method with one thing changed."""
+    """The cumulative ladder up to the specified form, then the default with one thing changed."""
     presets: dict[str, dict[str, Any]] = {}
     switches = dict(_OFF)
     for name, change in _STEPS:
         switches = {**switches, **change}
         presets[name] = dict(switches)
+    presets["mulki-specified"] = {"a": 5.0}
     for rule in ("entropy", "discrepancy", "uniform", "zs_only", "prev_only"):
         presets[f"mulki-{rule.replace('_', '-')}"] = {"weights": rule}
-    presets["mulki-no-relations"] = {"b": 0.0, "c": 0.0, "d": 0.0}
+    presets["mulki-features-alone"] = {"a": 5.0, "b": 0.0, "c": 0.0, "d": 0.0}
+    presets["mulki-nothing-kept"] = {"b": 0.0, "c": 0.0, "d": 0.0}
     presets["mulki-no-csa"] = {"l1": 0.0}
     presets["mulki-no-merge"] = {"alpha": 1.0}
     return presets

@@ -21,7 +21,8 @@ Equations, N row normalisation, sg stop-gradient, s CLIP's scale, tau the distil
 
 Differences: 1. the teachers see the test view, not the student's crop, so that their features are computed
 once (``teacher_view="exact"`` undoes it). 2. ``avg_freq`` counts at most ten snapshots on short tasks
-(``avg_freq`` fixed undoes it).
+(``avg_freq`` fixed undoes it). 3. features are not distilled, ``a = 0``: chosen on the first task alone
+(``a=5``, or the method ``mulki-specified``, undoes it).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class MulKI:
     tau: float = 2.0
     l1: float = 1.0
     l2: float = 1.0
-    a: float = 5.0
+    a: float = 0.0
     b: float = 0.25
     c: float = 0.25
     d: float = 0.25
@@ -195,8 +196,10 @@ def knowledge_loss(
     """
     views, weights = [v for v, _ in teachers], [w for _, w in teachers]
     means, tau, fixed = [w.mean() for w in weights], config.tau, scale * prototypes.T
-    total = config.a * gap([v.image for v in views], weights, student.image).mean()
-    total = total + config.a * gap([v.text for v in views], means, student.text).mean()
+    total = student.image.new_zeros(())
+    if config.a:
+        total = total + config.a * gap([v.image for v in views], weights, student.image).mean()
+        total = total + config.a * gap([v.text for v in views], means, student.text).mean()
     if config.b:
         logits = [v.image @ fixed for v in views]
         total = total + config.b * relation(logits, weights, student.image @ fixed, tau).mean()
