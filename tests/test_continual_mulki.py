@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ def rows(count: int, seed: int, width: int = 6) -> Tensor:
 
 
 LABELS = torch.tensor([0, 2, 1, 2, 0])
+SPECIFIED = MulKI(a=5, b=0.25, c=0.25, d=0.25)
+"""All terms of the loss; the default leaves the relations out."""
 
 
 def loss_of(student: Views, zero: Views, previous: Views, prototypes: Tensor, config: MulKI) -> Tensor:
@@ -84,12 +87,12 @@ def test_knowledge_loss_equals_the_sum_written_out() -> None:
 def test_teacher_equal_to_student_gives_no_loss_and_no_gradient() -> None:
     image, text = rows(5, 1).requires_grad_(), rows(3, 2).requires_grad_()
     same = Views(image.detach(), text.detach())
-    loss = loss_of(Views(image, text), same, same, rows(3, 3), MulKI(a=0))
+    loss = loss_of(Views(image, text), same, same, rows(3, 3), replace(SPECIFIED, a=0))
     loss.backward()
     assert float(loss) == pytest.approx(0, abs=1e-12)
     assert image.grad is not None and text.grad is not None
     assert float(image.grad.abs().max()) < 1e-10 and float(text.grad.abs().max()) < 1e-10
-    assert float(loss_of(same, same, same, rows(3, 3), MulKI(a=5))) == pytest.approx(0, abs=1e-12)
+    assert float(loss_of(same, same, same, rows(3, 3), SPECIFIED)) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("rule", mulki.RULES)
@@ -128,11 +131,11 @@ def test_a_joint_rotation_changes_nothing_and_one_of_texts_alone_does() -> None:
     def turned(view: Views, image: bool = True) -> Views:
         return Views(view.image @ turn if image else view.image, view.text @ turn)
 
-    config = MulKI(a=5, weights="uniform")
+    config = replace(SPECIFIED, weights="uniform")
     plain = loss_of(student, zero, previous, prototypes, config)
     both = loss_of(turned(student), turned(zero), turned(previous), prototypes @ turn, config)
     assert float(plain) == pytest.approx(float(both), rel=1e-10)
-    only_vv, only_vt = MulKI(a=0, c=0, d=0, weights="uniform"), MulKI(a=0, b=0, d=0, weights="uniform")
+    only_vv, only_vt = replace(config, a=0, c=0, d=0), replace(config, a=0, b=0, d=0)
     for one, moves in ((only_vv, False), (only_vt, True)):
         before = float(loss_of(student, zero, previous, prototypes, one))
         after = float(loss_of(turned(student, False), zero, previous, prototypes, one))
@@ -165,8 +168,8 @@ def seen(image: Tensor, text: Tensor) -> Seen:
 
 def test_first_task_is_a_run_with_one_teacher() -> None:
     batch = seen(rows(5, 7), rows(3, 8))
-    first = MulKIObjective(MulKI(a=5), lesson(True))(batch)
-    alone = MulKIObjective(MulKI(a=5, weights="zs_only"), lesson(False))(batch)
+    first = MulKIObjective(SPECIFIED, lesson(True))(batch)
+    alone = MulKIObjective(replace(SPECIFIED, weights="zs_only"), lesson(False))(batch)
     assert float(first["loss"]) == float(alone["loss"])
 
 
@@ -190,7 +193,7 @@ def test_weights_of_cached_teachers_are_those_of_the_batch() -> None:
 
 
 def test_golden_value() -> None:
-    losses = MulKIObjective(MulKI(a=5), lesson(False))(seen(rows(5, 7), rows(3, 8)))
+    losses = MulKIObjective(SPECIFIED, lesson(False))(seen(rows(5, 7), rows(3, 8)))
     assert float(losses["task"]) == pytest.approx(
         float(task_loss(rows(5, 7), rows(3, 8), LABELS, SCALE, 0.2)), rel=1e-12
     )

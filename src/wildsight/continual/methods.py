@@ -77,11 +77,12 @@ def _ablations() -> dict[str, dict[str, Any]]:
     for name, change in _STEPS:
         switches = {**switches, **change}
         presets[name] = dict(switches)
-    presets["mulki-specified"] = {"a": 5.0}
+    relations = {"b": 0.25, "c": 0.25, "d": 0.25}
+    presets["mulki-specified"] = dict(relations)
     for rule in ("entropy", "discrepancy", "uniform", "zs_only", "prev_only"):
         presets[f"mulki-{rule.replace('_', '-')}"] = {"weights": rule}
-    presets["mulki-features-alone"] = {"a": 5.0, "b": 0.0, "c": 0.0, "d": 0.0}
-    presets["mulki-nothing-kept"] = {"b": 0.0, "c": 0.0, "d": 0.0}
+    presets["mulki-relations-alone"] = {"a": 0.0, **relations}
+    presets["mulki-nothing-kept"] = {"a": 0.0}
     presets["mulki-no-csa"] = {"l1": 0.0}
     presets["mulki-no-merge"] = {"alpha": 1.0}
     return presets

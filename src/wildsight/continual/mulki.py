@@ -21,8 +21,8 @@ Equations, N row normalisation, sg stop-gradient, s CLIP's scale, tau the distil
 
 Differences: 1. the teachers see the test view, not the student's crop, so that their features are computed
 once (``teacher_view="exact"`` undoes it). 2. ``avg_freq`` counts at most ten snapshots on short tasks
-(``avg_freq`` fixed undoes it). 3. features are not distilled, ``a = 0``: chosen on the first task alone
-(``a=5``, or the method ``mulki-specified``, undoes it).
+(``avg_freq`` fixed undoes it). 3. features are distilled and relations are not, ``b = c = d = 0``: chosen on
+the first task alone (``.25`` each, or the method ``mulki-specified``, undoes it).
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class MulKI:
     tau: float = 2.0
     l1: float = 1.0
     l2: float = 1.0
-    a: float = 0.0
-    b: float = 0.25
-    c: float = 0.25
-    d: float = 0.25
+    a: float = 5.0
+    b: float = 0.0
+    c: float = 0.0
+    d: float = 0.0
     alpha: float = 0.8
     avg_freq: int | None = None
     weights: str = "label_ce"
