@@ -46,6 +46,7 @@ SHOWN = (
     ("fusion", "fusion-world", "miou", "mIoU, world, 2 sensors", "rgb+depth all", "pwrf"),
     ("fusion", "fusion-world", "miou", "mIoU, world, 3 sensors", "rgb+depth+thermal all", "pwrf"),
     ("fusion", "fusion-world", "miou", "mIoU, world, 5 sensors", "rgb+depth+thermal+event+lidar all", "pwrf"),
+    ("fusion", "fusion-crack", "miou", "mIoU, real cracks, 3 sensors", "rgb+depth+thermal all", "pwrf"),
     ("spatial", "spatial-world", "acc@0.25", "Acc@0.25, world, focal x0.6 to x2.5", "all", "llmi3d"),
     ("spatial", "spatial-world", "depth_error", "depth error, m, same", "all", "llmi3d"),
     ("compression", "compression-world", "accuracy", "accuracy, 36 of 144 tokens", "36 tokens", "vtc-cls"),
