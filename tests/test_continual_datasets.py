@@ -237,6 +237,8 @@ def test_recipes_of_a_full_size_clip_are_the_published_ones() -> None:
     step = recipe(full, 5000, {}, published(5000))
     assert (step.lr, step.epochs, round(step.warmup * steps_of(step, 5000))) == (7.1e-6, 1, 30)
     assert recipe(small, 5000, {}, published(5000)) == recipe(small, 5000, {})
+    assert [steps_of(recipe(small, n, {}), n) for n in (3, 52, 1000)] == [64, 60, 128]
+    assert recipe(small, 52, {"epochs": 3}).epochs == 3
 
 
 def test_templates_are_as_many_as_published_and_differ() -> None:

@@ -12,6 +12,7 @@ from wildsight.training import TrainConfig
 
 SMALL = 20_000_000
 STEPS = 1000
+FEWEST = 48
 NANO = TrainConfig(
     epochs=4, batch_size=32, lr=2e-4, weight_decay=0.0, schedule="cosine", warmup=0.1, clip_norm=1.0
 )
@@ -25,7 +26,8 @@ def recipe(
 
     A full-size CLIP takes batches of 64 at 1e-5, or what the task's benchmark publishes, for the fewest whole
     passes that make the benchmark's 1000 steps: 1,008 on Flowers, 1,564 on CIFAR-100, 1,876 on MNIST. A
-    small one, which moves further per step and has fewer pictures, takes 4 passes at 2e-4.
+    small one, which moves further per step and has fewer pictures, takes 4 passes at 2e-4, and as many more
+    as make 48 steps: tens of pictures are not learned in fewer.
 
     Args:
         parameters: of the model.
@@ -37,7 +39,9 @@ def recipe(
         ConfigError: an unknown field, or a value outside its range.
     """
     if parameters < SMALL:
-        base = replace(NANO, batch_size=max(4, min(NANO.batch_size, pictures)))
+        batch = max(4, min(NANO.batch_size, pictures))
+        passes = math.ceil(FEWEST * int(given.get("batch_size", batch)) / max(1, pictures))
+        base = replace(NANO, batch_size=batch, epochs=max(NANO.epochs, passes))
     else:
         batch = int(given.get("batch_size", PAPER.batch_size))
         base = replace(
