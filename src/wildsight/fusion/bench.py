@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +113,14 @@ def _cell(
 ) -> tuple[list[dict[str, Any]], list[tuple[Image, str]]]:
     """One method, set of modalities and seed, from the folder of finished cells where it is there."""
     label = "+".join(data.modalities)
-    key = digest_of([network.sha, data.protocol, list(data.modalities), epochs, settings])
+    segmenter = FusionSegmenter(method, network, seed=seed, store=store, **settings)
+    width = segmenter.settings.width
+    config = METHODS[method].settings(width, len(data.modalities), width, {})
+    own = [data.protocol, list(data.modalities), epochs, asdict(segmenter.settings), asdict(config)]
+    key = digest_of([network.sha, *own])
     file = out / "cells" / f"{method}-{len(data.modalities)}-seed{seed}-{key[:12]}.json"
     if file.is_file():
         return read_json(file), []
-    segmenter = FusionSegmenter(method, network, seed=seed, store=store, **settings)
     begin = time.process_time()
     segmenter.fit(data, epochs=epochs, progress=progress)
     seconds = time.process_time() - begin
