@@ -23,15 +23,15 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         folder: for what the demonstration leaves; finished parts in it are not run again.
         quick: a shorter budget.
     """
-    count, size, each = (2, 32, 1) if quick else (3, 48, 3)
+    count, size, each = (2, 32, 1) if quick else (3, 48, 6)
     report.text(
         "One CLIP learns task after task and is tested on **all** of them: earlier ones show what it forgot, "
         "later ones whether its zero-shot skill survived."
     )
     whole = read("folder", world_folder(size=48, per_class=each, count=3))
     sequence = TaskSequence(whole.tasks[:count], whole.scenario, whole.name, whole.protocol)
-    options: dict[str, Any] = {"seeds": 1, "epochs": 1 if quick else 3, "image_size": size, "progress": False}
-    result = bench(sequence, out=folder, methods=METHODS, per_class_test=2, **options)
+    options: dict[str, Any] = {"seeds": 1, "epochs": 1 if quick else 12, "image_size": size, "progress": False}
+    result = bench(sequence, out=folder, methods=METHODS, per_class_test=2 if quick else None, **options)
     for metric in result["metrics"][:3]:
         table = score_table(result["rows"], metric)
         report.table(table, f"{title(metric)}, percent; one seed, {count} tasks: a demonstration")

@@ -20,7 +20,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         folder: for what the demonstration leaves; finished parts in it are not run again.
         quick: a shorter budget.
     """
-    epochs, methods = (1, ("pwrf",)) if quick else (4, ("pwrf", "concatenation", "cross-attention"))
+    epochs, methods = (1, ("pwrf",)) if quick else (20, ("pwrf", "concatenation", "cross-attention"))
     data = world(scale=0.1 if quick else 0.25)
     result = bench(data, out=folder, methods=methods, seeds=1, epochs=epochs, modalities=[FEW], progress=True)
     report.text(
