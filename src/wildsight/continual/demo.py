@@ -30,8 +30,9 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     )
     whole = read("folder", world_folder(size=48, per_class=each, count=3))
     sequence = TaskSequence(whole.tasks[:count], whole.scenario, whole.name, whole.protocol)
-    options: dict[str, Any] = {"seeds": 1, "epochs": 1 if quick else 12, "image_size": size, "progress": False}
-    result = bench(sequence, out=folder, methods=METHODS, per_class_test=2 if quick else None, **options)
+    options: dict[str, Any] = {"seeds": 1, "epochs": 1 if quick else 12, "image_size": size}
+    options |= {"per_class_test": 2 if quick else None, "progress": False}
+    result = bench(sequence, out=folder, methods=METHODS, **options)
     for metric in result["metrics"][:3]:
         table = score_table(result["rows"], metric)
         report.table(table, f"{title(metric)}, percent; one seed, {count} tasks: a demonstration")
