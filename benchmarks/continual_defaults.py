@@ -1,4 +1,4 @@
-"""MulKI's defaults, chosen on the first task alone: its classes are cut into tasks of their own.
+"""MulKI's candidates for defaults on the first task alone: its classes are cut into tasks of their own.
 
     python benchmarks/continual_defaults.py SOURCE [SOURCE ...] --out FOLDER [--parts 3] [--seeds 5]
 

@@ -21,8 +21,8 @@ Equations, N row normalisation, sg stop-gradient, s CLIP's scale, tau the distil
 
 Differences: 1. the teachers see the test view, not the student's crop, so that their features are computed
 once (``teacher_view="exact"`` undoes it). 2. ``avg_freq`` counts at most ten snapshots on short tasks
-(``avg_freq`` fixed undoes it). 3. features are distilled and relations are not, ``b = c = d = 0``: chosen on
-the first task alone (``.25`` each, or the method ``mulki-specified``, undoes it).
+(``avg_freq`` fixed undoes it). 3. features are distilled and relations are not, ``b = c = d = 0``, as one
+task and two small towers advise (see the ledger; ``.25`` each, or the method ``mulki-specified``, undoes it).
 """
 
 from __future__ import annotations
