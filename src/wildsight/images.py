@@ -23,6 +23,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 100_000_000
 WHITE = (255, 255, 255)
+Picture = str | Path | Image.Image | np.ndarray
+"""A file, a PIL picture, or pixels as `from_array` takes them."""
 
 
 def _pixel_cap() -> int:
@@ -134,6 +136,22 @@ def from_array(array: np.ndarray, *, full_scale: float | None = None) -> Image.I
         raise ImageError(f"an array of shape {array.shape} is no picture", mend="give [H, W] or [H, W, 3]")
     picture = Image.fromarray(_eight_bit(array, full_scale))
     return _to_rgb(picture, WHITE)
+
+
+def as_picture(item: Picture) -> Image.Image:
+    """A file, a PIL picture or pixels as 8-bit RGB.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if isinstance(item, Image.Image):
+        return item.convert("RGB")
+    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
+
+
+def path_of(item: Picture) -> Path | None:
+    """The file of a picture that is given as one."""
+    return Path(item) if isinstance(item, str | Path) else None
 
 
 def _eight_bit(array: np.ndarray, full_scale: float | None) -> np.ndarray:

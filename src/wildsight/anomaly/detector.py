@@ -13,14 +13,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from wildsight.anomaly.datasets import AnomalyData, AnomalySample
-from wildsight.anomaly.features import (
-    NeckConfig,
-    Picture,
-    as_picture,
-    features_of_files,
-    features_of_images,
-    path_of,
-)
+from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
 from wildsight.anomaly.methods import METHODS, train_settings
 from wildsight.anomaly.result import AnomalyResult, Evaluation
 from wildsight.anomaly.scoring import BATCH, TokenSet, figures, score_tokens
@@ -32,6 +25,7 @@ from wildsight.anomaly.tiling import seen_in_tiles
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.files import digest_of
+from wildsight.images import Picture, as_picture, path_of
 from wildsight.task import Task
 from wildsight.training import History, TrainConfig, depends_on, train
 from wildsight.training.progress import Meter

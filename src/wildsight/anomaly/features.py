@@ -7,33 +7,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL.Image import Image
-
 from wildsight.anomaly.ras import resize_to_grid, smooth_neck
 from wildsight.backbones.cache import CachedFeatures, cached_features
-from wildsight.images import from_array, load_image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wildsight.backbones import Backbone
 
-Picture = str | Path | Image | np.ndarray
-"""A file, a PIL picture, or pixels [H, W] or [H, W, 3]."""
 USUAL = (2, 4, 8, 16)
-
-
-def as_picture(item: Picture) -> Image:
-    """An RGB picture."""
-    if isinstance(item, Image):
-        return item.convert("RGB")
-    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
-
-
-def path_of(item: Picture) -> Path | None:
-    """Its file, where it is one."""
-    return Path(item) if isinstance(item, str | Path) else None
 
 
 @dataclass(frozen=True)

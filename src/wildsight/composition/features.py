@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,27 +18,11 @@ from wildsight.backbones.cache import CachedFeatures, cached_embeddings
 from wildsight.composition.layouts import Pair
 from wildsight.composition.prompts import as_words
 from wildsight.errors import UnsupportedModelError
-from wildsight.images import from_array, load_image
+from wildsight.images import from_array
 
 WORD_WIDTH = 128
 """Width of word vectors that are learned from nothing, where the backbone has no text tower."""
 BATCH = 256
-
-
-Picture = str | Path | Image | np.ndarray
-"""A file, a PIL picture, or pixels [H, W] or [H, W, 3]."""
-
-
-def as_picture(item: Picture) -> Image:
-    """An RGB picture."""
-    if isinstance(item, Image):
-        return item.convert("RGB")
-    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
-
-
-def path_of(item: Picture) -> Path | None:
-    """Its file, where it is one."""
-    return Path(item) if isinstance(item, str | Path) else None
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,13 @@ from wildsight.composition.calibration import Calibration
 from wildsight.composition.datasets import PairData, require_files
 from wildsight.composition.evaluation import evaluate_on
 from wildsight.composition.features import (
-    Picture,
     Templates,
     TextSide,
-    as_picture,
     feature_width,
     features_of_files,
     features_of_images,
     has_text,
     own_size,
-    path_of,
 )
 from wildsight.composition.fitting import Lessons, calibrated, fitted_head, told_of, without
 from wildsight.composition.knowledge import Knowledge
@@ -46,7 +43,7 @@ from wildsight.errors import (
     UnsupportedModelError,
     WildSightError,
 )
-from wildsight.images import load_image
+from wildsight.images import Picture, as_picture, load_image, path_of
 from wildsight.task import Task
 from wildsight.training import History, TrainConfig
 

@@ -27,7 +27,7 @@ from wildsight.continual.teaching import Teaching
 from wildsight.continual.towers import Towers
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.files import digest_of
-from wildsight.images import from_array, load_image
+from wildsight.images import from_array, load_image, path_of
 from wildsight.task import Task
 
 Shown = str | Path | Image | np.ndarray
@@ -390,6 +390,5 @@ def _result(
     picture: Shown, names: list[tuple[str, str]], values: list[float], rows: list[int]
 ) -> ContinualResult:
     label, task = names[rows[0]]
-    file = Path(picture) if isinstance(picture, str | Path) else None
     listed = tuple(names[i][0] for i in rows)
-    return ContinualResult(file, label, task, values[0], listed, tuple(values))
+    return ContinualResult(path_of(picture), label, task, values[0], listed, tuple(values))

@@ -41,6 +41,7 @@ from wildsight.discovery.space import Space, fit_space
 from wildsight.discovery.sskmeans import Ids, SSKMeansConfig, check_rows, means, ss_kmeans
 from wildsight.discovery.trunk import Trunk
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.images import Picture, as_picture, path_of
 from wildsight.task import Task
 from wildsight.training import History
 from wildsight.training.progress import Meter
@@ -292,7 +293,7 @@ class CategoryDiscoverer(Task):
             raise ConfigError("the fitted pictures are not here", mend="call fit")
         return self.fitted
 
-    def predict(self, images: feats.Picture | Sequence[feats.Picture]) -> list[DiscoveryResult]:
+    def predict(self, images: Picture | Sequence[Picture]) -> list[DiscoveryResult]:
         """Put new pictures into the groups there are (inductive).
 
         Args:
@@ -306,8 +307,8 @@ class CategoryDiscoverer(Task):
         results: list[DiscoveryResult] = []
         for start in range(0, len(many), BATCH):
             batch = many[start : start + BATCH]
-            found = self._verdict([feats.picture_of(item) for item in batch])
-            results += self._results([feats.path_of(item) for item in batch], found)
+            found = self._verdict([as_picture(item) for item in batch])
+            results += self._results([path_of(item) for item in batch], found)
         return results
 
     @torch.no_grad()

@@ -16,12 +16,9 @@ from torch.nn.functional import interpolate, normalize
 from wildsight.backbones.cache import CachedFeatures, cached_embeddings
 from wildsight.discovery.trunk import Trunk
 from wildsight.errors import ConfigError, DataError
-from wildsight.images import from_array, load_image
 
 if TYPE_CHECKING:
     from wildsight.backbones import Backbone
-
-Picture = str | Path | Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -113,18 +110,6 @@ def tokens_of_files(
 def tokens_of_images(backbone: Backbone, images: Sequence[Image], size: int) -> Tensor:
     """The tokens of whole PIL pictures, [B, T, D], without a cache."""
     return Trunk(backbone).tokens(backbone.preprocess(images, size))
-
-
-def picture_of(item: Picture) -> Image:
-    """A file, a PIL picture or an array as an RGB picture."""
-    if isinstance(item, Image):
-        return item.convert("RGB")
-    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
-
-
-def path_of(item: Picture) -> Path | None:
-    """The file of a picture that is given as one."""
-    return Path(item) if isinstance(item, str | Path) else None
 
 
 def _finite(found: CachedFeatures) -> CachedFeatures:

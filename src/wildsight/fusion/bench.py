@@ -114,10 +114,9 @@ def _cell(
     """One method, set of modalities and seed, from the folder of finished cells where it is there."""
     label = "+".join(data.modalities)
     segmenter = FusionSegmenter(method, network, seed=seed, store=store, **settings)
-    width = segmenter.settings.width
-    config = METHODS[method].settings(width, len(data.modalities), width, {})
-    own = [data.protocol, list(data.modalities), epochs, asdict(segmenter.settings), asdict(config)]
-    key = digest_of([network.sha, *own])
+    own = {**asdict(segmenter.settings), "backbone": network.sha}
+    hyper = asdict(segmenter.hyper_parameters(len(data.modalities)))
+    key = digest_of([own, hyper, data.protocol, list(data.modalities), epochs])
     file = out / "cells" / f"{method}-{len(data.modalities)}-seed{seed}-{key[:12]}.json"
     if file.is_file():
         return read_json(file), []

@@ -149,9 +149,13 @@ cross-attention, token-selection, single
 
     def _depends(self, learned: Indexed, root: Path | None) -> dict[str, Any]:
         """What a saved state must have been made from to be gone on with."""
-        width = self.settings.width
-        config = METHODS[self.settings.method].settings(width, len(self.modalities), width, self.hyper)
+        config = self.hyper_parameters(len(self.modalities))
         return depends_on(self.settings, config, learned, root, backbone=self.backbone.sha)
+
+    def hyper_parameters(self, modalities: int) -> Any:
+        """All hyper-parameters of a fusion of that many modalities, those that were not given too."""
+        width = self.settings.width
+        return METHODS[self.settings.method].settings(width, modalities, width, self.hyper)
 
     def _best_modality(self, data: FusionData, samples: Sequence[FusionSample], config: TrainConfig) -> int:
         """The modality whose own network does best on held-out training scenes."""

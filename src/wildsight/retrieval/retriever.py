@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError, WildSightError
 from wildsight.files import digest_of
-from wildsight.images import from_array, load_image
+from wildsight.images import Picture, as_picture, load_image, path_of
 from wildsight.retrieval.bulk import ray_engine
 from wildsight.retrieval.codes import Codes, hamming, train_codes
 from wildsight.retrieval.collection import open_collection
@@ -33,7 +33,6 @@ from wildsight.retrieval.source import read_source
 from wildsight.task import Task
 from wildsight.training import History, TrainConfig, depends_on, train
 
-Picture = str | Path | Image | np.ndarray
 TRAINING = {"epochs": 10, "batch_size": 1, "lr": 1e-3, "weight_decay": 5e-4, "schedule": "cosine"}
 EPISODES = 50
 ENGINES = ("local", "ray")
@@ -205,7 +204,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         Raises:
             ImageError: a picture cannot be read, or a sketch has no strokes.
         """
-        read = [_picture(p) for p in pictures]
+        read = [as_picture(p) for p in pictures]
         size = self.settings.image_size
         return self.embed_features(features_of_pictures(self.backbone, read, modality, size=size), modality)
 
@@ -287,13 +286,13 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         if not 1 <= k <= 1000:
             raise ConfigError(f"k={k}", mend="give 1 to 1000")
         many = [sketches] if isinstance(sketches, str | Path | Image | np.ndarray) else list(sketches)
-        pictures = [_picture(s) for s in many]
+        pictures = [as_picture(s) for s in many]
         queries = np.concatenate([self._query(p, s) for p, s in zip(pictures, many, strict=True)])
         with open_collection(uri, queries.shape[1], self.maker, create=False) as database:
             found = database.nearest(queries, k)
         odd = [("looks like a photo, not like a sketch",) if looks_like_photo(p) else () for p in pictures]
         return [
-            SearchResult(Path(s) if isinstance(s, str | Path) else None, tuple(hits), warnings)
+            SearchResult(path_of(s), tuple(hits), warnings)
             for s, hits, warnings in zip(many, found, odd, strict=True)
         ]
 
@@ -374,10 +373,3 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
             retriever.encoder = adapter.eval()
         retriever.fitted_on = settings["fitted_on"]
         return retriever
-
-
-def _picture(item: Picture) -> Image:
-    """A file, an array or a PIL picture as RGB."""
-    if isinstance(item, str | Path):
-        return load_image(item)
-    return from_array(item) if isinstance(item, np.ndarray) else item.convert("RGB")

@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.errors import BudgetError, ConfigError, DataError
-from wildsight.images import from_array, load_image
+from wildsight.images import Picture, as_picture, path_of
 from wildsight.segmentation.adapter import Masks, PromptedSam
 from wildsight.segmentation.base import Embedding, SamBase
 from wildsight.segmentation.geometry import Frame, frame, place, to_picture, to_square, valid_tokens
 from wildsight.segmentation.result import SegmentationResult
 
-Picture = str | Path | Image | np.ndarray
 Box = Sequence[float]
 Points = Sequence[Sequence[float]]
 FLOATS = 4
@@ -43,22 +41,11 @@ class EmbeddedPicture:
     relation: Tensor | None
 
 
-def opened(item: Picture) -> Image:
-    """A picture as RGB.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
-    if isinstance(item, Image):
-        return item.convert("RGB")
-    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
-
-
 @torch.no_grad()
 def embed(network: PromptedSam, items: Sequence[Picture], geometry: str) -> list[EmbeddedPicture]:
     """Encode a batch of pictures."""
     base = network.base
-    pictures = [opened(item) for item in items]
+    pictures = [as_picture(item) for item in items]
     frames = [frame(*p.size, base.image_size, geometry) for p in pictures]
     squares = np.stack([place(p, f) for p, f in zip(pictures, frames, strict=True)])
     pixels = base.normalise(torch.from_numpy(squares).permute(0, 3, 1, 2), [f.inner for f in frames])
@@ -68,8 +55,7 @@ def embed(network: PromptedSam, items: Sequence[Picture], geometry: str) -> list
     for i, (item, where) in enumerate(zip(items, frames, strict=True)):
         own = embedding.take(slice(i, i + 1))
         relation = network.adapter.relation(own, None if valid is None else valid[i : i + 1])
-        path = Path(item) if isinstance(item, str | Path) else None
-        looks.append(EmbeddedPicture(path, where, own, relation))
+        looks.append(EmbeddedPicture(path_of(item), where, own, relation))
     return looks
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wildsight.backbones import Backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError, WildSightError
+from wildsight.images import Picture
 from wildsight.segmentation import inference
 from wildsight.segmentation.adapter import PromptedSam
 from wildsight.segmentation.augment import AUGMENTATIONS
@@ -20,7 +21,7 @@ from wildsight.segmentation.base import SamBase, load_base
 from wildsight.segmentation.datasets import MaskSample, SegmentationData, at_most
 from wildsight.segmentation.evaluation import evaluate_samples
 from wildsight.segmentation.geometry import GEOMETRIES
-from wildsight.segmentation.inference import EmbeddedPicture, Picture
+from wildsight.segmentation.inference import EmbeddedPicture
 from wildsight.segmentation.lessons import LessonSet, TrainingStep, frozen_embeddings, usable
 from wildsight.segmentation.loss import POINTS
 from wildsight.segmentation.methods import METHODS, train_settings

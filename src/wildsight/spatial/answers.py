@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.errors import CheckpointError, ConfigError
-from wildsight.images import exif_of, from_array, load_image
+from wildsight.images import Picture, exif_of, from_array, load_image
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, fitted
 from wildsight.spatial.captions import names_something
@@ -21,8 +21,6 @@ from wildsight.spatial.heads import Boxes3D
 from wildsight.spatial.inputs import Eyes
 from wildsight.spatial.result import GroundingResult
 from wildsight.spatial.tiles import Kept, blocks_kept, pixels_of, places_of
-
-Picture = str | Path | Image | np.ndarray
 
 
 class Answer(NamedTuple):

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.files import digest_of
+from wildsight.images import Picture
 from wildsight.spatial.answers import (
     Answer,
-    Picture,
     answers_of,
     compression_of,
     expressions_of,
