@@ -1,4 +1,4 @@
-"""Speed and memory of the anomaly room, as ratios measured side by side in one run.
+"""Speed and memory of the anomaly task, as ratios measured side by side in one run.
 
     OMP_NUM_THREADS=1 python benchmarks/anomaly_speed.py --out benchmarks/results/anomaly-speed.json
     OMP_NUM_THREADS=1 python benchmarks/anomaly_speed.py --part heads --part aupro

@@ -1,11 +1,11 @@
-"""The methods of the continual room on two small towers over drawn vectors: seconds, no picture, no file.
+"""The methods of the continual task on two small towers over drawn vectors: seconds, no picture, no file.
 
     python benchmarks/continual_toy.py --out benchmarks/results/continual-toy [--seeds 3]
 
 A concept is a vector; a "text" reads it through one fixed map, an "image" through a map of its domain. Two
 towers of three layers learn to match them on random concepts in 12 domains; then come 5 tasks of 10 unseen
 concepts, each in a new domain, 120 steps each, scale 20, label smoothing 0.1, snapshots every 20 steps. The
-losses, running mean and merge are the room's own; teachers' rows are computed once.
+losses, running mean and merge are the task's own; teachers' rows are computed once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two choices of the discovery room on your sets: the space of the features, and the score that estimates K.
+"""Two choices of the discovery task on your sets: the space of the features, and the score that estimates K.
 
     python benchmarks/discovery_space.py BACKBONE classes:PATH [classes:PATH ...] --classes 40 --per-class 20
 

@@ -1,4 +1,4 @@
-"""Time and memory of the discovery room: clustering of 100,000 features, distances, a training step.
+"""Time and memory of the discovery task: clustering of 100,000 features, distances, a training step.
 
 python benchmarks/discovery_speed.py cluster --rows 100000
 python benchmarks/discovery_speed.py distances

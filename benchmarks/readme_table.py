@@ -34,9 +34,9 @@ def cell(score: dict[str, float] | None) -> str:
     return f"{score['mean']:.3f}{spread}"
 
 
-def between(text: str, room: str, new: str) -> str:
-    """``text`` with what stands between the room's two markers replaced."""
-    begin, end = f"<!-- bench {room}: begin -->", f"<!-- bench {room}: end -->"
+def between(text: str, task: str, new: str) -> str:
+    """``text`` with what stands between the task's two markers replaced."""
+    begin, end = f"<!-- bench {task}: begin -->", f"<!-- bench {task}: end -->"
     head, _, rest = text.partition(begin)
     return f"{head}{begin}\n{new}\n{end}{rest.partition(end)[2]}"
 
@@ -45,7 +45,7 @@ def main(scores: Path) -> None:
     """Rewrite the README in place."""
     bench = json.loads(scores.read_text(encoding="utf-8"))
     readme = ROOT / "README.md"
-    text = between(readme.read_text(encoding="utf-8"), bench["room"], table(bench))
+    text = between(readme.read_text(encoding="utf-8"), bench["task"], table(bench))
     readme.write_text(text, encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Speed and memory of the segmentation room on one thread, by CPU time, ratios of interleaved medians.
+"""Speed and memory of the segmentation task on one thread, by CPU time, ratios of interleaved medians.
 
     python benchmarks/segmentation_speed.py --part prompts --part merged --part relation --part onnx
     python benchmarks/segmentation_speed.py --part memory

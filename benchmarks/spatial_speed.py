@@ -1,4 +1,4 @@
-"""Speed of the spatial room, in one run: exact IoU against a loop of polygon clipping, and a box through the
+"""Speed of the spatial task, in one run: exact IoU against a loop of polygon clipping, and a box through the
 query token against the box as text on the same model.
 
     python benchmarks/spatial_speed.py --backbone nano-llava --out runs/spatial-speed

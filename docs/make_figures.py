@@ -146,7 +146,7 @@ def ramln() -> Sheet:
     )  # fmt: skip
     words = "one step H' = H − α ∇L with these margins, on some classes; g descends InfoNCE of H' on others"
     s.row(Box("meta", "loss", "what trains g", words))
-    s.note("The room's default keeps μ = μ_0 and leaves g and M out; the method ramln has them.")
+    s.note("The task's default keeps μ = μ_0 and leaves g and M out; the method ramln has them.")
     s.arrow("sketch", "net")
     s.arrow("photo", "net")
     s.arrow("net", "adapter")
@@ -390,7 +390,7 @@ def _sizes() -> list[Cell]:
     return cells
 
 
-ROOMS = (
+TASKS = (
     "anomaly", "segmentation", "composition", "retrieval", "discovery", "continual", "fusion", "spatial",
     "compression",
 )  # fmt: skip
@@ -400,12 +400,12 @@ def house() -> Sheet:
     """The floors, from what a person touches down to bytes."""
     s = Sheet("The house of WildSight: each floor imports from those below it alone")
     s.roof("a person: terminal, browser, script")
-    words = "a command per room · check · bench · report · tour · inspect · world · pretrain · doctor"
-    page = Box("app", "formula", "app", "in the browser, a tab per room")
+    words = "a command per task · check · bench · report · tour · inspect · world · pretrain · doctor"
+    page = Box("app", "formula", "app", "in the browser, a tab per task")
     s.row(Box("cli", "formula", "cli", words, 2), page)
     s.row(Box("flows", "formula", "workflows", "tour · inspect · bench · compare"))
     for i in range(0, 9, 3):
-        s.row(*(Box(n, "trained", n) for n in ROOMS[i : i + 3]), rise=8 if i else 24)
+        s.row(*(Box(n, "trained", n) for n in TASKS[i : i + 3]), rise=8 if i else 24)
     words = "task · backbones · training · world · report · export"
     s.row(Box("one", "formula", "shared machinery", words))
     s.row(Box("zero", "formula", "ground", "images · sources · results · files · keep · errors"))

@@ -163,7 +163,7 @@ def fusion(panel: Any, folder: Path) -> None:
 
 def spatial(panel: Any, folder: Path) -> None:
     press(panel, "Take a sample picture and sentence")
-    until(panel, "room-")
+    until(panel, "task-")
     press(panel, "Find it")
     until(panel, "sure to")
 

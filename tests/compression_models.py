@@ -1,4 +1,4 @@
-"""Tiny real models of the classes that the compression room serves."""
+"""Tiny real models of the classes that the compression task serves."""
 
 from __future__ import annotations
 

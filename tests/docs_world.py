@@ -292,14 +292,14 @@ RUNS: dict[str, str] = {
 """Fitted runs that a page takes from another page, and the command that leaves them."""
 
 
-def room_of(words: list[str]) -> str:
-    """The room or program that a command belongs to; empty where it needs nothing."""
+def task_of(words: list[str]) -> str:
+    """The task or program that a command belongs to; empty where it needs nothing."""
     return next((word for word in words if word in THINGS), "")
 
 
 def missing(words: list[str]) -> list[tuple[Path, Maker | str]]:
     """What a command names that is not there yet, models first, each with what makes it."""
-    makers: dict[str, Maker | str] = {**MODELS, **RUNS, **THINGS.get(room_of(words), {})}
+    makers: dict[str, Maker | str] = {**MODELS, **RUNS, **THINGS.get(task_of(words), {})}
     order = list(makers)
     named = sorted((w for w in words if w in makers), key=order.index)
     found = [(Path(w.replace("=", ":").rpartition(":")[2]), makers[w]) for w in named]

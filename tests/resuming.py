@@ -1,4 +1,4 @@
-"""What every room's fit keeps: its own state is gone on with, that of another fit is refused and stays."""
+"""What every task's fit keeps: its own state is gone on with, that of another fit is refused and stays."""
 
 from __future__ import annotations
 

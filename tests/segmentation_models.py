@@ -1,4 +1,4 @@
-"""Tiny real models of the SAM family with random weights, for the tests of the segmentation room."""
+"""Tiny real models of the SAM family with random weights, for the tests of the segmentation task."""
 
 from __future__ import annotations
 

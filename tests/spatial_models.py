@@ -1,4 +1,4 @@
-"""Tiny real models and a KITTI folder for the spatial room."""
+"""Tiny real models and a KITTI folder for the spatial task."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import wildsight
 from wildsight import cli
 from wildsight.cli import COMMANDS, doctor, main
 from wildsight.errors import DataError
-from wildsight.task import ROOMS
+from wildsight.estimators import TASKS
 
 SOURCE = Path(wildsight.__file__).parents[1]
 HEAVY = ("torch", "transformers", "matplotlib", "scipy", "sklearn")
@@ -95,7 +95,7 @@ def test_every_command_has_a_help_page(name: str, capsys: pytest.CaptureFixture[
 def test_a_users_mistake_is_one_line_and_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stand_in(monkeypatch, DataError("no such folder", where="/x", mend="check the path"))
+    stand_in(monkeypatch, DataError("no such folder", where="/x", hint="check the path"))
     assert exit_code(["fail"]) == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", "error: /x: no such folder; check the path\n")
@@ -116,8 +116,8 @@ def test_our_own_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
     ("arguments", "words"),
     [
         (["nonsense"], ["nonsense", *COMMANDS]),
-        (["check", "attic", "world"], ["no room is called 'attic'", "anomaly"]),
-        (["bench", "attic"], ["no room is called 'attic'", "anomaly"]),
+        (["check", "attic", "world"], ["no task is called 'attic'", "anomaly"]),
+        (["bench", "attic"], ["no task is called 'attic'", "anomaly"]),
         (["check", "anomaly", "/no/such/folder"], ["/no/such/folder"]),
     ],
 )
@@ -131,7 +131,7 @@ def test_what_is_unknown_is_named(
         assert word in err
 
 
-FITS = [[room, "fit"] for room in ROOMS if room not in ("compression", "continual")]
+FITS = [[task, "fit"] for task in TASKS if task not in ("compression", "continual")]
 
 
 @pytest.mark.parametrize("command", [*FITS, ["continual", "update"]], ids=lambda words: words[0])

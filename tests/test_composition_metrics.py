@@ -1,4 +1,4 @@
-"""Metrics of the composition room against a slow, independent evaluator."""
+"""Metrics of the composition task against a slow, independent evaluator."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from wildsight.compression.exam import ask_cache, ask_visual, prepare
 from wildsight.compression.loading import load_model
 from wildsight.compression.sensitivity import allocate, loss_curve
 from wildsight.errors import BudgetError, CheckpointError, ConfigError, DataError
+from wildsight.estimators import resolve, task_named
 from wildsight.images import from_array
-from wildsight.task import resolve, room
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_a_plan_is_the_least_loss_that_is_cheap_enough(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_bench_runs_and_resumes(folder: Path, tmp_path: Path) -> None:
-    run = resolve(room("compression").bench)
+    run = resolve(task_named("compression").bench)
     options = {
         "backbone": str(folder), "methods": ["hybrid", "h2o", "prefixkv", "sensitivity/attention"],
         "seeds": 2, "tokens": (9,), "shares": (0.4,), "count": 10, "repeats": 1, "progress": False,

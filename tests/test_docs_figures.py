@@ -1,4 +1,4 @@
-"""The schematics are what their program draws, one for every method, on the page of its room."""
+"""The schematics are what their program draws, one for every method, on the page of its task."""
 
 from __future__ import annotations
 
@@ -42,27 +42,27 @@ def test_it_is_what_the_program_draws(name: str) -> None:
 
 
 def test_every_method_has_one_on_its_page() -> None:
-    from wildsight.task import ROOMS
+    from wildsight.estimators import TASKS
 
-    assert set(PAGES) == set(MAKER.FIGURES) and set(PAGES.values()) == set(ROOMS)
-    for name, room in PAGES.items():
-        assert f"(../assets/method-{name}.svg)" in (DOCS / "rooms" / f"{room}.md").read_text(encoding="utf-8")
+    assert set(PAGES) == set(MAKER.FIGURES) and set(PAGES.values()) == set(TASKS)
+    for name, task in PAGES.items():
+        assert f"(../assets/method-{name}.svg)" in (DOCS / "tasks" / f"{task}.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("room", sorted(set(PAGES.values())))
-def test_every_page_says_what_to_tune_what_fails_and_what_it_costs(room: str) -> None:
-    lines = (DOCS / "rooms" / f"{room}.md").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("task", sorted(set(PAGES.values())))
+def test_every_page_says_what_to_tune_what_fails_and_what_it_costs(task: str) -> None:
+    lines = (DOCS / "tasks" / f"{task}.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line in ("## Tuning", "## Limits", "## Cost")] == [
         "## Tuning", "## Limits", "## Cost",
     ]  # fmt: skip
 
 
-def test_the_house_names_every_room_and_command() -> None:
+def test_the_house_names_every_task_and_command() -> None:
     from wildsight.cli import COMMANDS
-    from wildsight.task import ROOMS
+    from wildsight.estimators import TASKS
 
     words = " ".join(xml.fromstring(FILES["house.svg"]).itertext()).replace("·", " ").split()
-    assert set(words) >= set(ROOMS) | set(COMMANDS)
+    assert set(words) >= set(TASKS) | set(COMMANDS)
 
 
 def test_what_does_not_fit_is_an_error() -> None:

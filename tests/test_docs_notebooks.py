@@ -25,10 +25,10 @@ MAKER = maker()
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 
 
-def test_there_is_one_for_every_room() -> None:
-    from wildsight.task import ROOMS
+def test_there_is_one_for_every_task() -> None:
+    from wildsight.estimators import TASKS
 
-    assert {n.stem for n in NOTEBOOKS} >= set(ROOMS)
+    assert {n.stem for n in NOTEBOOKS} >= set(TASKS)
     assert [n.stem for n in NOTEBOOKS] == [s.stem for s in MAKER.sources()]
 
 

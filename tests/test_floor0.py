@@ -57,7 +57,7 @@ def test_kept_scores_are_the_highest(scores: list[float], data: st.DataObject) -
 
 
 def test_error_is_one_sentence_and_survives_pickling() -> None:
-    error = ImageError("truncated", where="a.png", mend="restore it")
+    error = ImageError("truncated", where="a.png", hint="restore it")
     assert str(error) == "a.png: truncated; restore it"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 

@@ -130,7 +130,7 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
 
 
 def found(root: Path) -> str:
-    return "\n".join(f"{p.file.name}: {p.what}; {p.mend}" for p in check(read_source(root)))
+    return "\n".join(f"{p.file.name}: {p.what}; {p.hint}" for p in check(read_source(root)))
 
 
 def test_the_check_names_every_fault(tmp_path: Path) -> None:

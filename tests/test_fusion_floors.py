@@ -1,4 +1,4 @@
-"""What the fusion room added to the floors below: sensor values, class ids, bit depths, gradients."""
+"""What the fusion task added to the floors below: sensor values, class ids, bit depths, gradients."""
 
 from __future__ import annotations
 

@@ -324,7 +324,7 @@ def test_a_fresh_mask_token_looks_at_the_middle_of_the_box() -> None:
         assert (middle - wanted).norm() < (middle - (128 - wanted)).norm()
 
 
-def test_the_designs_are_what_the_rooms_need() -> None:
+def test_the_designs_are_what_the_tasks_need() -> None:
     words = tokenizer(closing=False)
     clip = new_clip(ClipConfig(), words)
     llava = new_llava(clip, words, LlavaLessons())

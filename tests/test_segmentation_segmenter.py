@@ -259,8 +259,8 @@ def code(words: list[str]) -> int:
 
 def test_command(network: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    room = ["segmentation"]
-    assert code([*room, "fit", str(folder), "--base", str(network), "--epochs", "1", "--out", str(run)]) == 0
+    task = ["segmentation"]
+    assert code([*task, "fit", str(folder), "--base", str(network), "--epochs", "1", "--out", str(run)]) == 0
     assert {p.name for p in run.iterdir()} >= {
         "scores.json",
         "results.csv",
@@ -271,16 +271,16 @@ def test_command(network: Path, folder: Path, tmp_path: Path, capsys: pytest.Cap
     splits = json.loads((run / "splits.json").read_text())
     assert len(splits["train"]) == len(splits["test"]) == 4
     adapter, out = str(run / "checkpoint"), str(tmp_path / "out")
-    assert code([*room, "evaluate", adapter, str(folder), "--out", out]) == 0
+    assert code([*task, "evaluate", adapter, str(folder), "--out", out]) == 0
     assert "draft" in (tmp_path / "out" / "report.html").read_text()
     file, shown = str(first(folder)), str(tmp_path / "shown")
     assert (
-        code([*room, "predict", adapter, file, "--box", "5,5,40,30", "--point", "9,9", "--out", shown]) == 0
+        code([*task, "predict", adapter, file, "--box", "5,5,40,30", "--point", "9,9", "--out", shown]) == 0
     )
     assert len(list((tmp_path / "shown" / "masks").iterdir())) == 2
     table = tmp_path / "prompts.json"
     table.write_text(json.dumps({"1.png": {"boxes": [[5, 5, 40, 30]]}}))
-    assert code([*room, "predict", adapter, file, "--prompts", str(table), "--merged", "--out", shown]) == 0
+    assert code([*task, "predict", adapter, file, "--prompts", str(table), "--merged", "--out", shown]) == 0
     assert code(["check", "segmentation", str(folder)]) == 0
     capsys.readouterr()
     for words, text in (
@@ -289,10 +289,10 @@ def test_command(network: Path, folder: Path, tmp_path: Path, capsys: pytest.Cap
         (["predict", str(tmp_path / "no"), file, "--box", "1,2,3,4"], "no such checkpoint folder"),
         (["fit", str(folder), "--base", str(tmp_path / "nosam")], "nosam"),
     ):
-        assert code([*room, *words]) == 2
+        assert code([*task, *words]) == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and text in lines[0]
-    assert code([*room, "predict", adapter, file, "--box", "90,90,95,95", "--out", shown]) == 2
+    assert code([*task, "predict", adapter, file, "--box", "90,90,95,95", "--out", shown]) == 2
 
 
 def test_bench_goes_on_where_it_stopped(network: Path, folder: Path, tmp_path: Path) -> None:

@@ -197,10 +197,10 @@ def test_several_boxes_in_one_answer() -> None:
 def test_more_boxes_than_an_answer_holds_are_not_left_out_silently() -> None:
     data = world(12, 4, 48, 0, (1.0,), several=True)
     most = max(len(s.targets) for s in data.part("train"))
-    for method, mend in (("llmi3d", f"--queries {most}"), ("text", "use llmi3d")):
+    for method, hint in (("llmi3d", f"--queries {most}"), ("text", "use llmi3d")):
         with pytest.raises(DataError, match=f"{most} boxes") as caught:
             SpatialGrounder(method, tiny_mllm()).fit(data, **FAST)
-        assert mend in (caught.value.mend or "")
+        assert hint in (caught.value.hint or "")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""LLaVA-NeXT in the spatial room: tiles as the model itself makes them, and everything that LLaVA can."""
+"""LLaVA-NeXT in the spatial task: tiles as the model itself makes them, and everything that LLaVA can."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_pooled_places_against_a_loop(pool: int) -> None:
         assert bool(every.all()) and len(every) == len(sources) == int(home.max()) + 1
 
 
-# -- the room ------------------------------------------------------------------------------------------------
+# -- the task ------------------------------------------------------------------------------------------------
 
 
 FIRST = ("llmi3d", "text-virtual")

@@ -9,9 +9,9 @@ import pytest
 
 from wildsight.cli import main
 from wildsight.errors import DataError
+from wildsight.estimators import TASKS
 from wildsight.report import Report
 from wildsight.results import Table
-from wildsight.task import ROOMS
 from wildsight.workflows import tour as module
 from wildsight.workflows.tour import STOPS, Stop, tour
 
@@ -36,7 +36,7 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four tiny stops: two that work, one with a fault of the user's, one with a fault of ours."""
     made = (
         Stop("first", "see the first", writes("one was here")),
-        Stop("user", "see a fault", fails(DataError("holds no picture", where="data", mend="add one"))),
+        Stop("user", "see a fault", fails(DataError("holds no picture", where="data", hint="add one"))),
         Stop("ours", "see a bug", fails(ZeroDivisionError("division by nought"))),
         Stop("last", "see the last", writes("four was here")),
     )
@@ -50,8 +50,8 @@ def run(tmp_path: Path, *options: str) -> tuple[int, str]:
     return int(end.value.code or 0), page.read_text(encoding="utf-8") if page.is_file() else ""
 
 
-def test_the_tour_visits_the_world_and_every_room() -> None:
-    assert [stop.name for stop in STOPS] == ["world", *ROOMS]
+def test_the_tour_visits_the_world_and_every_task() -> None:
+    assert [stop.name for stop in STOPS] == ["world", *TASKS]
 
 
 def test_a_stop_that_fails_is_shown_and_the_exit_code_says_so(

@@ -9,10 +9,10 @@ from wildsight.cli import main
 from wildsight.compression.questions import read_source as read_questions
 from wildsight.continual.lesson import _folder
 from wildsight.errors import ConfigError
+from wildsight.estimators import TASKS, resolve
 from wildsight.fusion.datasets import read_mask
 from wildsight.fusion.source import read_source
 from wildsight.images import load_image, load_labels, load_mask, load_values
-from wildsight.task import ROOMS, resolve
 from wildsight.world import sets
 from wildsight.world.export import EXPORTS, export
 from wildsight.world.products import CATEGORIES, DEFECTS
@@ -101,7 +101,7 @@ def test_exported_labels_say_what_the_set_says(tmp_path):
     root = export("captions", tmp_path / "captions", count=2, size=32)
     rows = [json.loads(line) for line in (root / "captions.jsonl").read_text().splitlines()]
     assert [len(row["captions"]) for row in rows] == [3, 3]
-    read = _folder(root, 10)  # what the continual room's reference corpus reads
+    read = _folder(root, 10)  # what the continual task's reference corpus reads
     assert [text for _, text in read] == [row["captions"][1] for row in rows]
     assert all((root / row["image"]).is_file() for row in rows)
 
@@ -121,7 +121,7 @@ READ_BY = {
 
 
 @pytest.mark.parametrize("name", READ_BY)
-def test_a_room_reads_its_export(name, tmp_path, capsys):
+def test_a_task_reads_its_export(name, tmp_path, capsys):
     assert set(EXPORTS) == {*READ_BY, "captions"}
     count = {"grounding": 8, "compositions": 2, "tasks": 2, "questions": 2, "products": 2}.get(name, 4)
     side = 64 if name == "products" else 32  # a scratch is thinner than a pixel of 32
@@ -130,8 +130,8 @@ def test_a_room_reads_its_export(name, tmp_path, capsys):
     assert not found, capsys.readouterr().out
 
 
-def check(room, folder):
-    return [str(p) for p in resolve(ROOMS[room].check)(str(folder))]
+def check(task, folder):
+    return [str(p) for p in resolve(TASKS[task].check)(str(folder))]
 
 
 def test_failures_are_conditions_of_the_test_scenes(tmp_path, capsys):

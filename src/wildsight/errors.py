@@ -1,4 +1,4 @@
-"""Typed errors. Every message says what is wrong, where, and how to mend it.
+"""Typed errors. Every message says what is wrong, where, and how to fix it.
 
 The command line prints the message alone and exits with code 2; a traceback is for our own bugs.
 """
@@ -14,31 +14,42 @@ class WildSightError(Exception):
     Args:
         what: the fault, in one clause without a full stop.
         where: the file, folder or argument at fault; printed first.
-        mend: what to do about it, in one clause.
+        hint: what to do about it, in one clause.
+        mend: the old name of ``hint``, accepted for one release.
     """
 
     def __init__(
-        self, what: str, *, where: str | PathLike[str] | None = None, mend: str | None = None
+        self,
+        what: str,
+        *,
+        where: str | PathLike[str] | None = None,
+        hint: str | None = None,
+        mend: str | None = None,
     ) -> None:
         self.what = what
         self.where = None if where is None else str(where)
-        self.mend = mend
+        self.hint = hint if mend is None else mend
         super().__init__(self._sentence())
+
+    @property
+    def mend(self) -> str | None:
+        """The old name of ``hint``; it goes with the next release."""
+        return self.hint
 
     def _sentence(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{head}; {self.mend}" if self.mend else head
+        return f"{head}; {self.hint}" if self.hint else head
 
     def at(self, where: str | PathLike[str]) -> WildSightError:
         """The same error with its place, if it has none yet."""
-        return self if self.where else type(self)(self.what, where=where, mend=self.mend)
+        return self if self.where else type(self)(self.what, where=where, hint=self.hint)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.what, self.where, self.mend)
+        return _rebuild, (type(self), self.what, self.where, self.hint)
 
 
-def _rebuild(kind: type[WildSightError], what: str, where: str | None, mend: str | None) -> WildSightError:
-    return kind(what, where=where, mend=mend)
+def _rebuild(kind: type[WildSightError], what: str, where: str | None, hint: str | None) -> WildSightError:
+    return kind(what, where=where, hint=hint)
 
 
 class ImageError(WildSightError):

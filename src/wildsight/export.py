@@ -159,7 +159,7 @@ def open_session(graph: str | Path) -> Any:
 def _need_extra() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f"{missing[0]} is not installed", mend="pip install 'wildsight[export]'")
+        raise ConfigError(f"{missing[0]} is not installed", hint="pip install 'wildsight[export]'")
 
 
 def _trace(
@@ -212,7 +212,7 @@ def _refuse(differences: Mapping[str, float], tolerance: float, name: str) -> No
             f"onnxruntime differs from torch by {differences[worst]:.3g} in {worst!r}, "
             f"more than {tolerance:g}; nothing was written",
             where=f"{name}.onnx",
-            mend="raise the tolerance if this is small for your use",
+            hint="raise the tolerance if this is small for your use",
         )
 
 

@@ -35,15 +35,15 @@ REFUSED = (*_FULL, *_FORBIDDEN)
 def refusal(error: OSError, path: Path) -> DataError:
     """The user's sentence for an operating-system refusal at ``path``."""
     if error.errno in _FULL:
-        return DataError("the disk is full", where=path, mend="free some space and run it again")
+        return DataError("the disk is full", where=path, hint="free some space and run it again")
     if error.errno in _FORBIDDEN:
-        return DataError("cannot write here", where=path, mend="choose a folder that you may write to")
-    return DataError(f"cannot write: {error.strerror or error}", where=path, mend="check the path")
+        return DataError("cannot write here", where=path, hint="choose a folder that you may write to")
+    return DataError(f"cannot write: {error.strerror or error}", where=path, hint="check the path")
 
 
 @contextlib.contextmanager
 def explained(path: str | Path) -> Iterator[None]:
-    """Turn an ``OSError`` raised inside into a `DataError` that names ``path`` and the mend."""
+    """Turn an ``OSError`` raised inside into a `DataError` that names ``path`` and the hint."""
     try:
         yield
     except OSError as error:
@@ -117,9 +117,9 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError("no such file", where=path, mend="check the path") from error
+        raise DataError("no such file", where=path, hint="check the path") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"not a readable JSON file ({error})", where=path, mend="restore it") from error
+        raise DataError(f"not a readable JSON file ({error})", where=path, hint="restore it") from error
 
 
 def sha256(path: str | Path) -> str:
@@ -177,18 +177,18 @@ def check_replaceable(path: str | Path, mark: str = MARK) -> None:
     final = _absolute(path)
     with explained(final):
         if final.exists() and not final.is_dir():
-            raise ConfigError("is a file, not a folder", where=final, mend="name a folder")
+            raise ConfigError("is a file, not a folder", where=final, hint="name a folder")
         if final.is_dir() and not (final / mark).is_file() and any(final.iterdir()):
             what = f"holds something that would be lost (it has no {mark})"
-            raise ConfigError(what, where=final, mend="name a new or empty folder")
+            raise ConfigError(what, where=final, hint="name a new or empty folder")
         if final.is_dir() and Path.cwd().is_relative_to(final.resolve()):
-            raise ConfigError("is the folder you work in", where=final, mend="name a folder inside it")
+            raise ConfigError("is the folder you work in", where=final, hint="name a folder inside it")
 
 
 def _absolute(path: str | Path) -> Path:
     """The folder's whole path, which always ends in a name."""
     if not str(path):
-        raise ConfigError("no folder is named", mend="name the folder")
+        raise ConfigError("no folder is named", hint="name the folder")
     final = Path(path).absolute()
     return final if final.name not in ("", "..") else final.resolve()
 
@@ -238,15 +238,15 @@ def verify_manifest(folder: str | Path) -> None:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise CheckpointError("no such checkpoint folder", where=root, mend="check the path")
+        raise CheckpointError("no such checkpoint folder", where=root, hint="check the path")
     if not (root / MANIFEST).is_file():
-        raise CheckpointError(f"no {MANIFEST}", where=root, mend="name a folder saved by wildsight")
+        raise CheckpointError(f"no {MANIFEST}", where=root, hint="name a folder saved by wildsight")
     for name, expected in _manifest_entries(root).items():
         file = root / name
         if not file.is_file():
-            raise CheckpointError("missing from the checkpoint", where=file, mend="save it again")
+            raise CheckpointError("missing from the checkpoint", where=file, hint="save it again")
         if sha256(file) != expected:
-            raise CheckpointError("damaged: its SHA-256 differs", where=file, mend="restore or save again")
+            raise CheckpointError("damaged: its SHA-256 differs", where=file, hint="restore or save again")
 
 
 def _manifest_entries(root: Path) -> dict[str, str]:
@@ -255,7 +255,7 @@ def _manifest_entries(root: Path) -> dict[str, str]:
         entries = value["sha256"]
         return {str(k): str(v) for k, v in entries.items()}
     except (DataError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError("damaged manifest", where=root / MANIFEST, mend="save it again") from error
+        raise CheckpointError("damaged manifest", where=root / MANIFEST, hint="save it again") from error
 
 
 def save_checkpoint(
@@ -303,11 +303,11 @@ def load_checkpoint(
     verify_manifest(root)
     file = root / f"{name}.safetensors"
     if not file.is_file():
-        raise CheckpointError(f"holds no {file.name}", where=root, mend="name a checkpoint of this kind")
+        raise CheckpointError(f"holds no {file.name}", where=root, hint="name a checkpoint of this kind")
     try:
         return load_file(str(file)), read_json(root / config_name)
     except (SafetensorError, DataError) as error:
-        raise CheckpointError(f"cannot be read ({error})", where=file, mend="save it again") from error
+        raise CheckpointError(f"cannot be read ({error})", where=file, hint="save it again") from error
 
 
 def cache_folder(*parts: str) -> Path:
@@ -324,6 +324,6 @@ def cache_folder(*parts: str) -> Path:
         raise ConfigError(
             f"the cache folder cannot be made ({error.strerror})",
             where=folder,
-            mend="set WILDSIGHT_CACHE to a folder that you may write to",
+            hint="set WILDSIGHT_CACHE to a folder that you may write to",
         ) from error
     return folder

@@ -33,7 +33,7 @@ def _pixel_cap() -> int:
     if not text:
         return MAX_PIXELS
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"{text!r} is no number of pixels", where="WILDSIGHT_MAX_PIXELS", mend="unset it")
+        raise ConfigError(f"{text!r} is no number of pixels", where="WILDSIGHT_MAX_PIXELS", hint="unset it")
     return int(text)
 
 
@@ -45,20 +45,20 @@ def _open(path: Path, max_pixels: int | None) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(path, formats=FORMATS)
     except FileNotFoundError as error:
-        raise ImageError("no such file", where=path, mend="check the path") from error
+        raise ImageError("no such file", where=path, hint="check the path") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            "not a picture that can be read", where=path, mend="save it as PNG or JPEG"
+            "not a picture that can be read", where=path, hint="save it as PNG or JPEG"
         ) from error
     except Image.DecompressionBombError as error:
-        raise ImageError("far too many pixels", where=path, mend="make it smaller") from error
+        raise ImageError("far too many pixels", where=path, hint="make it smaller") from error
     except (OSError, ValueError, SyntaxError) as error:
-        raise ImageError(f"cannot be opened ({error})", where=path, mend="restore or remove it") from error
+        raise ImageError(f"cannot be opened ({error})", where=path, hint="restore or remove it") from error
     width, height = picture.size
     if width * height > cap:
         picture.close()
         what = f"{width} x {height} pixels, above the limit of {cap}"
-        raise ImageError(what, where=path, mend="make it smaller")
+        raise ImageError(what, where=path, hint="make it smaller")
     return picture
 
 
@@ -69,7 +69,7 @@ def _decode(picture: Image.Image, path: Path) -> Image.Image:
         return ImageOps.exif_transpose(picture)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ImageError(
-            f"truncated or damaged ({error})", where=path, mend="restore or remove it"
+            f"truncated or damaged ({error})", where=path, hint="restore or remove it"
         ) from error
 
 
@@ -101,7 +101,7 @@ def load_image(
     try:
         return _to_rgb(upright, background, full_scale)
     except ImageError as error:
-        raise ImageError(error.what, where=file, mend=error.mend) from error
+        raise ImageError(error.what, where=file, hint=error.hint) from error
 
 
 def _to_rgb(
@@ -133,7 +133,7 @@ def from_array(array: np.ndarray, *, full_scale: float | None = None) -> Image.I
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
-        raise ImageError(f"an array of shape {array.shape} is no picture", mend="give [H, W] or [H, W, 3]")
+        raise ImageError(f"an array of shape {array.shape} is no picture", hint="give [H, W] or [H, W, 3]")
     picture = Image.fromarray(_eight_bit(array, full_scale))
     return _to_rgb(picture, WHITE)
 
@@ -161,7 +161,7 @@ def _eight_bit(array: np.ndarray, full_scale: float | None) -> np.ndarray:
         return array.astype(np.uint8) * 255
     values = array.astype(np.float64)
     if not np.isfinite(values).all():
-        raise ImageError("the picture holds NaN or infinity", mend="clean the array")
+        raise ImageError("the picture holds NaN or infinity", hint="clean the array")
     full = full_scale or (1.0 if np.issubdtype(array.dtype, np.floating) else 65535.0)
     return np.rint(np.clip(values / full, 0.0, 1.0) * 255.0).astype(np.uint8)
 
@@ -194,7 +194,7 @@ def load_labels(path: str | Path, *, max_pixels: int | None = None) -> np.ndarra
     with _open(file, max_pixels) as picture:
         values = np.asarray(_decode(picture, file))
     if np.issubdtype(values.dtype, np.floating):
-        raise ImageError("holds fractions, not class ids", where=file, mend="save whole numbers")
+        raise ImageError("holds fractions, not class ids", where=file, hint="save whole numbers")
     return (values[..., 0] if values.ndim == 3 else values).astype(np.int64)
 
 
@@ -221,7 +221,7 @@ def load_values(
         return _chosen(values, channels, file)
     full = full_scale or (1.0 if np.issubdtype(values.dtype, np.floating) else 65535.0)
     if not np.isfinite(values).all():
-        raise ImageError("the picture holds NaN or infinity", where=file, mend="clean it")
+        raise ImageError("the picture holds NaN or infinity", where=file, hint="clean it")
     plane = np.clip(values.astype(np.float64) / full, 0.0, 1.0).astype(np.float32)
     return np.repeat(plane[..., None], 3, axis=2)
 
@@ -230,7 +230,7 @@ def _chosen(values: np.ndarray, channels: slice, file: Path) -> np.ndarray:
     kept = values[..., channels] if values.ndim == 3 else values[..., None][..., channels]
     if kept.shape[-1] not in (1, 3) or values.dtype != np.uint8:
         raise ImageError(
-            f"has no such channels: {values.shape}, {values.dtype}", where=file, mend="check the layout"
+            f"has no such channels: {values.shape}, {values.dtype}", where=file, hint="check the layout"
         )
     return np.repeat(kept, 3 // kept.shape[-1], axis=2).astype(np.float32) / 255.0
 
@@ -271,14 +271,14 @@ def exif_of(path: str | Path) -> dict[int, object]:
             tags = picture.getexif()
             return {**tags, **tags.get_ifd(0x8769)}
         except (OSError, ValueError, SyntaxError, TypeError) as error:
-            raise ImageError(f"damaged header ({error})", where=file, mend="restore or remove it") from error
+            raise ImageError(f"damaged header ({error})", where=file, hint="restore or remove it") from error
 
 
 def _orientation(picture: Image.Image, path: Path) -> int:
     try:
         return int(picture.getexif().get(0x0112, 1))
     except (OSError, ValueError, SyntaxError, TypeError) as error:
-        raise ImageError(f"damaged header ({error})", where=path, mend="restore or remove it") from error
+        raise ImageError(f"damaged header ({error})", where=path, hint="restore or remove it") from error
 
 
 def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
@@ -289,12 +289,12 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise DataError("no such folder", where=root, mend="check the path")
+        raise DataError("no such folder", where=root, hint="check the path")
     try:
         found = root.rglob("*") if recursive else root.iterdir()
         files = [p for p in found if _looks_like_picture(p)]
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", where=root, mend="check its rights") from error
+        raise DataError(f"cannot be read ({error.strerror})", where=root, hint="check its rights") from error
     return sorted(files, key=lambda p: natural_key(p.relative_to(root).as_posix()))
 
 
@@ -327,7 +327,7 @@ def expand(spec: str | Path) -> list[Path]:
         found = glob.glob(str(spec), recursive=True)  # noqa: PTH207
         files = [Path(p) for p in sorted(found, key=natural_key)]
     if not files:
-        raise DataError("no picture found", where=spec, mend="name a file, a glob or a folder of pictures")
+        raise DataError("no picture found", where=spec, hint="name a file, a glob or a folder of pictures")
     return files
 
 

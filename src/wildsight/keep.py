@@ -26,15 +26,15 @@ def n_keep(n: int, keep: int | float) -> int:
     (128, 288, 1, 7)
     """
     if n < 1:
-        raise BudgetError(f"cannot keep any of {n} things", mend="give at least one")
+        raise BudgetError(f"cannot keep any of {n} things", hint="give at least one")
     if isinstance(keep, bool) or not isinstance(keep, int | float):
-        raise BudgetError(f"keep={keep!r} is not a number", mend="give a count or a share in (0, 1]")
+        raise BudgetError(f"keep={keep!r} is not a number", hint="give a count or a share in (0, 1]")
     if isinstance(keep, int):
         if not 1 <= keep <= n:
-            raise BudgetError(f"keep={keep} is outside [1, {n}]", mend=f"give a count of at most {n}")
+            raise BudgetError(f"keep={keep} is outside [1, {n}]", hint=f"give a count of at most {n}")
         return keep
     if not 0.0 < keep <= 1.0:
-        raise BudgetError(f"keep={keep} is outside (0, 1]", mend="give a share above 0 and at most 1")
+        raise BudgetError(f"keep={keep} is outside (0, 1]", hint="give a share above 0 and at most 1")
     return max(1, int(Fraction(keep) * n + Fraction(1, 2)))
 
 

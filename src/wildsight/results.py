@@ -1,4 +1,4 @@
-"""What a run leaves: results, tables, and one folder with the same file names for every room."""
+"""What a run leaves: results, tables, and one folder with the same file names for every task."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALL = 16
 
 @dataclass(frozen=True)
 class Result(ABC):
-    """Base of the rooms' frozen result dataclasses."""
+    """Base of the tasks' frozen result dataclasses."""
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able summary, one entry per field; see `summarised`."""
@@ -40,7 +40,7 @@ def summarised(value: Any) -> Any:
     maximum and mean. NaN and infinity, which JSON lacks, become None.
 
     Raises:
-        TypeError: a value of another kind; override ``to_dict`` in the room's result.
+        TypeError: a value of another kind; override ``to_dict`` in the task's result.
 
     >>> summarised({"box": (1, 2.5), "score": float("nan")})
     {'box': [1, 2.5], 'score': None}

@@ -33,17 +33,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Problem:
-    """A fault in a data set, as every room's check names it.
+    """A fault in a data set, as every task's check names it.
 
     Attributes:
         file: the file or folder at fault.
         what: the fault, in one clause.
-        mend: what to do about it.
+        hint: what to do about it.
     """
 
     file: Path
     what: str
-    mend: str
+    hint: str
 
 
 def parse_source(text: str | Path, readers: Iterable[str] = ()) -> Source:
@@ -51,10 +51,10 @@ def parse_source(text: str | Path, readers: Iterable[str] = ()) -> Source:
 
     Args:
         text: ``world``, ``NAME:PATH`` with NAME in ``readers``, or a folder.
-        readers: names of the benchmark readers that the room has.
+        readers: names of the benchmark readers that the task has.
 
     Raises:
-        DataError: the folder is missing, or NAME is not a reader of this room.
+        DataError: the folder is missing, or NAME is not a reader of this task.
 
     >>> parse_source("world").reader
     'world'
@@ -66,13 +66,13 @@ def parse_source(text: str | Path, readers: Iterable[str] = ()) -> Source:
     if colon and name in known:
         return Source(name, _folder(Path(rest)))
     if colon and len(name) > 1 and not Path(text).exists() and "/" not in name and "\\" not in name:
-        raise DataError(f"no reader is called {name!r}", where=text, mend=f"use one of {', '.join(known)}")
+        raise DataError(f"no reader is called {name!r}", where=text, hint=f"use one of {', '.join(known)}")
     return Source(FOLDER, _folder(Path(text)))
 
 
 def _folder(path: Path) -> Path:
     if not path.exists():
-        raise DataError("no such folder", where=path, mend="check the path, or use `world`")
+        raise DataError("no such folder", where=path, hint="check the path, or use `world`")
     if not path.is_dir():
-        raise DataError("not a folder", where=path, mend="name the folder that holds the pictures")
+        raise DataError("not a folder", where=path, hint="name the folder that holds the pictures")
     return path

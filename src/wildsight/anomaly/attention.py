@@ -52,7 +52,7 @@ def neighbour_mask(grid: tuple[int, int], kernel: int) -> Tensor:
         ConfigError: ``kernel`` is not odd and positive, or blocks every token for some position.
     """
     if kernel < 1 or kernel % 2 == 0:
-        raise ConfigError(f"kernel={kernel} has no centre", where="kernel", mend="give an odd number >= 1")
+        raise ConfigError(f"kernel={kernel} has no centre", where="kernel", hint="give an odd number >= 1")
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     place = torch.stack([rows.flatten(), columns.flatten()], dim=1)
     blocked = (place[:, None] - place[None]).abs().amax(dim=-1) <= kernel // 2
@@ -60,7 +60,7 @@ def neighbour_mask(grid: tuple[int, int], kernel: int) -> Tensor:
         raise ConfigError(
             f"a {kernel}x{kernel} mask leaves some token of a {grid[0]}x{grid[1]} grid nothing to see",
             where="kernel",
-            mend="give a smaller kernel or a larger grid",
+            hint="give a smaller kernel or a larger grid",
         )
     return torch.zeros(blocked.shape).masked_fill_(blocked, -math.inf)
 
@@ -181,7 +181,7 @@ class TokenEncoder(nn.Module):
                 f"d={config.d} does not split over {config.heads} heads and two axes", where="d"
             )
         if config.neighbour not in ("none", "encoder", "all"):
-            raise ConfigError(f"neighbour={config.neighbour!r} is unknown", mend="use none, encoder or all")
+            raise ConfigError(f"neighbour={config.neighbour!r} is unknown", hint="use none, encoder or all")
         height, width = config.grid
         self.channels, self.grid, self.neighbour = config.channels, config.grid, config.neighbour
         self.project, self.restore = linear(config.channels, config.d), linear(config.d, config.channels)
@@ -229,7 +229,7 @@ class TokenEncoder(nn.Module):
             raise ConfigError(
                 f"features of shape {tuple(f.shape)} do not fit a head made for pictures of shape {expected}",
                 where="features",
-                mend="use the backbone and the picture size the head was trained with",
+                hint="use the backbone and the picture size the head was trained with",
             )
 
 

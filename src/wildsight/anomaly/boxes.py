@@ -80,7 +80,7 @@ def _padded(span: slice, padding: float, size: int, scale: float) -> tuple[float
 
 def _check(heat: NDArray[np.floating[Any]], min_area: int, padding: float, limit: int) -> None:
     if heat.ndim != 2 or not np.isfinite(heat).all():
-        raise ConfigError(f"a map of shape {heat.shape} is not [H, W] of finite numbers", mend="give one map")
+        raise ConfigError(f"a map of shape {heat.shape} is not [H, W] of finite numbers", hint="give one map")
     settings: Sequence[float] = (min_area, padding, limit)
     if any(value < 0 or not math.isfinite(value) for value in settings):
-        raise ConfigError("min_area, padding and limit must be 0 or more", mend="leave them out")
+        raise ConfigError("min_area, padding and limit must be 0 or more", hint="leave them out")

@@ -80,7 +80,7 @@ class AnomalyData:
             raise DataError(
                 f"no category {', '.join(unknown)}",
                 where=self.root,
-                mend=f"choose from {', '.join(self.categories)}",
+                hint=f"choose from {', '.join(self.categories)}",
             )
         kept = tuple(s for s in self.samples if s.category in wanted)
         return AnomalyData(self.name, self.root, kept, _protocol(self.root, kept, self.protocol["split"]))
@@ -101,10 +101,10 @@ def _protocol(root: Path, samples: tuple[AnomalySample, ...], split: str) -> dic
 def _index(path: Path, *, name: str, layout: Layout, split: str) -> AnomalyData:
     root = Path(path)
     if not root.is_dir():
-        raise DataError("no such folder", where=root, mend="check the path")
+        raise DataError("no such folder", where=root, hint="check the path")
     samples = tuple(layout(root))
     if not samples:
-        raise DataError(f"holds no {name} layout", where=root, mend=(layout.__doc__ or "").splitlines()[0])
+        raise DataError(f"holds no {name} layout", where=root, hint=(layout.__doc__ or "").splitlines()[0])
     return AnomalyData(name, root, samples, _protocol(root, samples, split))
 
 
@@ -140,7 +140,7 @@ def read(name: str, path: str | Path) -> AnomalyData:
         DataError: an unknown name, a missing folder, an empty category, a broken list, or another layout.
     """
     if name not in READERS:
-        raise DataError(f"no reader is called {name!r}", mend=f"use one of {', '.join(READERS)}")
+        raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(READERS)}")
     return READERS[name](Path(path))
 
 
@@ -160,7 +160,7 @@ def read_mask(sample: AnomalySample, size: tuple[int, int]) -> NDArray[np.bool_]
     """
     if sample.label and not sample.masks:
         raise DataError(
-            "a defect without a mask", where=sample.image, mend="add its mask or skip pixel scores"
+            "a defect without a mask", where=sample.image, hint="add its mask or skip pixel scores"
         )
     union = np.zeros(size, dtype=bool)
     for path in sample.masks:
@@ -246,7 +246,7 @@ def _pixel_problems(sample: AnomalySample) -> tuple[list[Problem], bool | None]:
 
 
 def _unreadable(path: Path, error: ImageError) -> Problem:
-    return Problem(path, error.what, error.mend or "restore it")
+    return Problem(path, error.what, error.hint or "restore it")
 
 
 def _mask_problems(sample: AnomalySample, size: tuple[int, int]) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ SMALL = {"d": 128, "heads": 4, "ffn": 512}
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the room's part of the tour's report.
+    """Write the task's part of the tour's report.
 
     Args:
         report: the page to write to.

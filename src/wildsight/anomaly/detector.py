@@ -1,4 +1,4 @@
-"""The public object of the anomaly room: one detector for all product classes, from good pictures alone."""
+"""The public object of the anomaly task: one detector for all product classes, from good pictures alone."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from wildsight.anomaly.threshold import Threshold, conformal_threshold
 from wildsight.anomaly.tiling import seen_in_tiles
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.estimators import Estimator
 from wildsight.files import digest_of
 from wildsight.images import Picture, as_picture, path_of
-from wildsight.task import Task
 from wildsight.training import History, TrainConfig, depends_on, train
 from wildsight.training.progress import Meter
 
 
-class AnomalyDetector(Task):
+class AnomalyDetector(Estimator):
     """Says which picture is wrong, how sure it is, and where.
 
     >>> AnomalyDetector(method="nosuch")
@@ -48,7 +48,7 @@ class AnomalyDetector(Task):
         ConfigError: unknown method, backbone or setting.
     """
 
-    room: ClassVar[str] = "anomaly"
+    task: ClassVar[str] = "anomaly"
 
     def __init__(
         self,
@@ -59,12 +59,12 @@ class AnomalyDetector(Task):
         **settings: Any,
     ) -> None:
         if method not in METHODS:
-            raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
+            raise ConfigError(f"no method is called {method!r}", hint=f"use one of {', '.join(METHODS)}")
         self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
         try:
             self.settings = DetectorSettings(method=method, backbone=self.backbone.name, **settings)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see DetectorSettings") from error
+            raise ConfigError(str(error), hint="see DetectorSettings") from error
         self.settings = replace(self.settings, neck=self.settings.neck.on(self.backbone))
         self.hyper = dict(hyper or {})
         self.head: nn.Module | None = None
@@ -100,7 +100,7 @@ class AnomalyDetector(Task):
             CheckpointError: ``folder`` holds the state of another fit.
         """
         if select not in SELECTIONS:
-            raise ConfigError(f"select={select!r} is unknown", mend=f"use one of {', '.join(SELECTIONS)}")
+            raise ConfigError(f"select={select!r} is unknown", hint=f"use one of {', '.join(SELECTIONS)}")
         data = source if isinstance(source, AnomalyData) else read_source(source)
         features, samples = self._cached(data.normal, data.root, progress)
         learn, held = self._split(len(samples))
@@ -128,7 +128,7 @@ class AnomalyDetector(Task):
     ) -> tuple[np.ndarray, list[AnomalySample]]:
         """Features of the readable samples; the others are listed in ``not_read``."""
         if not samples:
-            raise DataError("no good training picture", where=where, mend="see the layouts in the docs")
+            raise DataError("no good training picture", where=where, hint="see the layouts in the docs")
         with Meter("features", len(samples), enabled=progress) as meter:
             files = [s.image for s in samples]
             cached = features_of_files(self.backbone, files, self.settings.neck, meter.add)
@@ -160,7 +160,7 @@ class AnomalyDetector(Task):
         """Indices to learn from and indices held out for the threshold."""
         held = max(1, round(count * self.settings.calibration))
         if held >= count:
-            raise DataError(f"only {count} good pictures", mend="give at least two")
+            raise DataError(f"only {count} good pictures", hint="give at least two")
         order = np.random.default_rng(self.settings.seed).permutation(count)
         return np.sort(order[held:]), np.sort(order[:held])
 
@@ -174,7 +174,7 @@ class AnomalyDetector(Task):
             chosen = replace(train_settings(self.settings.method), seed=self.settings.seed)
             return replace(chosen, **given)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see TrainConfig") from error
+            raise ConfigError(str(error), hint="see TrainConfig") from error
 
     def _depends(self, samples: Sequence[AnomalySample], root: Path, select: str) -> dict[str, Any]:
         """What a saved state must have been made from; not the category, which may be the folder's name."""
@@ -222,7 +222,7 @@ class AnomalyDetector(Task):
 
     def _fitted_head(self) -> nn.Module:
         if self.head is None:
-            raise ConfigError("the detector is not fitted", mend="call fit or from_pretrained")
+            raise ConfigError("the detector is not fitted", hint="call fit or from_pretrained")
         return self.head
 
     def inference_head(self) -> nn.Module:
@@ -314,10 +314,10 @@ class AnomalyDetector(Task):
             ConfigError: not fitted, or no such category.
         """
         if not self.thresholds:
-            raise ConfigError("the detector is not fitted", mend="call fit or from_pretrained")
+            raise ConfigError("the detector is not fitted", hint="call fit or from_pretrained")
         if (category or "") not in self.thresholds:
             known = ", ".join(k for k in self.thresholds if k)
-            raise ConfigError(f"no category is called {category!r}", mend=f"use one of {known}")
+            raise ConfigError(f"no category is called {category!r}", hint=f"use one of {known}")
         return self.thresholds[category or ""]
 
     def evaluate(self, source: str | Path | AnomalyData, *, progress: bool = False) -> Evaluation:
@@ -340,7 +340,7 @@ class AnomalyDetector(Task):
             cached = features_of_files(self.backbone, files, self.settings.neck, meter.add)
         keep = np.flatnonzero(cached.ok)
         if not len(keep):
-            raise DataError("no readable test picture", where=data.root, mend="run `wildsight check anomaly`")
+            raise DataError("no readable test picture", where=data.root, hint="run `wildsight check anomaly`")
         samples = [data.test[int(i)] for i in keep]
         scores, maps = self._scored(cached.array if cached.ok.all() else cached.array[keep], head)
         rows, faults = figures(samples, scores, maps)
@@ -350,7 +350,7 @@ class AnomalyDetector(Task):
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if self.head is None:
-            raise ConfigError("the detector is not fitted", mend="call fit first")
+            raise ConfigError("the detector is not fitted", hint="call fit first")
         settings = {
             "settings": asdict(self.settings),
             "hyper": self.hyper,
@@ -377,7 +377,7 @@ class AnomalyDetector(Task):
         if detector.backbone.sha != settings["backbone_sha256"]:
             raise CheckpointError(
                 f"was trained on other weights than {detector.backbone.name!r} holds now",
-                mend="name the backbone it was trained on, or fit again",
+                hint="name the backbone it was trained on, or fit again",
             )
         method = METHODS[detector.settings.method]
         detector.head = method.restore(

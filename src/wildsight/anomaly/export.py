@@ -96,7 +96,7 @@ def export_detector(
         UnsupportedModelError: not traceable, or further from torch than ``tolerance``.
     """
     if not pictures:
-        raise ConfigError("no picture to prove the export on", mend="give at least one")
+        raise ConfigError("no picture to prove the export on", hint="give at least one")
     samples = [{"pixels": torch.from_numpy(np.array(p.convert("RGB")))[None]} for p in pictures]
     report = export_onnx(
         DetectorGraph(detector).eval(),

@@ -1,4 +1,4 @@
-"""From pictures to the token grid that every method of this room works on, cached once on disk."""
+"""From pictures to the token grid that every method of this task works on, cached once on disk."""
 
 from __future__ import annotations
 

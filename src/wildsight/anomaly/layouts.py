@@ -112,7 +112,7 @@ def _hash(path: Path) -> str:
 def _some(samples: Iterable[AnomalySample], folder: Path) -> list[AnomalySample]:
     found = list(samples)
     if not found:
-        raise DataError("holds no pictures in the expected folders", where=folder, mend="check the layout")
+        raise DataError("holds no pictures in the expected folders", where=folder, hint="check the layout")
     return found
 
 
@@ -172,7 +172,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
         with table.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"not a readable table ({error})", where=table, mend="restore it") from error
+        raise DataError(f"not a readable table ({error})", where=table, hint="restore it") from error
 
 
 def _visa_sample(root: Path, row: dict[str, str], table: Path) -> AnomalySample:
@@ -183,7 +183,7 @@ def _visa_sample(root: Path, row: dict[str, str], table: Path) -> AnomalySample:
         return AnomalySample(image, masks, label, row["object"], "anomaly" if label else GOOD, part)
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"a row has no valid {error}", where=table, mend="columns: object, split, label, image, mask"
+            f"a row has no valid {error}", where=table, hint="columns: object, split, label, image, mask"
         ) from error
 
 
@@ -195,7 +195,7 @@ def real_iad(root: Path) -> list[AnomalySample]:
     base = next((folder for folder in sizes if folder.is_dir()), None)
     if base is None or not lists.is_dir():
         raise DataError(
-            "holds no realiad_<size> with realiad_jsons", where=root, mend="unpack pictures and lists here"
+            "holds no realiad_<size> with realiad_jsons", where=root, hint="unpack pictures and lists here"
         )
     return [s for file in sorted(lists.glob("*.json")) for s in _real_iad_category(base, file)]
 
@@ -209,7 +209,7 @@ def _real_iad_category(base: Path, file: Path) -> list[AnomalySample]:
             _real_iad_sample(folder, item, file.stem, split) for split in splits for item in content[split]
         ]
     except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"not a Real-IAD list ({error})", where=file, mend="restore it") from error
+        raise DataError(f"not a Real-IAD list ({error})", where=file, hint="restore it") from error
 
 
 def _real_iad_sample(folder: Path, item: dict[str, str], category: str, split: Split) -> AnomalySample:

@@ -1,4 +1,4 @@
-"""The room's methods under one interface: build a head, take a training step, score token grids."""
+"""The task's methods under one interface: build a head, take a training step, score token grids."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Method:
         try:
             return self.head(self.config(**{**own, **hyper}))
         except TypeError as error:
-            raise ConfigError(str(error), mend=f"see the hyper-parameters of {self.title}") from error
+            raise ConfigError(str(error), hint=f"see the hyper-parameters of {self.title}") from error
 
     def restore(
         self, tensors: Mapping[str, Tensor], channels: int, grid: Grid, hyper: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Method:
             raise CheckpointError(
                 f"was made for a grid of {saved[0]}x{saved[1]} tokens, these pictures give "
                 f"{grid[0]}x{grid[1]}",
-                mend="use the image size it was fitted with, or fit again",
+                hint="use the image size it was fitted with, or fit again",
             )
         head = self.build(channels, grid, 0, hyper)
         head.load_state_dict(dict(tensors))

@@ -112,7 +112,7 @@ def aupro(steps: Steps, fpr_limit: float = 0.3) -> float:
         ConfigError: a limit outside (0, 1].
     """
     if not 0 < fpr_limit <= 1:
-        raise ConfigError(f"the AUPRO limit is {fpr_limit}", mend="give a rate in (0, 1]")
+        raise ConfigError(f"the AUPRO limit is {fpr_limit}", hint="give a rate in (0, 1]")
     knots = np.stack([steps.alarms_before, steps.alarms], axis=1).ravel() / steps.negatives
     before = np.append(0.0, steps.coverage[:-1])
     height = np.stack([before, steps.coverage], axis=1).ravel()
@@ -247,10 +247,10 @@ def _figures(steps: Steps, kind: str) -> Scores:
 def _check(values: Floats, truth: NDArray[Any], what: str) -> None:
     if values.shape != truth.shape:
         raise DataError(
-            f"{what} have shape {values.shape}, their truth {truth.shape}", mend="give one score per label"
+            f"{what} have shape {values.shape}, their truth {truth.shape}", hint="give one score per label"
         )
     if not all(np.isfinite(part).all() for part in values):
-        raise DataError(f"{what} hold NaN or infinity", mend="check the model's output")
+        raise DataError(f"{what} hold NaN or infinity", hint="check the model's output")
 
 
 def mean_over_categories(categories: Mapping[str, Mapping[str, float | None]]) -> Scores:

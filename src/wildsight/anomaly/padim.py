@@ -80,7 +80,7 @@ class PaDiM(FittedBuffers):
             DataError: fewer than two pictures, or features of another shape.
         """
         if len(features) < 2:
-            raise DataError(f"{len(features)} pictures have no covariance", where="features", mend="give two")
+            raise DataError(f"{len(features)} pictures have no covariance", where="features", hint="give two")
         channels, *grid = features[0].shape
         generator = torch.Generator().manual_seed(self.config.seed)
         kept = torch.randperm(channels, generator=generator)[: self.config.dims].sort().values
@@ -109,11 +109,11 @@ class PaDiM(FittedBuffers):
         if torch.compiler.is_exporting():  # a traced graph has its shapes fixed
             return
         if len(self.kept) == 0:
-            raise ConfigError("nothing is fitted", where="PaDiM", mend="call fit or load a saved model")
+            raise ConfigError("nothing is fitted", where="PaDiM", hint="call fit or load a saved model")
         grid = tuple(self.mean.shape[:2])
         if f.dim() != 4 or tuple(f.shape[2:]) != grid or f.shape[1] <= int(self.kept.max()):
             raise ConfigError(
                 f"features of shape {tuple(f.shape)} do not fit Gaussians on a {grid[0]}x{grid[1]} grid",
                 where="features",
-                mend="use the backbone and the picture size the model was fitted with",
+                hint="use the backbone and the picture size the model was fitted with",
             )

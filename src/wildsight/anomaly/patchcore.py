@@ -2,7 +2,7 @@
 
 Paper: "Towards Total Recall in Industrial Anomaly Detection" (CVPR 2022, arXiv 2106.08265). Implemented:
 greedy k-centre coreset on randomly projected tokens (`k_centre`), nearest-neighbour map, re-weighted
-image score (`reweight`). Locally aware patches are the room's shared neck.
+image score (`reweight`). Locally aware patches are the task's shared neck.
 
 Differences from the published code:
     1. One bank over all categories (the paper keeps one per category), so that it answers the same question
@@ -69,12 +69,12 @@ def pictures(features: Sequence[Any] | np.ndarray | Tensor) -> Iterator[Tensor]:
         DataError: no picture, or something that is not three-dimensional.
     """
     if len(features) == 0:
-        raise DataError("there are no pictures to remember", where="features", mend="give at least one")
+        raise DataError("there are no pictures to remember", where="features", hint="give at least one")
     for picture in features:
         tensor = torch.as_tensor(np.array(picture) if isinstance(picture, np.ndarray) else picture)
         if tensor.dim() != 3:
             raise DataError(
-                f"a picture's features have shape {tuple(tensor.shape)}", mend="give [N, C, H, W]"
+                f"a picture's features have shape {tuple(tensor.shape)}", hint="give [N, C, H, W]"
             )
         yield tensor.float()
 
@@ -214,10 +214,10 @@ class PatchCore(FittedBuffers):
 
     def _check(self, f: Tensor) -> None:
         if len(self.bank) == 0:
-            raise ConfigError("the bank is empty", where="PatchCore", mend="call fit or load a saved bank")
+            raise ConfigError("the bank is empty", where="PatchCore", hint="call fit or load a saved bank")
         if f.dim() != 4 or f.shape[1] != self.bank.shape[1]:
             raise ConfigError(
                 f"features of shape {tuple(f.shape)} do not fit a bank of {self.bank.shape[1]} channels",
                 where="features",
-                mend="use the backbone the bank was made with",
+                hint="use the backbone the bank was made with",
             )

@@ -103,12 +103,12 @@ def smooth_neck(feature: Tensor, patch: int = 3, mode: str = "avg") -> Tensor:
         ConfigError: an even ``patch`` or an unknown ``mode``.
     """
     if patch < 1 or patch % 2 == 0:
-        raise ConfigError(f"patch={patch} has no centre", where="patch", mend="give an odd number >= 1")
+        raise ConfigError(f"patch={patch} has no centre", where="patch", hint="give an odd number >= 1")
     if mode == "avg":
         return F.avg_pool2d(feature, patch, stride=1, padding=patch // 2)
     if mode == "max":
         return F.max_pool2d(F.pad(feature, [patch // 2] * 4), patch, stride=1)
-    raise ConfigError(f"mode={mode!r} is unknown", where="mode", mend="use avg or max")
+    raise ConfigError(f"mode={mode!r} is unknown", where="mode", hint="use avg or max")
 
 
 def resize_to_grid(x: Tensor, grid: tuple[int, int], align_corners: bool = True) -> Tensor:
@@ -167,7 +167,7 @@ def warn_without_noise(noise_ratio: float) -> None:
     """
     if noise_ratio < 0.0:
         raise ConfigError(
-            f"noise_ratio={noise_ratio} is negative", where="noise_ratio", mend="give 0 or more"
+            f"noise_ratio={noise_ratio} is negative", where="noise_ratio", hint="give 0 or more"
         )
     if noise_ratio == 0.0:
         warnings.warn("noise_ratio=0 lets the head learn to copy anomalies", UserWarning, stacklevel=3)
@@ -182,7 +182,7 @@ def noisy(f: Tensor, noise_ratio: float, eps: Tensor | None, training: bool) -> 
     if eps is None:
         return f
     if not training:
-        raise ConfigError("noise was given to a head in eval mode", where="eps", mend="leave eps out")
+        raise ConfigError("noise was given to a head in eval mode", where="eps", hint="leave eps out")
     return jitter(f, noise_ratio, eps)
 
 

@@ -62,7 +62,7 @@ class AnomalyResult(Result):
         from wildsight.report.plots import overlay_heatmap
 
         if picture is None and self.image is None:
-            raise ConfigError("the picture is not known", mend="pass it to overlay(picture)")
+            raise ConfigError("the picture is not known", hint="pass it to overlay(picture)")
         shown = picture or load_image(self.image or "")
         return overlay_heatmap(shown, self.map / max(self.threshold, 1e-12))
 
@@ -71,7 +71,7 @@ class AnomalyResult(Result):
         from wildsight.report.plots import side_by_side
 
         if self.image is None:
-            raise ConfigError("the picture is not known", mend="use overlay(picture)")
+            raise ConfigError("the picture is not known", hint="use overlay(picture)")
         return side_by_side(
             [(load_image(self.image), "picture"), (self.overlay(), f"score {self.score:.3f}")]
         )

@@ -1,4 +1,4 @@
-"""From a source string to the room's data: the embedded world, a benchmark on disk, a plain folder."""
+"""From a source string to the task's data: the embedded world, a benchmark on disk, a plain folder."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ def conformal_threshold(scores: Sequence[float], rate: float) -> Threshold:
     Threshold(value=3.0, rate=0.25, n=3)
     """
     if not 0.0 < rate < 1.0:
-        raise ConfigError(f"false_alarm_rate={rate} is outside (0, 1)", mend="try 0.005")
+        raise ConfigError(f"false_alarm_rate={rate} is outside (0, 1)", hint="try 0.005")
     if not scores:
-        raise DataError("no good picture was held out to set the threshold", mend="give more good pictures")
+        raise DataError("no good picture was held out to set the threshold", hint="give more good pictures")
     n = len(scores)
     k = math.ceil(round((n + 1) * (1.0 - rate), 9))
     if k > n:

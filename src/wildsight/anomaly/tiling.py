@@ -38,7 +38,7 @@ def corners(size: tuple[int, int], tile: int) -> list[tuple[int, int]]:
         ConfigError: a tile of less than 32 pixels.
     """
     if tile < 32:
-        raise ConfigError(f"tile={tile} is too small", mend="give 32 pixels or more")
+        raise ConfigError(f"tile={tile} is too small", hint="give 32 pixels or more")
     return [(x, y) for y in starts(size[1], tile) for x in starts(size[0], tile)]
 
 

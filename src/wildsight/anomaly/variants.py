@@ -59,12 +59,12 @@ def variant(name: str) -> Variant:
     found = _FORM.fullmatch(name)
     if found is None or found["method"] not in METHODS:
         what = name if found is None else found["method"]
-        raise ConfigError(f"no method is called {what!r}", mend=f"use one of {', '.join(METHODS)}")
+        raise ConfigError(f"no method is called {what!r}", hint=f"use one of {', '.join(METHODS)}")
     method = found["method"]
     if METHODS[method].trained:
         return Variant(name, method, _hyper(found["hyper"], name), _rate(found["rate"], name, method))
     if found["rate"]:
-        raise ConfigError(f"{method} is not trained by gradient", where=name, mend=f"write {method}")
+        raise ConfigError(f"{method} is not trained by gradient", where=name, hint=f"write {method}")
     return Variant(name, method, _hyper(found["hyper"], name), None)
 
 
@@ -74,7 +74,7 @@ def _rate(text: str | None, name: str, method: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ConfigError(f"{text!r} is no learning rate", where=name, mend="e.g. uniad@7e-4") from error
+        raise ConfigError(f"{text!r} is no learning rate", where=name, hint="e.g. uniad@7e-4") from error
 
 
 def _hyper(text: str | None, name: str) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _hyper(text: str | None, name: str) -> dict[str, Any]:
     for part in filter(None, (text or "").split(",")):
         key, equals, value = part.partition("=")
         if not equals:
-            raise ConfigError(f"{part!r} gives no value", where=name, mend="e.g. ras[gate=false]")
+            raise ConfigError(f"{part!r} gives no value", where=name, hint="e.g. ras[gate=false]")
         try:
             hyper[key.strip()] = json.loads(value)
         except ValueError:

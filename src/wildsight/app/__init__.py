@@ -1,4 +1,4 @@
-"""The browser app: one page, a tab per room. Started by ``wildsight app``; needs the extra ``[app]``.
+"""The browser app: one page, a tab per task. Started by ``wildsight app``; needs the extra ``[app]``.
 
 It works offline, loads nothing from elsewhere, and listens on the loopback address unless told otherwise.
 """

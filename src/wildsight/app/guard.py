@@ -20,9 +20,9 @@ from typing import Any
 import gradio as gr
 
 from wildsight.errors import ConfigError, WildSightError
+from wildsight.estimators import kept
 from wildsight.files import MANIFEST, cache_folder, digest_of, recover_folder, sha256
 from wildsight.images import load_image
-from wildsight.task import kept
 from wildsight.training.progress import listening
 
 SECONDS = 600.0
@@ -68,7 +68,7 @@ def guarded(job: Callable[..., Any], *, seconds: float = SECONDS) -> Callable[..
 def plainly(fault: WildSightError) -> str:
     """The sentence of ``fault``, an uploaded file called by its name and not by where the server keeps it.
 
-    >>> plainly(WildSightError("truncated", where=uploads() / "0f3a" / "torn.png", mend="restore it"))
+    >>> plainly(WildSightError("truncated", where=uploads() / "0f3a" / "torn.png", hint="restore it"))
     'torn.png: truncated; restore it'
     """
     if fault.where is None or not Path(fault.where).is_relative_to(uploads()):
@@ -167,11 +167,11 @@ class Shelf:
 shelf = Shelf()
 
 
-def fitted(room: str, folder: str, load: Callable[[Path], Any]) -> Any:
+def fitted(task: str, folder: str, load: Callable[[Path], Any]) -> Any:
     """The model of a checkpoint folder; read again once another one stands there.
 
     Args:
-        room: whose it is.
+        task: whose it is.
         folder: as it was typed.
         load: reads the model from a folder.
 
@@ -179,9 +179,9 @@ def fitted(room: str, folder: str, load: Callable[[Path], Any]) -> Any:
         ConfigError: no folder is named.
     """
     if not (folder or "").strip():
-        raise ConfigError("no checkpoint is named", mend="name the folder of the checkpoint")
+        raise ConfigError("no checkpoint is named", hint="name the folder of the checkpoint")
     root = recover_folder(Path(folder.strip()).expanduser())
-    return shelf.get(f"{room}-{root}-{state_of(root)}", lambda: load(root))
+    return shelf.get(f"{task}-{root}-{state_of(root)}", lambda: load(root))
 
 
 def state_of(folder: Path) -> str:
@@ -202,16 +202,16 @@ def taught(name: str, load: Callable[[Path], Any], teach: Callable[[], Any]) -> 
     """A sample model, `kept` in the cache.
 
     Args:
-        name: of the room and of what the lesson depends on.
+        name: of the task and of what the lesson depends on.
         load: reads the model from a folder.
         teach: makes a model that has ``save_pretrained``.
     """
     return kept(cache_folder("app") / name, load, teach)
 
 
-def run_folder(room: str) -> Path:
+def run_folder(task: str) -> Path:
     """A new folder for what one click leaves, in the system's place for temporary files."""
-    return Path(mkdtemp(prefix=f"wildsight-{room}-"))
+    return Path(mkdtemp(prefix=f"wildsight-{task}-"))
 
 
 def readable(files: list[Path], what: str) -> tuple[list[Path], list[str]]:
@@ -241,9 +241,9 @@ def results_of(report: Path, *more: Path) -> list[str]:
     return [str(report), str(report.with_name("results.csv")), *map(str, more)]
 
 
-def lent(files: Iterable[Path], room: str) -> list[str]:
+def lent(files: Iterable[Path], task: str) -> list[str]:
     """Copies of sample files that the page may hand out."""
-    folder = run_folder(room)
+    folder = run_folder(task)
     return [str(shutil.copyfile(f, folder / f"{n:02d}-{f.name}")) for n, f in enumerate(files)]
 
 

@@ -1,4 +1,4 @@
-"""Uploaded pictures as a task of the continual room: from names or a zip, with some held out for the test."""
+"""Uploaded pictures as tasks of the continual learner: from names or a zip, some held out for the test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def new_task(name: str, files: list[Path], folder: Path) -> TaskData:
     """
     clean = "".join(c for c in (name or "") if c.isalnum() or c in " -_").strip()
     if not clean:
-        raise DataError("the task has no name", mend="type one")
+        raise DataError("the task has no name", hint="type one")
     zipped = len(files) == 1 and files[0].suffix.lower() == ".zip"
     rows = _unpacked(files[0], folder) if zipped else [(f, _class_of(f.stem)) for f in files]
     groups: dict[str, list[Path]] = defaultdict(list)
@@ -38,12 +38,12 @@ def new_task(name: str, files: list[Path], folder: Path) -> TaskData:
         groups[label].append(file)
     if len(groups) < 2:
         raise DataError(
-            "a task needs two classes", mend="name files CLASS_anything.png, or zip CLASS/* folders"
+            "a task needs two classes", hint="name files CLASS_anything.png, or zip CLASS/* folders"
         )
     alone = next((c for c, own in groups.items() if len(own) < 2), None)
     if alone is not None:
         raise DataError(
-            f"class {alone!r} has one picture", mend="give two at least: one is held out for the test"
+            f"class {alone!r} has one picture", hint="give two at least: one is held out for the test"
         )
     return _split(clean, dict(sorted(groups.items())))
 
@@ -73,11 +73,11 @@ def _unpacked(file: Path, folder: Path) -> list[tuple[Path, str]]:
             entries = [e for e in archive.infolist() if not e.is_dir() and not _hidden(e.filename)]
             if len(entries) > FILES or sum(e.file_size for e in entries) > BYTES:
                 limit = f"{FILES} files or {BYTES // 2**20} MB"
-                raise DataError(f"unpacks to more than {limit}", where=file.name, mend="give fewer pictures")
+                raise DataError(f"unpacks to more than {limit}", where=file.name, hint="give fewer pictures")
             return [_entry(archive, e, folder / f"{n:05d}") for n, e in enumerate(entries)]
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise DataError(
-            f"is no zip that can be read ({error})", where=file.name, mend="zip it again"
+            f"is no zip that can be read ({error})", where=file.name, hint="zip it again"
         ) from error
 
 
@@ -103,7 +103,7 @@ def zip_task(task: TaskData, folder: Path) -> Path:
 
 
 def put_tasks(root: Path, tasks: list[TaskData]) -> None:
-    """Keep tasks in the plain layout that the room reads, after those that are there."""
+    """Keep tasks in the plain layout that the task reads, after those that are there."""
     rows: list[dict[str, Any]] = list(read_json(root / TABLE)["tasks"]) if (root / TABLE).is_file() else []
     for task in tasks:
         with atomic_folder(root / task.name) as temporary:

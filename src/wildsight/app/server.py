@@ -8,7 +8,7 @@ from typing import Any
 
 from wildsight.app.tabs import TABS
 from wildsight.errors import ConfigError
-from wildsight.task import resolve
+from wildsight.estimators import resolve
 
 UPLOAD_MB = 64
 QUEUE = 16
@@ -40,7 +40,7 @@ def page(tabs: Mapping[str, str] = TABS) -> Any:
     try:
         import gradio as gr
     except ImportError as error:
-        raise ConfigError("gradio is not installed", mend="pip install 'wildsight[app]'") from error
+        raise ConfigError("gradio is not installed", hint="pip install 'wildsight[app]'") from error
     with gr.Blocks(title="WildSight", analytics_enabled=False) as blocks:
         gr.Markdown("# WildSight\nVision foundation models, taken past the edge of their training data.")
         with gr.Tabs(overflow_behavior="wrap"):  # a row more on a telephone, rather than a hidden menu
@@ -78,5 +78,5 @@ def serve(
             max_file_size=f"{upload_mb}mb", prevent_thread_lock=not block, footer_links=[], ssr_mode=False,
         )  # fmt: skip
     except OSError as error:
-        raise ConfigError(f"cannot listen ({error})", where=f"{host}:{port}", mend="give --port") from error
+        raise ConfigError(f"cannot listen ({error})", where=f"{host}:{port}", hint="give --port") from error
     return blocks, str(url)

@@ -114,7 +114,7 @@ class Backbone:
         if missing:
             raise ConfigError(
                 f"{self.name} has no feature map at stride {missing[0]}",
-                mend=f"choose strides from {', '.join(map(str, self.strides))}",
+                hint=f"choose strides from {', '.join(map(str, self.strides))}",
             )
         if layers is not None:
             return {strides[0]: self._layers(pixels, layers)}
@@ -129,13 +129,13 @@ class Backbone:
 
     def _layers(self, pixels: Tensor, layers: Sequence[int]) -> Tensor:
         if len(self._taps) > 1:
-            raise ConfigError(f"{self.name} has several strides", mend="choose strides, not layers")
+            raise ConfigError(f"{self.name} has several strides", hint="choose strides, not layers")
         maps = list(self._maps(pixels))
         wrong = [i for i in layers if not -len(maps) <= i < len(maps)]
         if wrong or not layers:
             raise ConfigError(
                 f"{self.name} has no layer {wrong[0] if wrong else layers}",
-                mend=f"choose from 0 to {len(maps) - 1}",
+                hint=f"choose from 0 to {len(maps) - 1}",
             )
         return torch.cat([maps[i] for i in layers], dim=1)
 
@@ -196,7 +196,7 @@ class Backbone:
             UnsupportedModelError: a timm model, which is built for its maps alone.
         """
         if not hasattr(self._tower, "config"):
-            raise UnsupportedModelError("timm models give maps alone", where=self.name, mend="use pyramid")
+            raise UnsupportedModelError("timm models give maps alone", where=self.name, hint="use pyramid")
         hidden = self._run(pixels).last_hidden_state
         if hidden.ndim == 4:
             rows, columns = hidden.shape[2:]
@@ -234,7 +234,7 @@ class Backbone:
     def _need_shared_space(self) -> None:
         if not hasattr(self.model, "get_text_features"):
             raise UnsupportedModelError(
-                "has no space shared by pictures and texts", where=self.name, mend="use a CLIP or SigLIP one"
+                "has no space shared by pictures and texts", where=self.name, hint="use a CLIP or SigLIP one"
             )
 
     @cached_property
@@ -244,12 +244,12 @@ class Backbone:
 
         where = self.folder or self.name
         if self.folder is None or not any((self.folder / name).is_file() for name in _TOKENIZERS):
-            raise UnsupportedModelError("has no tokenizer", where=where, mend="add its tokenizer.json")
+            raise UnsupportedModelError("has no tokenizer", where=where, hint="add its tokenizer.json")
         try:
             return AutoTokenizer.from_pretrained(self.folder)
         except Exception as error:
             raise UnsupportedModelError(
-                f"its tokenizer cannot be read ({error})", where=where, mend="restore tokenizer.json"
+                f"its tokenizer cannot be read ({error})", where=where, hint="restore tokenizer.json"
             ) from error
 
 
@@ -269,7 +269,7 @@ def load_backbone(name: str | Path, *, device: str = "cpu") -> Backbone:
     try:
         backbone.model.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} cannot be used", mend="use cpu, or see doctor") from error
+        raise ConfigError(f"device {device!r} cannot be used", hint="use cpu, or see doctor") from error
     return backbone
 
 
@@ -300,7 +300,7 @@ def nano_folder(name: str) -> Path:
         CheckpointError: a file that is missing or damaged.
     """
     if name not in nano_names():
-        raise ConfigError(f"no nano checkpoint is called {name!r}", mend=_choices())
+        raise ConfigError(f"no nano checkpoint is called {name!r}", hint=_choices())
     verify_manifest(NANO / name)
     return NANO / name
 
@@ -314,7 +314,7 @@ def _fetch(name: str) -> Path:
     except Exception as error:
         raise ConfigError(
             f"no backbone is called {name!r} here, and it could not be fetched ({type(error).__name__})",
-            mend=_choices(),
+            hint=_choices(),
         ) from error
 
 
@@ -322,7 +322,7 @@ def _from_folder(folder: Path, name: str) -> Backbone:
     weights = sorted(folder.glob("*.safetensors"))
     if not (folder / "config.json").is_file() or not weights:
         raise ConfigError(
-            "holds no config.json with safetensors weights", where=folder, mend="check the path"
+            "holds no config.json with safetensors weights", where=folder, hint="check the path"
         )
     model = _read_model(folder)
     mean, std, source = _normalisation(folder)
@@ -341,12 +341,12 @@ def _read_model(folder: Path) -> nn.Module:
             )
     except Exception as error:
         raise ConfigError(
-            f"cannot be loaded ({error})", where=folder, mend="check its config.json"
+            f"cannot be loaded ({error})", where=folder, hint="check its config.json"
         ) from error
     missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
     if missing:
         raise CheckpointError(
-            f"{len(missing)} weights are missing, {missing[0]} among them", where=folder, mend="save it again"
+            f"{len(missing)} weights are missing, {missing[0]} among them", where=folder, hint="save it again"
         )
     return model
 
@@ -383,11 +383,11 @@ def _from_timm(name: str) -> Backbone:
     try:
         import timm
     except ImportError as error:
-        raise ConfigError("timm is not installed", mend="pip install 'wildsight[timm]'") from error
+        raise ConfigError("timm is not installed", hint="pip install 'wildsight[timm]'") from error
     try:
         model = timm.create_model(name.removeprefix("timm:"), pretrained=True, features_only=True)
     except Exception as error:
-        raise ConfigError(f"timm cannot build {name!r} ({error})", mend="see timm.list_models()") from error
+        raise ConfigError(f"timm cannot build {name!r} ({error})", hint="see timm.list_models()") from error
     settings = model.pretrained_cfg
     sha = digest_of([name, *(float(v.double().sum()) for v in model.state_dict().values())])
     return Backbone(model, name, sha, settings["mean"], settings["std"], normalised_by="timm")

@@ -129,7 +129,7 @@ def _through_store(
 ) -> CachedFeatures:
     """Rows of ``compute`` for every file, those already stored left as they are."""
     if not files:
-        raise DataError("no pictures", mend="check the source")
+        raise DataError("no pictures", hint="check the source")
     weights = [backbone.sha, list(backbone.mean), list(backbone.std)]
     key = digest_of([weights, settings, [_stamp(f) for f in files]])
     store = _Store(cache_folder("features") / key[:24], len(files), np.dtype(dtype))
@@ -209,7 +209,7 @@ class _Store:
         if self.array is None:
             self._create((self.count, *values.shape[1:]))
         if self.array is None:
-            raise DataError("the cache cannot be opened", where=self.folder, mend="remove it")
+            raise DataError("the cache cannot be opened", where=self.folder, hint="remove it")
         with explained(self.folder):
             self.array[rows] = values
             _flush(self.array)
@@ -234,7 +234,7 @@ class _Store:
             self.flags = np.lib.format.open_memmap(self.folder / "flags.npy", mode="r+")
         except (OSError, ValueError) as error:
             raise DataError(
-                f"the feature cache is damaged ({error})", where=self.folder, mend="remove this folder"
+                f"the feature cache is damaged ({error})", where=self.folder, hint="remove this folder"
             ) from error
 
 

@@ -35,7 +35,7 @@ def token_grid(tokens: int, pixels: Tensor, patch: int | None) -> tuple[int, int
     while rows and (rows * width % height or rows * (rows * width // height) > tokens):
         rows -= 1
     if not rows:
-        raise UnsupportedModelError(f"{tokens} tokens fit no grid", mend="use square pictures")
+        raise UnsupportedModelError(f"{tokens} tokens fit no grid", hint="use square pictures")
     return rows, rows * width // height
 
 

@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pretrain": ("wildsight.cli.pretrain:pretrain", "Make a nano checkpoint from nothing."),
     "world": ("wildsight.cli.world:app", "See the embedded world, or write it to folders."),
     "inspect": ("wildsight.cli.inspect:app", "Find, outline, group and name defects, in one project."),
-    "app": ("wildsight.cli.app:app", "The browser page: a tab per room."),
+    "app": ("wildsight.cli.app:app", "The browser page: a tab per task."),
     "anomaly": ("wildsight.cli.anomaly:app", "Find what is wrong in pictures, from good ones alone."),
     "composition": ("wildsight.cli.composition:app", "Name pairs such as wet cat that were never trained."),
     "continual": ("wildsight.cli.continual:app", "Teach one CLIP new tasks, break nothing it knew."),

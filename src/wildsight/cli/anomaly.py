@@ -47,7 +47,7 @@ def fit(
         method, backbone, hyper=hyper, neck=neck, false_alarm_rate=false_alarm_rate, seed=seed
     )
     if select == "test" and not reproduce_paper:
-        raise ConfigError("test pictures select nothing", where="--select", mend="say --reproduce-paper")
+        raise ConfigError("test pictures select nothing", where="--select", hint="say --reproduce-paper")
     training: dict[str, Any] = {"precision": precision} | ({} if epochs is None else {"epochs": epochs})
     detector.fit(source, folder=out / "train", select="test" if reproduce_paper else select, **training)
     detector.save_pretrained(checkpoint)
@@ -132,7 +132,7 @@ def predict(
 
     files = [file for item in pictures for file in expand(item)]
     if not files:
-        raise DataError("no picture found", where=", ".join(pictures), mend="name files, a glob or a folder")
+        raise DataError("no picture found", where=", ".join(pictures), hint="name files, a glob or a folder")
     check_writable(out / "report.html")
     detector = AnomalyDetector.from_pretrained(model, backbone=backbone)
     with progress("predict", len(files)) as advance:

@@ -52,7 +52,7 @@ def pairs(options: Sequence[str] | None) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ConfigError(
-                "needs a name and a value", where=f"--set {text}", mend="write --set name=value"
+                "needs a name and a value", where=f"--set {text}", hint="write --set name=value"
             )
         try:
             given[name.replace("-", "_")] = json.loads(value)

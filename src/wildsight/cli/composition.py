@@ -65,7 +65,7 @@ def predict(
 
     files = [file for item in pictures for file in expand(item)]
     if not files:
-        raise DataError("no picture found", where=", ".join(pictures), mend="name files, a glob or a folder")
+        raise DataError("no picture found", where=", ".join(pictures), hint="name files, a glob or a folder")
     recognizer = CompositionRecognizer.from_pretrained(model, backbone=backbone)
     candidates: str | list[str] | None = "all" if all_pairs else pair or None
     with progress("predict", len(files)) as advance:

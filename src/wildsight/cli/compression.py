@@ -36,7 +36,7 @@ def budget(text: str | None) -> int | float | None:
         return float(text) if "." in text else int(text)
     except ValueError:
         raise BudgetError(
-            f"{text!r} is no budget", mend="give a count like 64 or a share like 0.25"
+            f"{text!r} is no budget", hint="give a count like 64 or a share like 0.25"
         ) from None
 
 
@@ -78,7 +78,7 @@ def generate(
     if settings is not None:
         found = Settings.load(settings)
         if found.sha != loaded.sha:
-            raise ConfigError(f"were found on {found.model}", where=settings, mend="plan for this model")
+            raise ConfigError(f"were found on {found.model}", where=settings, hint="plan for this model")
         options = found.options()
     if options["visual_tokens"] is None and options["kv_cache"] is None:
         options["visual_tokens"], options["kv_cache"] = 0.25, 0.4

@@ -154,7 +154,7 @@ def predict(
 
     files = [file for item in pictures for file in expand(item)]
     if not files:
-        raise DataError("no picture found", where=", ".join(pictures), mend="name files, a glob or a folder")
+        raise DataError("no picture found", where=", ".join(pictures), hint="name files, a glob or a folder")
     discoverer = CategoryDiscoverer.from_pretrained(model, backbone=backbone)
     rows, errors = [], []
     with progress("predict", len(files)) as advance:
@@ -224,7 +224,7 @@ def check(source: Source, unlabelled: Unlabelled = None) -> None:
 
     problems = find(_data(source, unlabelled))
     for problem in problems:
-        _print(f"{problem.file}: {problem.what}; {problem.mend}")
+        _print(f"{problem.file}: {problem.what}; {problem.hint}")
     _print(f"{len(problems)} problem{'' if len(problems) == 1 else 's'} in {source}")
     if problems:
         raise typer.Exit(1)
@@ -273,7 +273,7 @@ def _unedited(out: Path, again: bool) -> None:
     changed = [] if again else edited(out)
     if changed:
         what = f"holds names that you edited in {' and '.join(changed)}"
-        raise ConfigError(what, where=out, mend="apply them first, name another --out, or add --again")
+        raise ConfigError(what, where=out, hint="apply them first, name another --out, or add --again")
 
 
 def _fit(discoverer: CategoryDiscoverer, data: CategoryData, out: Path, **training: Any) -> None:

@@ -111,23 +111,23 @@ def scenes_of(pictures: list[str]) -> list[dict[str, Path]]:
     for text in pictures:
         name, equals, path = text.partition("=")
         if not equals or not name or not path:
-            raise ConfigError(f"{text!r} names no modality", mend="write rgb=FILE or rgb=FOLDER")
+            raise ConfigError(f"{text!r} names no modality", hint="write rgb=FILE or rgb=FOLDER")
         if name in given:
             raise ConfigError(
-                f"{name} is given twice", where=text, mend="give one file or folder of each modality"
+                f"{name} is given twice", where=text, hint="give one file or folder of each modality"
             )
         given[name] = Path(path)
     folders = [p.is_dir() for p in given.values()]
     if not any(folders):
         return [dict(given)]
     if not all(folders):
-        raise DataError("files are mixed with folders", where=", ".join(pictures), mend="give one kind")
+        raise DataError("files are mixed with folders", where=", ".join(pictures), hint="give one kind")
     scenes: dict[str, dict[str, Path]] = {}
     for name, folder in given.items():
         for stem, file in by_stem(folder).items():
             scenes.setdefault(stem, {})[name] = file
     if not scenes:
-        raise DataError("no picture found", where=", ".join(pictures), mend="name folders of pictures")
+        raise DataError("no picture found", where=", ".join(pictures), hint="name folders of pictures")
     return [scenes[stem] for stem in sorted(scenes)]
 
 

@@ -140,7 +140,7 @@ def name(
     from wildsight.workflows.inspect import open_project, write_report
 
     if (word is None) != clear:
-        raise ConfigError("give either a name or --clear", where=what, mend="see --help")
+        raise ConfigError("give either a name or --clear", where=what, hint="see --help")
     opened = open_project(project)
     if word is None:
         console.print(f"{take_back(opened, what)} finds have no name now", markup=False)
@@ -152,7 +152,7 @@ def name(
 @app.command()
 def learn(
     project: Folder,
-    method: Annotated[str | None, typer.Option(help="Of the continual room; mulki at first.")] = None,
+    method: Annotated[str | None, typer.Option(help="Of the continual task; mulki at first.")] = None,
     backbone: Annotated[str | None, typer.Option(help="A CLIP; nano-clip at first.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Begin with a new learner.")] = False,
 ) -> None:

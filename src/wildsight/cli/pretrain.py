@@ -27,7 +27,7 @@ def pretrain(
     from wildsight.files import MANIFEST, check_replaceable
 
     if name not in NAMES:
-        raise ConfigError(f"no checkpoint is called {name!r}", mend=f"use one of {', '.join(NAMES)}")
+        raise ConfigError(f"no checkpoint is called {name!r}", hint=f"use one of {', '.join(NAMES)}")
     folder = out or Path("runs/pretrain") / name
     check_replaceable(folder, MANIFEST)
     _make(name, folder, data, teacher, steps, seed)

@@ -96,7 +96,7 @@ def index(
     roots = [Path(p) for p in photos if Path(p).is_dir()]
     files = [f for p in photos for f in (list_images(p, recursive=True) if Path(p).is_dir() else expand(p))]
     if not files:
-        raise DataError("no picture found", where=", ".join(photos), mend="name folders, globs or files")
+        raise DataError("no picture found", where=", ".join(photos), hint="name folders, globs or files")
     retriever = SketchRetriever.from_pretrained(model, backbone=backbone)
     root = roots[0] if len(photos) == len(roots) == 1 else None
     with progress("index", len(files)) as advance:
@@ -138,7 +138,7 @@ def search(
 
     files = [file for item in sketches for file in expand(item)]
     if not files:
-        raise DataError("no sketch found", where=", ".join(sketches), mend="name files, a glob or a folder")
+        raise DataError("no sketch found", where=", ".join(sketches), hint="name files, a glob or a folder")
     results = SketchRetriever.from_pretrained(model, backbone=backbone).search(files, uri, k=k)
     for result in results:
         for warning in result.warnings:

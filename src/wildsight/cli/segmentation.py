@@ -109,7 +109,7 @@ def _asked(files: list[Path], box: list[str], point: list[str], prompts: Path | 
     if prompts is None:
         if not box and not point:
             raise ConfigError(
-                "no box and no point", mend="give --box x1,y1,x2,y2, --point x,y or --prompts FILE"
+                "no box and no point", hint="give --box x1,y1,x2,y2, --point x,y or --prompts FILE"
             )
         return dict.fromkeys(files, common)
     table = read_json(prompts)
@@ -118,7 +118,7 @@ def _asked(files: list[Path], box: list[str], point: list[str], prompts: Path | 
         own = table.get(file.name) if isinstance(table, dict) else None
         if not isinstance(own, dict) or not set(own) <= {"boxes", "points"}:
             raise DataError(
-                f"says nothing of {file.name}", where=prompts, mend='give {"boxes": [...], "points": [[...]]}'
+                f"says nothing of {file.name}", where=prompts, hint='give {"boxes": [...], "points": [[...]]}'
             )
         found[file] = {"boxes": own.get("boxes", []), "points": own.get("points", [])}
     return found
@@ -133,7 +133,7 @@ def _numbers(text: str, count: int, option: str) -> list[float]:
         values = []
     if len(values) != count:
         form = "x,y" if count == 2 else "x1,y1,x2,y2"
-        raise ConfigError(f"{text!r} is not {count} numbers", where=option, mend=f"write {form}")
+        raise ConfigError(f"{text!r} is not {count} numbers", where=option, hint=f"write {form}")
     return values
 
 

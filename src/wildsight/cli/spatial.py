@@ -124,7 +124,7 @@ def _numbers(text: str | None) -> list[float] | None:
     try:
         return [float(v) for v in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"{text!r} is no box", where="--box", mend="write left,top,right,bottom") from error
+        raise ConfigError(f"{text!r} is no box", where="--box", hint="write left,top,right,bottom") from error
 
 
 @app.command()

@@ -30,7 +30,7 @@ def show(
     names = parts or list(SHEETS)
     unknown = [n for n in names if n not in SHEETS]
     if unknown:
-        raise ConfigError(f"no part is called {unknown[0]!r}", mend=f"choose from {', '.join(SHEETS)}")
+        raise ConfigError(f"no part is called {unknown[0]!r}", hint=f"choose from {', '.join(SHEETS)}")
     with progress("sheets", len(names)) as advance:
         for name in names:
             file = save_sheet(name, out / f"world-{name}.{kind}", seed=seed)
@@ -52,7 +52,7 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a data set to plain folders, in the layout that its room reads."""
+    """Write a data set to plain folders, in the layout that its task reads."""
     from wildsight.cli.common import console
     from wildsight.world.export import export as write
 

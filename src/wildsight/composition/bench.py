@@ -57,7 +57,7 @@ def bench(
         backbone: hub id, local folder or ``nano-*``.
         methods: names from `METHODS` and `ABLATIONS`; ``ablations`` stands for all of the latter.
         seeds: number of seeds, counted from 0.
-        epochs: of every trained method; None takes the room's recipe.
+        epochs: of every trained method; None takes the task's recipe.
         image_size: side of the input square, pixels; 0 takes the backbone's own.
         precision: ``fp32`` or ``bf16``.
         open_world: also score every attribute with every object.

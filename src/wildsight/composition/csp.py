@@ -38,7 +38,7 @@ class CSP(Head):
     def __init__(self, space: Space, config: CSPConfig) -> None:
         super().__init__(space)
         if space.tower is None:
-            raise UnsupportedModelError("CSP needs a text tower", mend="use a CLIP or SigLIP backbone")
+            raise UnsupportedModelError("CSP needs a text tower", hint="use a CLIP or SigLIP backbone")
         self.config = config
         self._tower = (space.tower,)  # in a tuple, so that it is no sub-module and stays out of state_dict
         self.attributes = WordTable(space.tower.words(space.names[0]))

@@ -85,16 +85,16 @@ def read(name: str, path: str | Path) -> PairData:
             leak between splits, no training picture, or another layout.
     """
     if name not in LAYOUTS:
-        raise DataError(f"no reader is called {name!r}", mend=f"use one of {', '.join(LAYOUTS)}")
+        raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(LAYOUTS)}")
     root = Path(path)
     if not root.is_dir():
-        raise DataError("no such folder", where=root, mend="check the path")
+        raise DataError("no such folder", where=root, hint="check the path")
     found = LAYOUTS[name](root)
     if not found.samples:
         hint = (layouts.plain if name == "folder" else layouts.natural).__doc__ or ""
-        raise DataError("holds no pairs of pictures", where=root, mend=f"lay it out as {hint}")
+        raise DataError("holds no pairs of pictures", where=root, hint=f"lay it out as {hint}")
     if not any(s.split == "train" for s in found.samples):
-        raise DataError("no training picture", where=root, mend="add some")
+        raise DataError("no training picture", where=root, hint="add some")
     return _indexed(name, root, found)
 
 
@@ -130,7 +130,7 @@ def require_files(data: PairData) -> None:
     absent = [s.image for s in data.samples if not s.image.is_file()]
     if absent:
         what = f"named by the pair list, but not there ({len(absent)} such pictures)"
-        raise DataError(what, where=absent[0], mend="restore them, or take them off the list")
+        raise DataError(what, where=absent[0], hint="restore them, or take them off the list")
 
 
 def check(data: PairData) -> list[Problem]:
@@ -148,7 +148,7 @@ def _files(data: PairData) -> Iterator[Problem]:
         try:
             load_image(sample.image)
         except ImageError as error:
-            yield Problem(sample.image, error.what, error.mend or "restore it")
+            yield Problem(sample.image, error.what, error.hint or "restore it")
 
 
 def _duplicates(data: PairData) -> Iterator[Problem]:
@@ -182,8 +182,8 @@ def _words(data: PairData) -> Iterator[Problem]:
             if word not in seen:
                 yield Problem(data.root, f"the {kind} {word!r} is never trained", "add training pictures")
     if not any(pair not in set(data.seen) for pair in data.pairs["test"]):
-        mend = f"list some in {layouts.UNSEEN_FILE}"
-        yield Problem(data.root, "the test has no unseen pair", mend)
+        hint = f"list some in {layouts.UNSEEN_FILE}"
+        yield Problem(data.root, "the test has no unseen pair", hint)
 
 
 def _version(data: PairData) -> Iterator[Problem]:

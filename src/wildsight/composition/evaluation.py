@@ -38,7 +38,7 @@ def evaluate_on(
     """Score the test pictures of ``data``; see `CompositionRecognizer.evaluate`."""
     samples, features = model.readable(data.part("test"))
     if not samples:
-        raise DataError("no readable test picture", where=data.root, mend="run `wildsight check composition`")
+        raise DataError("no readable test picture", where=data.root, hint="run `wildsight check composition`")
     truth = [s.pair for s in samples]
     closed = model.candidates(data.candidates("test"))
     found = _top(model, features, truth, closed, None)
@@ -122,7 +122,7 @@ def _feasible(
         seen_ids = grid.ids[grid.seen]
         value = feasibility(head.attributes(), head.objects(), seen_ids)[grid.ids[:, 0], grid.ids[:, 1]]
     if isinstance(limit, str) and limit != "validation":
-        raise ConfigError(f"feasibility={limit!r} is no limit", mend="give a number, or 'validation'")
+        raise ConfigError(f"feasibility={limit!r} is no limit", hint="give a number, or 'validation'")
     if isinstance(limit, str):
         limit = _chosen_limit(model, data, grid, value)
     if limit is None:

@@ -63,7 +63,7 @@ def embed(backbone: Backbone, shared: bool, pixels: Tensor) -> Tensor:
         return backbone.embed_images(pixels)
     feature = backbone.features(pixels).cls
     if feature is None:
-        raise UnsupportedModelError("has no global feature", where=backbone.name, mend="use another backbone")
+        raise UnsupportedModelError("has no global feature", where=backbone.name, hint="use another backbone")
     return feature
 
 

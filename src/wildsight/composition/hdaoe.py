@@ -109,9 +109,9 @@ class HDAOEConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 text = ", ".join(map(str, allowed))
-                raise ConfigError(f"{name}={getattr(self, name)!r} is no choice", mend=f"use one of {text}")
+                raise ConfigError(f"{name}={getattr(self, name)!r} is no choice", hint=f"use one of {text}")
         if self.K < 1 or not 0 <= self.p_aug <= 1 or not 0 <= self.start <= 1 or self.n_neg < 1:
-            raise ConfigError("K, p_aug, start or n_neg is outside its range", mend="see HDAOEConfig")
+            raise ConfigError("K, p_aug, start or n_neg is outside its range", hint="see HDAOEConfig")
 
     @property
     def contrast_weight(self) -> float:
@@ -325,7 +325,7 @@ class HDAOE(Head):
     def _virtual(self, objects: Tensor, mixing: Mixing) -> Tensor:
         """Unit prototypes [B, d] of the virtual classes: mixed attribute words, the object's own."""
         if self.composer is None:
-            raise ConfigError("no composer", mend="build the head again")
+            raise ConfigError("no composer", hint="build the head again")
         words = self.composer.from_attribute(self.attributes())
         attribute = mix_sources(words[mixing.attributes], mixing.weights)
         own = self.composer.from_object(self.objects())[objects]

@@ -57,8 +57,8 @@ class Knowledge:
             for kind, word, index in zip(("attribute", "object"), pair, known, strict=True):
                 if word not in index:
                     what = f"the {kind} {word!r} is unknown to the model"
-                    mend = f"use one of {_some(index)}, or open_vocabulary=True on a CLIP backbone"
-                    raise DataError(what, where=" ".join(pair), mend=mend)
+                    hint = f"use one of {_some(index)}, or open_vocabulary=True on a CLIP backbone"
+                    raise DataError(what, where=" ".join(pair), hint=hint)
         return torch.tensor([[known[0][a], known[1][o]] for a, o in pairs]).view(-1, 2)
 
     def listed(self, pairs: str | Sequence[Pair | str] | None) -> tuple[Pair, ...]:
@@ -69,7 +69,7 @@ class Knowledge:
             return tuple((a, o) for a in self.attributes for o in self.objects)
         many = tuple(dict.fromkeys(as_pair(p) for p in ([pairs] if isinstance(pairs, str) else pairs)))
         if not many:
-            raise ConfigError("no candidate pair", mend="give at least one, or None")
+            raise ConfigError("no candidate pair", hint="give at least one, or None")
         return many
 
     def candidates(self, pairs: Sequence[Pair], trained: set[Pair], texts: TextSide | None) -> Candidates:
@@ -96,7 +96,7 @@ def as_pair(pair: Pair | str) -> Pair:
     """
     parts = tuple(pair.split()) if isinstance(pair, str) else tuple(pair)
     if len(parts) != 2:
-        raise DataError(f"{pair!r} is no pair", mend="write an attribute and an object, such as 'wet cat'")
+        raise DataError(f"{pair!r} is no pair", hint="write an attribute and an object, such as 'wet cat'")
     return parts[0], parts[1]
 
 

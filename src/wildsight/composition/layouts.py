@@ -88,7 +88,7 @@ def by_hash(root: Path, files: list[tuple[Pair, Path]], unseen: set[Pair]) -> Li
         raise DataError(
             f"the held-out pair {' '.join(unknown[0])!r} has no picture",
             where=root / UNSEEN_FILE,
-            mend="correct it",
+            hint="correct it",
         )
     samples = [
         PairSample(file, *pair, "test" if pair in unseen else _split_of(file.relative_to(root)))
@@ -120,7 +120,7 @@ def _tree(root: Path) -> Iterator[tuple[Pair, Path]]:
 def _pictures(pair: Pair, folder: Path) -> Iterator[tuple[Pair, Path]]:
     files = list_images(folder)
     if not files:
-        raise DataError("a pair without pictures", where=folder, mend="add some, or remove the folder")
+        raise DataError("a pair without pictures", where=folder, hint="add some, or remove the folder")
     yield from ((pair, file) for file in files)
 
 
@@ -129,10 +129,10 @@ def _pair_of_name(folder: Path) -> Pair:
     if len(parts) == 2 and all(parts):
         return parts[0], parts[1]
     if len(parts) < 2:
-        what, mend = "its name has no separator between attribute and object", "call it attribute_object"
+        what, hint = "its name has no separator between attribute and object", "call it attribute_object"
     else:
-        what, mend = "its name has several underscores", "use folders attribute/object, or hyphens in words"
-    raise DataError(what, where=folder, mend=mend)
+        what, hint = "its name has several underscores", "use folders attribute/object, or hyphens in words"
+    raise DataError(what, where=folder, hint=hint)
 
 
 def _subfolders(root: Path) -> list[Path]:
@@ -147,7 +147,7 @@ def _pair_lines(file: Path, separator: str | None = None) -> list[Pair]:
         if not line.strip():
             continue
         if len(parts) != 2:
-            raise DataError(f"line {number} is no pair: {line!r}", where=file, mend="write `wet cat`")
+            raise DataError(f"line {number} is no pair: {line!r}", where=file, hint="write `wet cat`")
         pairs.append((parts[0].strip(), parts[1].strip()))
     return pairs
 
@@ -159,8 +159,8 @@ def _csv_rows(root: Path) -> Iterator[PairSample]:
         for number, row in enumerate(csv.DictReader(stream), start=2):
             values = [(row.get(k) or "").strip() for k in ("image", "attribute", "object", "split")]
             if not all(values) or values[3] not in SPLITS:
-                mend = "give image, attribute, object, and a split of train, val or test"
-                raise DataError(f"line {number} is incomplete", where=file, mend=mend)
+                hint = "give image, attribute, object, and a split of train, val or test"
+                raise DataError(f"line {number} is incomplete", where=file, hint=hint)
             yield PairSample(root / values[0], values[1], values[2], _as_split(values[3]))
 
 
@@ -176,7 +176,7 @@ def _no_leak(root: Path, samples: Iterable[PairSample]) -> None:
     leaked = sorted(set(_pair_lines(file)) & {s.pair for s in samples if s.split == "train"})
     if leaked:
         what = f"the held-out pair {' '.join(leaked[0])!r} has training pictures"
-        raise DataError(what, where=file, mend="take them out of train, or the pair out of the list")
+        raise DataError(what, where=file, hint="take them out of train, or the pair out of the list")
 
 
 def natural(root: Path) -> Listing:
@@ -185,7 +185,7 @@ def natural(root: Path) -> Listing:
     files = {split: folder / f"{split}_pairs.txt" for split in SPLITS}
     missing = [file for file in files.values() if not file.is_file()]
     if missing:
-        raise DataError("no such split file", where=missing[0], mend="download the standard split")
+        raise DataError("no such split file", where=missing[0], hint="download the standard split")
     plus = any("+" in line for line in files["train"].read_text(encoding="utf-8").splitlines()[:1])
     pairs = {split: tuple(_pair_lines(file, "+" if plus else None)) for split, file in files.items()}
     declared = {pair for many in pairs.values() for pair in many}
@@ -193,7 +193,7 @@ def natural(root: Path) -> Listing:
     strays = [s for s in samples if s.pair not in set(pairs[s.split])]
     if strays:
         what = f"{strays[0].pair} is in {strays[0].split}, whose pair file lacks it: the split leaks"
-        raise DataError(what, where=strays[0].image, mend="use pair files and metadata of one version")
+        raise DataError(what, where=strays[0].image, hint="use pair files and metadata of one version")
     return Listing(samples, pairs, f"the standard split, {NATURAL}")
 
 
@@ -225,13 +225,13 @@ def metadata(root: Path) -> list[dict[str, Any]]:
         return list(read_json(stem.with_suffix(".json")))
     file = stem.with_suffix(".t7")
     if not file.is_file():
-        raise DataError("no such metadata file", where=file, mend="download the standard split")
+        raise DataError("no such metadata file", where=file, hint="download the standard split")
     import torch
 
     try:
         return list(torch.load(file, weights_only=True))
     except Exception as error:
-        raise DataError(f"cannot be read ({error})", where=file, mend="convert it to JSON") from error
+        raise DataError(f"cannot be read ({error})", where=file, hint="convert it to JSON") from error
 
 
 def stated(root: Path) -> Listing:

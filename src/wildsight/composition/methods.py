@@ -1,4 +1,4 @@
-"""The room's methods under one interface, their training recipes, and the named ablations."""
+"""The task's methods under one interface, their training recipes, and the named ablations."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Method:
         try:
             return self.config(**{k: tuple(v) if isinstance(v, list) else v for k, v in hyper.items()})
         except TypeError as error:
-            raise ConfigError(str(error), mend=f"see the hyper-parameters of {self.title}") from error
+            raise ConfigError(str(error), hint=f"see the hyper-parameters of {self.title}") from error
 
 
 METHODS: dict[str, Method] = {
@@ -87,7 +87,7 @@ def named(name: str) -> tuple[str, dict[str, Any]]:
         return name, {}
     if name in ABLATIONS:
         return "hdaoe", dict(ABLATIONS[name])
-    raise ConfigError(f"no method is called {name!r}", mend=f"use one of {', '.join([*METHODS, *ABLATIONS])}")
+    raise ConfigError(f"no method is called {name!r}", hint=f"use one of {', '.join([*METHODS, *ABLATIONS])}")
 
 
 def train_settings(shared: bool) -> TrainConfig:

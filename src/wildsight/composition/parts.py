@@ -1,4 +1,4 @@
-"""What the room's methods share: the space they are built for, one interface of scores, word tables.
+"""What the task's methods share: the space they are built for, one interface of scores, word tables.
 
 Every method scores a pair (a, o) of a picture by factors, so that no [pictures, pairs, dims] ever exists:
 ``score = code . prototype(a, o) + (attribute[a] (+ or *) object[o])``.
@@ -136,7 +136,7 @@ def pair_scores(factors: Factors, pairs: Tensor, prototypes: Tensor | None) -> T
     score = None if factors.code is None or prototypes is None else factors.code @ prototypes.T
     if factors.attribute is None or factors.object is None:
         if score is None:
-            raise UnsupportedModelError("no factor to score with", mend="fit the model again")
+            raise UnsupportedModelError("no factor to score with", hint="fit the model again")
         return score
     a = factors.attribute.index_select(1, pairs[:, 0])
     o = factors.object.index_select(1, pairs[:, 1])
@@ -311,7 +311,7 @@ class Head(nn.Module, ABC):
         """
         if not (self.shared and self.grows):
             what = f"{type(self).__name__} cannot take new words"
-            raise UnsupportedModelError(what, mend="fit hdaoe on a CLIP or SigLIP backbone")
+            raise UnsupportedModelError(what, hint="fit hdaoe on a CLIP or SigLIP backbone")
         grown = copy.deepcopy(self)
         grown.attributes = self.attributes.extended(attributes)
         grown.objects = self.objects.extended(objects)

@@ -39,7 +39,7 @@ class PromptTower:
         text = getattr(backbone.model, "text_model", None)
         table = getattr(getattr(text, "embeddings", None), "token_embedding", None)
         if not isinstance(table, nn.Embedding):
-            raise UnsupportedModelError("has no table of token vectors", where=backbone.name, mend="use CLIP")
+            raise UnsupportedModelError("has no table of token vectors", where=backbone.name, hint="use CLIP")
         self.backbone, self.table = backbone, table
         self.model: Any = backbone.model
         self.tokenizer: Any = backbone._tokenizer

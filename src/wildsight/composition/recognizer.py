@@ -1,4 +1,4 @@
-"""The public object of the composition room: names attribute and object, in pairs seen together or not."""
+"""The public object of the composition task: names attribute and object, in pairs seen together or not."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from wildsight.errors import (
     UnsupportedModelError,
     WildSightError,
 )
+from wildsight.estimators import Estimator
 from wildsight.images import Picture, as_picture, load_image, path_of
-from wildsight.task import Task
 from wildsight.training import History, TrainConfig
 
 BATCH = 16
 
 
-class CompositionRecognizer(Task):
+class CompositionRecognizer(Estimator):
     """Says what a picture shows and in which state, for pairs seen in training and for new ones.
 
     >>> CompositionRecognizer(method="nosuch")  # doctest: +ELLIPSIS
@@ -69,7 +69,7 @@ class CompositionRecognizer(Task):
         UnsupportedModelError: a method that needs a text tower on a backbone without one.
     """
 
-    room: ClassVar[str] = "composition"
+    task: ClassVar[str] = "composition"
 
     def __init__(
         self,
@@ -86,12 +86,12 @@ class CompositionRecognizer(Task):
         try:
             self.settings = RecognizerSettings(method=name, backbone=self.backbone.name, **settings)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see RecognizerSettings") from error
+            raise ConfigError(str(error), hint="see RecognizerSettings") from error
         self.shared = has_text(self.backbone)
         if METHODS[name].needs_text and not self.shared:
-            mend = "use a CLIP or SigLIP backbone, or method hdaoe"
+            hint = "use a CLIP or SigLIP backbone, or method hdaoe"
             what = f"has no text tower, which {name} needs"
-            raise UnsupportedModelError(what, where=self.backbone.name, mend=mend)
+            raise UnsupportedModelError(what, where=self.backbone.name, hint=hint)
         self.image_size = self.settings.image_size or own_size(self.backbone)
         self.texts = TextSide(self.backbone, self.settings.templates) if self.shared else None
         self.head: Head | None = None
@@ -115,7 +115,7 @@ class CompositionRecognizer(Task):
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
             folder: where the training state is kept; a killed fit goes on there, another one is refused.
             progress: show progress and the time left.
-            training: fields of `TrainConfig`; the room's recipe where not given.
+            training: fields of `TrainConfig`; the task's recipe where not given.
 
         Raises:
             DataError: pictures missing, pairs without pictures, or a leak between splits.
@@ -183,14 +183,14 @@ class CompositionRecognizer(Task):
             return texts
         if METHODS[self.settings.method].needs_text:
             what = f"its text tower cannot tell the words of {data.name} apart"
-            raise UnsupportedModelError(what, where=self.backbone.name, mend="use a larger CLIP")
+            raise UnsupportedModelError(what, where=self.backbone.name, hint="use a larger CLIP")
         return None
 
     def _training(self, given: Mapping[str, Any]) -> TrainConfig:
         try:
             return replace(train_settings(self.texts is not None), **{"seed": self.settings.seed, **given})
         except TypeError as error:
-            raise ConfigError(str(error), mend="see TrainConfig") from error
+            raise ConfigError(str(error), hint="see TrainConfig") from error
 
     def _lessons(self, data: PairData) -> Lessons:
         """Training and validation features; a tenth of the training pictures validate where none do."""
@@ -268,7 +268,7 @@ class CompositionRecognizer(Task):
             ConfigError: not fitted.
         """
         if self.head is None:
-            raise ConfigError("the recognizer is not fitted", mend="call fit or from_pretrained")
+            raise ConfigError("the recognizer is not fitted", hint="call fit or from_pretrained")
         return self.head
 
     def predict(
@@ -381,7 +381,7 @@ class CompositionRecognizer(Task):
         if made.backbone.sha != settings["backbone_sha256"]:
             raise CheckpointError(
                 f"was trained on other weights than {made.backbone.name!r} holds now",
-                mend="name the backbone it was trained on, or fit again",
+                hint="name the backbone it was trained on, or fit again",
             )
         made.knowledge = Knowledge.from_dict(settings["knowledge"])
         made.calibration = Calibration(**settings["calibration"])

@@ -87,7 +87,7 @@ class PairResult(Result):
         from wildsight.report.plots import new_figure
 
         if self.image is None:
-            raise ConfigError("the picture is not known", mend="predict from a file")
+            raise ConfigError("the picture is not known", hint="predict from a file")
         figure, axes = new_figure(2, (7.0, 3.2))
         axes[0].imshow(load_image(self.image))
         axes[0].set_axis_off()

@@ -1,4 +1,4 @@
-"""From a source string to the room's data: the embedded world, a benchmark on disk, a plain folder."""
+"""From a source string to the task's data: the embedded world, a benchmark on disk, a plain folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_source(text: str | Path) -> list[Problem]:
     except DataError as error:
         if error.where is None or not Path(error.where).exists() or Path(error.where) == Path(text):
             raise
-        return [Problem(Path(error.where), error.what, error.mend or "correct it")]
+        return [Problem(Path(error.where), error.what, error.hint or "correct it")]
 
 
 def world_folder(**changed: float) -> Path:
@@ -50,7 +50,7 @@ def world_folder(**changed: float) -> Path:
     """
     unknown = sorted(set(changed) - set(WORLD_SETTINGS))
     if unknown:
-        raise ConfigError(f"no setting of the world is called {unknown[0]!r}", mend="see WORLD_SETTINGS")
+        raise ConfigError(f"no setting of the world is called {unknown[0]!r}", hint="see WORLD_SETTINGS")
     settings = {**WORLD_SETTINGS, **changed}
     name = "-".join(f"{key}{value}" for key, value in settings.items())
     folder = cache_folder("world") / f"compositions-v{WORLD_VERSION}-{name}"

@@ -4,7 +4,7 @@ Paper:
     arXiv 2303.15230 (CVPR 2024): attribute, object and composition branches with their own prompts and
     visual features, the sum of three cross-entropies, and inference by the pair path plus the product of
     the two primitive paths. Differences:
-    1. No cross-modal traction: it needs patch tokens, and the room caches one vector per picture.
+    1. No cross-modal traction: it needs patch tokens, and the task caches one vector per picture.
     2. The visual branches are residual adapters on that vector, not adapters inside the tower.
     3. The prompts' words are learned as changes of their text features, not of their tokens.
 """

@@ -34,7 +34,7 @@ class ZeroShot(Head):
     def prototypes(self, pairs: Pairs) -> Tensor:
         """The text features of the pairs."""
         if pairs.base is None:
-            raise UnsupportedModelError("zero-shot needs the text of each pair", mend="use CLIP or SigLIP")
+            raise UnsupportedModelError("zero-shot needs the text of each pair", hint="use CLIP or SigLIP")
         return pairs.base
 
     def forward(self, lesson: Lesson) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ def hand_over(layer: RaggedLayer, keys: Tensor) -> None:
         _local.record = None
         raise UnsupportedModelError(
             "this model does not pass its cached keys to the attention function",
-            mend="use the cache inside `compress(...)` or `ragged_attention(model)`",
+            hint="use the cache inside `compress(...)` or `ragged_attention(model)`",
         )
     _local.record = (layer, keys)
 
@@ -131,7 +131,7 @@ def stock_function(base: str, module: nn.Module) -> Callable[..., Any]:
     own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if own is None:
         raise UnsupportedModelError(
-            f"{type(module).__name__} has no eager attention function", mend="load the model with sdpa"
+            f"{type(module).__name__} has no eager attention function", hint="load the model with sdpa"
         )
     return own
 
@@ -159,13 +159,13 @@ def switch(model: Any) -> Callable[[], None]:
     before = text._attn_implementation
     if before not in BASES:
         raise UnsupportedModelError(
-            f"{type(model).__name__} runs attention {before!r}", mend=f"load it with {' or '.join(BASES)}"
+            f"{type(model).__name__} runs attention {before!r}", hint=f"load it with {' or '.join(BASES)}"
         )
     register()
     _set(model, text, PREFIX + before)
     if text._attn_implementation != PREFIX + before:
         raise UnsupportedModelError(
-            f"the attention of {type(model).__name__} cannot be set", mend="use a model that allows it"
+            f"the attention of {type(model).__name__} cannot be set", hint="use a model that allows it"
         )
     return lambda: _set(model, text, before)
 

@@ -217,7 +217,7 @@ class _Run:
         if method.startswith("sensitivity/"):
             scorer = method.partition("/")[2]
             if scorer not in SCORERS:
-                raise ConfigError(f"no key scorer is called {scorer!r}", mend=f"use {', '.join(SCORERS)}")
+                raise ConfigError(f"no key scorer is called {scorer!r}", hint=f"use {', '.join(SCORERS)}")
             profile = self.profile("sensitivity", scorer)
             return replace(self.base, keep=share, sizes="prefix", scorer=scorer, profile=profile)
         if method == "prefixkv-online":

@@ -1,4 +1,4 @@
-"""What a bench of this room runs: methods, budgets, seeds, and which questions are kept for layer sizes."""
+"""What a bench of this task runs: methods, budgets, seeds, and which questions are kept for layer sizes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def split_calibration(source: str, count: int | None, size: int) -> tuple[Questi
     data = questions.read_source(source, size=size)
     names = list(dict.fromkeys(s.picture for s in data.samples))
     if len(names) <= SAMPLES:
-        raise DataError(f"has {len(names)} pictures", where=source, mend=f"give more than {SAMPLES}")
+        raise DataError(f"has {len(names)} pictures", where=source, hint=f"give more than {SAMPLES}")
     held = set(names[-SAMPLES:])
     told = tuple(s for s in data.samples if s.picture not in held)
     rest = tuple(s for s in data.samples if s.picture in held)

@@ -30,13 +30,13 @@ def vllm_prompt(pruned: Pruned, prompt: str, *, positions: str = "compact") -> d
             cannot be told.
     """
     if pruned.ids.shape[0] != 1:
-        raise ConfigError(f"{pruned.ids.shape[0]} prompts in one request", mend="prune one prompt at a time")
+        raise ConfigError(f"{pruned.ids.shape[0]} prompts in one request", hint="prune one prompt at a time")
     if positions != "compact" or pruned.positions.ndim != 2:
-        raise ConfigError("an engine counts positions itself", mend="prune with compact positions")
+        raise ConfigError("an engine counts positions itself", hint="prune with compact positions")
     marks = prompt.count("<image>")
     if marks != len(pruned.features):
         raise ConfigError(
-            f"the prompt has {marks} <image> for {len(pruned.features)} pictures", mend="write one for each"
+            f"the prompt has {marks} <image> for {len(pruned.features)} pictures", hint="write one for each"
         )
     return {
         "prompt": prompt,

@@ -58,16 +58,16 @@ class KVSettings:
 
     def __post_init__(self) -> None:
         if self.sizes not in ("uniform", "pyramid", "prefix"):
-            raise ConfigError(f"sizes={self.sizes!r} is unknown", mend="use uniform, pyramid or prefix")
+            raise ConfigError(f"sizes={self.sizes!r} is unknown", hint="use uniform, pyramid or prefix")
         if self.heads not in ("own", "shared"):
-            raise ConfigError(f"heads={self.heads!r} is unknown", mend="use own or shared")
+            raise ConfigError(f"heads={self.heads!r} is unknown", hint="use own or shared")
         if self.rounding not in ("exact", "published"):
-            raise ConfigError(f"rounding={self.rounding!r} is unknown", mend="use exact or published")
+            raise ConfigError(f"rounding={self.rounding!r} is unknown", hint="use exact or published")
         if isinstance(self.keep, int) and not isinstance(self.keep, bool):
             if self.keep < self.floor:
                 raise BudgetError(
                     f"kv_cache={self.keep} tokens is below the {self.floor} that are never evicted",
-                    mend=f"give at least {self.floor}",
+                    hint=f"give at least {self.floor}",
                 )
         else:
             check_share(self.keep)
@@ -98,7 +98,7 @@ class KVSettings:
         if self.sizes == "pyramid":
             return pyramid_shares(share, layers, self.beta)
         if self.profile is None:
-            raise ConfigError("sizes from the prompt have no shares beforehand", mend="give a profile")
+            raise ConfigError("sizes from the prompt have no shares beforehand", hint="give a profile")
         return self.profile.shares(share, layers)
 
 
@@ -141,10 +141,10 @@ class RaggedCache(Cache):
             else:
                 raise UnsupportedModelError(
                     f"{type(layer).__name__} is a cache layer that cannot be compressed",
-                    mend="use a model with full or sliding-window attention",
+                    hint="use a model with full or sliding-window attention",
                 )
         if not self.depth:
-            raise UnsupportedModelError("the model has no full-attention layer", mend="use another model")
+            raise UnsupportedModelError("the model has no full-attention layer", hint="use another model")
         super().__init__(layers=layers)
         self.ragged = [layer for layer in layers if isinstance(layer, RaggedLayer)]
 

@@ -79,7 +79,7 @@ def calibrate_prefix(
     for budget in budgets:
         check_share(budget)
     if not prompts:
-        raise DataError("no prompts to calibrate on", mend="give at least one")
+        raise DataError("no prompts to calibrate on", hint="give at least one")
 
     rows = 0
 

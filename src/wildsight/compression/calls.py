@@ -123,14 +123,14 @@ def split_turn(options: Mapping[str, Any], turn: Turn | None) -> dict[str, Any]:
     """
     ids, mask = options.get("input_ids"), options.get("attention_mask")
     if ids is None:
-        raise ConfigError("pruning needs input_ids", mend="give token ids, not embeddings")
+        raise ConfigError("pruning needs input_ids", hint="give token ids, not embeddings")
     mask = torch.ones_like(ids) if mask is None else mask
     if turn is not None:
         seen = turn.length
         new_alone = mask.shape[1] > ids.shape[1]
         ids, mask = ids if new_alone else ids[:, seen:], mask[:, seen:]
         if ids.shape[1] < 1 or ids.shape[1] != mask.shape[1]:
-            raise ConfigError("the conversation is shorter than what the cache holds", mend="give all of it")
+            raise ConfigError("the conversation is shorter than what the cache holds", hint="give all of it")
     inputs = {name: options[name] for name in MODEL_INPUTS if options.get(name) is not None}
     return {"input_ids": ids, "attention_mask": mask, **inputs}
 
@@ -150,7 +150,7 @@ def _refuse_assisted(call: Call) -> None:
     for name in ASSISTED:
         if call.setting(name) is not None:
             raise UnsupportedModelError(
-                f"{name}: this way of decoding rolls the cache back", mend="use greedy, sampling or beams"
+                f"{name}: this way of decoding rolls the cache back", hint="use greedy, sampling or beams"
             )
 
 
@@ -166,18 +166,18 @@ def check_cache_call(call: Call, settings: KVSettings) -> None:
     kind = call.setting("cache_implementation")
     if kind is not None and kind != "dynamic":
         raise UnsupportedModelError(
-            f"cache_implementation={kind!r} and a compressed cache exclude each other", mend="leave it out"
+            f"cache_implementation={kind!r} and a compressed cache exclude each other", hint="leave it out"
         )
     if call.past is not None and not isinstance(call.past, RaggedCache):
         raise UnsupportedModelError(
-            f"a {type(call.past).__name__} cannot be compressed", mend="leave past_key_values out"
+            f"a {type(call.past).__name__} cannot be compressed", hint="leave past_key_values out"
         )
     if call.setting("use_cache") is False:
-        raise ConfigError("use_cache=False leaves nothing to compress", mend="leave it on, or kv_cache out")
+        raise ConfigError("use_cache=False leaves nothing to compress", hint="leave it on, or kv_cache out")
     if call.past is None and call.columns is not None and call.columns < settings.floor:
         raise BudgetError(
             f"a prompt of {call.columns} tokens is shorter than the {settings.floor} that are never evicted",
-            mend=f"give a prompt of at least {settings.floor} tokens",
+            hint=f"give a prompt of at least {settings.floor} tokens",
         )
     if isinstance(call.past, RaggedCache) and call.past.prompt_len is None:
         call.past.prompt_len = call.columns
@@ -192,6 +192,6 @@ def check_plain_call(call: Call, positions: str) -> None:
     """
     _refuse_assisted(call)
     if call.options.get("position_ids") is not None:
-        raise ConfigError("positions are made while pruning", mend="leave position_ids out")
+        raise ConfigError("positions are made while pruning", hint="leave position_ids out")
     if positions == "original" and call.setting("use_cache") is False:
-        raise ConfigError("original positions need a cache", mend="leave use_cache on, or use compact ones")
+        raise ConfigError("original positions need a cache", hint="leave use_cache on, or use compact ones")

@@ -76,7 +76,7 @@ class Compressed:
     def _activate(self) -> None:
         if isinstance(getattr(self._before, "__self__", None), Compressed):
             raise ConfigError(
-                f"{type(self.model).__name__} is compressed already", mend="call remove() on its handle first"
+                f"{type(self.model).__name__} is compressed already", hint="call remove() on its handle first"
             )
         if self.settings is not None:
             build_cache(self.model, self.settings)
@@ -120,7 +120,7 @@ class Compressed:
             ConfigError: the cache is not compressed.
         """
         if self.settings is None:
-            raise ConfigError("the cache is not compressed", mend="give kv_cache to compress()")
+            raise ConfigError("the cache is not compressed", hint="give kv_cache to compress()")
         self.cache = build_cache(self.model, self.settings, prompt_len)
         return self.cache
 
@@ -166,7 +166,7 @@ class Compressed:
         fresh = split_turn(call.options, turn)
         if turn is None and call.past is not None and call.past.get_seq_length():
             raise ConfigError(
-                "the cache holds a prompt that was not pruned here", mend="begin with an empty one"
+                "the cache holds a prompt that was not pruned here", hint="begin with an empty one"
             )
         if fresh.get("pixel_values") is None and turn is None:
             self._refuse_placeholders(fresh)
@@ -183,7 +183,7 @@ class Compressed:
     def _refuse_placeholders(self, fresh: Mapping[str, Any]) -> None:
         """A first turn without pictures has no placeholders either; later ones may have generated some."""
         if fresh.get("mm_encoder_outputs"):
-            raise ConfigError("encoded images cannot be pruned", mend="give pixels in their place")
+            raise ConfigError("encoded images cannot be pruned", hint="give pixels in their place")
         placeholder_flags(fresh["input_ids"], self.model.config.image_token_id, [], type(self.model).__name__)
 
     def _turn(self, fresh: Mapping[str, Any], turn: Turn | None, pixels: tuple[str, ...]) -> Turn:
@@ -195,14 +195,14 @@ class Compressed:
         if turn is None:
             return Turn.first(pruned, fresh["input_ids"].shape[1])
         if "image_grid_thw" in pixels:
-            raise ConfigError("new pictures in a later turn of this model", mend="begin with an empty cache")
+            raise ConfigError("new pictures in a later turn of this model", hint="begin with an empty cache")
         return joined(turn, pruned.ids, pruned.mask, pruned, length=fresh["input_ids"].shape[1])
 
     def _fastv(self, call: Call) -> Any:
         keep = 1.0 if self.visual_tokens is None else self.visual_tokens
         with fastv_hooks(self.model, FastV(keep=keep)) as cache:
             if call.past is not None:
-                raise ConfigError("FastV starts with an empty cache", mend="leave past_key_values out")
+                raise ConfigError("FastV starts with an empty cache", hint="leave past_key_values out")
             call.options["past_key_values"] = cache(call.options)
             return self._stock()(**call.options)
 
@@ -243,14 +243,14 @@ def compress(
         UnsupportedModelError: a model that cannot be compressed.
     """
     if visual_tokens is None and kv_cache is None:
-        raise ConfigError("nothing to compress", mend="give visual_tokens, kv_cache or both")
+        raise ConfigError("nothing to compress", hint="give visual_tokens, kv_cache or both")
     with naming(model):
         if visual_tokens is not None:
             check_tokens(model, visual_tokens)
             if visual != FASTV:
                 selector(visual)
             elif kv_cache is not None:
-                raise ConfigError("FastV and a compressed cache do not combine", mend="use another selector")
+                raise ConfigError("FastV and a compressed cache do not combine", hint="use another selector")
         settings = None if kv_cache is None else _settings(kv_cache, kv, profile, seed, hyper)
         return Compressed(model, visual_tokens, visual, settings, positions, seed)
 
@@ -264,4 +264,4 @@ def _settings(
     try:
         return KVSettings(keep=keep, sizes=sizes, scorer=scorer, profile=profile, seed=seed, **hyper)
     except TypeError as error:
-        raise ConfigError(f"unknown setting ({error})", mend="see KVSettings") from error
+        raise ConfigError(f"unknown setting ({error})", hint="see KVSettings") from error

@@ -1,4 +1,4 @@
-"""The room's part of the tour: the same questions with fewer tokens and a smaller cache."""
+"""The task's part of the tour: the same questions with fewer tokens and a smaller cache."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def split_prompt(ids: Tensor, mask: Tensor, token: int) -> tuple[Tensor, Tensor]
     own = ids[mask.bool()]
     places = (own == token).nonzero()[:, 0]
     if not places.numel() or int(places[-1]) + 1 == own.numel():
-        raise ConfigError("the prompt has no question behind its picture", mend="use another template")
+        raise ConfigError("the prompt has no question behind its picture", hint="use another template")
     cut = int(places[-1]) + 1
     return own[:cut], own[cut:]
 
@@ -286,14 +286,14 @@ def picture_prompts(
     chosen = [number.index(i) for i in range(len(names))]
     prompts = [parts[i][0] for i in chosen]
     if len({p.numel() for p in prompts}) > 1:
-        raise ConfigError("pictures of different lengths in one batch", mend="ask one picture at a time")
+        raise ConfigError("pictures of different lengths in one batch", hint="ask one picture at a time")
     asked = {"input_ids": torch.stack(prompts)}
     pictures = [batch.pictures[i] for i in chosen]
     pruned = prune_visual_tokens(
         loaded.model, asked, keep, method, positions=positions, encoded_pictures=pictures
     )
     if not bool(pruned.mask.all()):
-        raise ConfigError("pictures of different lengths in one batch", mend="ask one picture at a time")
+        raise ConfigError("pictures of different lengths in one batch", hint="ask one picture at a time")
     inputs = {"input_ids": pruned.ids, "mm_encoder_outputs": {"image": encoded(pruned.features)}}
     if positions == "original":
         inputs["position_ids"] = pruned.positions

@@ -79,7 +79,7 @@ class Expected(Scorer):
         """Add the chunk's queries, padding and the first four tokens left out."""
         if self.rope is None or chunk.positions is None:
             raise UnsupportedModelError(
-                "the model has no one-dimensional rotary embedding", mend="use another key scorer"
+                "the model has no one-dimensional rotary embedding", hint="use another key scorer"
             )
         cos, sin = (part.float()[:, None] for part in self.rope(chunk.positions))
         query = rotate(chunk.query.float(), cos, -sin)
@@ -126,7 +126,7 @@ class Expected(Scorer):
     def _turn(self) -> Tensor:
         """``[B, 1, d, d]`` mean rotation of the positions to come."""
         if self.rope is None:
-            raise UnsupportedModelError("the model has no rotary embedding", mend="use another key scorer")
+            raise UnsupportedModelError("the model has no rotary embedding", hint="use another key scorer")
         last = self.state["last"]
         ahead = last[:, None] + 1 + torch.arange(AHEAD, device=last.device)
         cos, sin = (part.float() for part in self.rope(ahead))

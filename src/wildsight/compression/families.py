@@ -107,7 +107,7 @@ def fitted(rows: Tensor, keys: Tensor | None, n: int) -> tuple[Tensor, Tensor | 
 def _encode_llava(model: Any, inputs: Mapping[str, Any]) -> list[Picture]:
     tower = model.model.vision_tower
     if tower.config.model_type == "pixtral":
-        raise UnsupportedModelError("the Pixtral tower has images of many sizes", mend="use a CLIP tower")
+        raise UnsupportedModelError("the Pixtral tower has images of many sizes", hint="use a CLIP tower")
     with watch(tower, _feature_layer(model)) as found:
         out = model.model.get_image_features(pixel_values=inputs["pixel_values"], return_dict=True)
     return [
@@ -193,7 +193,7 @@ class _watch_qwen:
         if not full:
             raise UnsupportedModelError(
                 f"{type(visual).__name__} has no block with full attention",
-                mend="use divprune, random or grid",
+                hint="use divprune, random or grid",
             )
         self.attention = visual.blocks[full[-1]].attn
         self.found = Saliency("received attention", [])
@@ -258,7 +258,7 @@ def family_of(model: Any) -> Family:
             return FAMILIES[kind.__name__]
     raise UnsupportedModelError(
         f"{type(model).__name__} has visual tokens that this version cannot prune",
-        mend=f"use one of {', '.join(FAMILIES)}, or compress its cache alone",
+        hint=f"use one of {', '.join(FAMILIES)}, or compress its cache alone",
     )
 
 
@@ -272,7 +272,7 @@ def check_tokens(model: Any, keep: int | float) -> None:
     fixed, vision = family_of(model).fixed, getattr(model.config, "vision_config", None)
     if isinstance(keep, int) and not isinstance(keep, bool) and not fixed:
         if keep < 1:
-            raise BudgetError(f"visual_tokens={keep} is below 1", mend="give a count of at least 1")
+            raise BudgetError(f"visual_tokens={keep} is below 1", hint="give a count of at least 1")
         return
     whole = getattr(model.config, "vision_feature_select_strategy", "") == "full"
     tokens = 1
@@ -282,7 +282,7 @@ def check_tokens(model: Any, keep: int | float) -> None:
     try:
         n_keep(tokens, keep)
     except BudgetError as error:
-        raise BudgetError(error.what.replace("keep=", "visual_tokens="), mend=error.mend) from None
+        raise BudgetError(error.what.replace("keep=", "visual_tokens="), hint=error.hint) from None
 
 
 def refuse_video(inputs: Mapping[str, Any]) -> None:
@@ -292,4 +292,4 @@ def refuse_video(inputs: Mapping[str, Any]) -> None:
         ConfigError: the inputs hold one.
     """
     if inputs.get("pixel_values_videos") is not None:
-        raise ConfigError("visual_tokens does not prune videos", mend="compress the cache alone")
+        raise ConfigError("visual_tokens does not prune videos", hint="compress the cache alone")

@@ -88,7 +88,7 @@ class FastVCache(RaggedCache):
     def __init__(self, model: Any, config: FastV, ids: Tensor, mask: Tensor) -> None:
         super().__init__(model.config, KVSettings(keep=1.0), _last_query, prompt_len=ids.shape[1])
         if not 1 <= config.K < self.depth:
-            raise ConfigError(f"K={config.K} is outside [1, {self.depth - 1}]", mend="choose a lower layer")
+            raise ConfigError(f"K={config.K} is outside [1, {self.depth - 1}]", hint="choose a lower layer")
         self.own, self.image, self.mask = config, ids == model.config.image_token_id, mask
         self.pictures = _one_picture(model, self.image)
         self.columns: Tensor | None = None
@@ -110,7 +110,7 @@ class FastVCache(RaggedCache):
         Raises:
             ConfigError: always.
         """
-        raise ConfigError("a FastV cache serves one prompt", mend="make another")
+        raise ConfigError("a FastV cache serves one prompt", hint="make another")
 
 
 def _last_query(layer: int, settings: KVSettings) -> Scorer:
@@ -131,7 +131,7 @@ def _one_picture(model: Any, image: Tensor) -> int:
     tokens = side * side
     counts = image.sum(dim=1)
     if bool((counts % tokens).any()):
-        raise ConfigError(f"the prompts hold no whole pictures of {tokens} tokens", mend="use the processor")
+        raise ConfigError(f"the prompts hold no whole pictures of {tokens} tokens", hint="use the processor")
     return tokens
 
 

@@ -51,7 +51,7 @@ def profile_from(
         DataError: no pictures.
     """
     if how not in HOW:
-        raise ConfigError(f"how={how!r} is unknown", mend=f"use {' or '.join(HOW)}")
+        raise ConfigError(f"how={how!r} is unknown", hint=f"use {' or '.join(HOW)}")
     batch = prepare(loaded, data.samples, max(1, len(data.samples)))[0]
     number, inputs, asked = picture_prompts(loaded, batch)
     source = f"{data.name}, {len(set(number))} pictures"

@@ -4,7 +4,7 @@ Paper: "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of LLMs" (Ne
 Implemented: accumulated attention over the prompt; sizes are uniform (`wildsight.compression.sizes`).
 
 Differences from the published code:
-    1. While decoding, evictions follow PrefixKV's rule, as for every scorer of this room.
+    1. While decoding, evictions follow PrefixKV's rule, as for every scorer of this task.
     2. `AttentionMean` divides a column's sum by the number of queries that could see it, which undoes the
        advantage of early columns.
 """

@@ -50,7 +50,7 @@ def placeholder_flags(ids: Tensor, token: int, flags: Sequence[Tensor], model: s
     if total != wanted:
         raise BudgetError(
             f"{model}: the prompts hold {total} image placeholders, the {len(flags)} images {wanted} tokens",
-            mend="make prompts and pictures with the model's processor, and truncate neither",
+            hint="make prompts and pictures with the model's processor, and truncate neither",
         )
     stay = torch.ones_like(places)
     if flags:
@@ -92,7 +92,7 @@ def positions_of(short: Short, mask: Tensor, how: str) -> Tensor:
         ConfigError: another word.
     """
     if how not in POSITIONS:
-        raise ConfigError(f"positions={how!r} is unknown", mend=f"use {' or '.join(POSITIONS)}")
+        raise ConfigError(f"positions={how!r} is unknown", hint=f"use {' or '.join(POSITIONS)}")
     if how == "compact":
         return running_positions(short.mask)
     return short.gather(running_positions(mask))

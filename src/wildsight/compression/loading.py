@@ -105,7 +105,7 @@ def load_model(name: str | Path = DEFAULT, *, device: str = "cpu", precision: st
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     if precision not in DTYPES:
-        raise ConfigError(f"precision={precision!r} is unknown", mend=f"use one of {', '.join(DTYPES)}")
+        raise ConfigError(f"precision={precision!r} is unknown", hint=f"use one of {', '.join(DTYPES)}")
     folder = _folder(str(name))
     try:
         with _quiet():
@@ -113,13 +113,13 @@ def load_model(name: str | Path = DEFAULT, *, device: str = "cpu", precision: st
             processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"cannot be loaded ({_short(error)})", where=folder, mend="name a multimodal checkpoint"
+            f"cannot be loaded ({_short(error)})", where=folder, hint="name a multimodal checkpoint"
         ) from error
     processor.tokenizer.padding_side = "left"
     try:
         model = model.eval().requires_grad_(False).to(device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} cannot be used", mend="use cpu, or see doctor") from error
+        raise ConfigError(f"device {device!r} cannot be used", hint="use cpu, or see doctor") from error
     return LoadedModel(model, processor, str(name), _sha(folder))
 
 
@@ -144,7 +144,7 @@ def _short(error: Exception) -> str:
 def _folder(name: str) -> Path:
     if name.startswith("nano-"):
         if not (NANO / name).is_dir():
-            raise ConfigError(f"no nano checkpoint is called {name!r}", mend=f"use {DEFAULT} or a folder")
+            raise ConfigError(f"no nano checkpoint is called {name!r}", hint=f"use {DEFAULT} or a folder")
         verify_manifest(NANO / name)
         return NANO / name
     if Path(name).is_dir():
@@ -156,7 +156,7 @@ def _folder(name: str) -> Path:
     except Exception as error:
         raise ConfigError(
             f"no model is called {name!r} here, and it could not be fetched ({type(error).__name__})",
-            mend=f"name a local folder, or {DEFAULT}",
+            hint=f"name a local folder, or {DEFAULT}",
         ) from error
 
 

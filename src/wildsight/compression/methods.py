@@ -1,4 +1,4 @@
-"""The room's cache methods by name: sizes crossed with scorers."""
+"""The task's cache methods by name: sizes crossed with scorers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def kv_method(name: str) -> tuple[str, str]:
         return sizes, scorer
     raise ConfigError(
         f"no cache method is called {name!r}",
-        mend=f"use one of {', '.join(KV_METHODS)}, or SIZES/SCORER with {', '.join(SCORERS)}",
+        hint=f"use one of {', '.join(KV_METHODS)}, or SIZES/SCORER with {', '.join(SCORERS)}",
     )
 
 
@@ -94,20 +94,20 @@ def build_cache(model: Any, settings: KVSettings, prompt_len: int | None = None)
     """
     if settings.scorer not in SCORERS:
         raise ConfigError(
-            f"no key scorer is called {settings.scorer!r}", mend=f"use one of {', '.join(SCORERS)}"
+            f"no key scorer is called {settings.scorer!r}", hint=f"use one of {', '.join(SCORERS)}"
         )
     if settings.profile is not None:
         settings.profile.check(model.config)
     if model.config.is_encoder_decoder:
         raise UnsupportedModelError(
-            f"{type(model).__name__} is an encoder-decoder", mend="use a decoder-only model"
+            f"{type(model).__name__} is an encoder-decoder", hint="use a decoder-only model"
         )
     kind = SCORERS[settings.scorer]
     rope = rotary_of(model) if kind.needs_rope else None
     if kind.needs_rope and rope is None:
         raise UnsupportedModelError(
             f"{type(model).__name__} has no one-dimensional rotary embedding, as {settings.scorer!r} needs",
-            mend="use another key scorer",
+            hint="use another key scorer",
         )
 
     def scorer(layer: int, own: KVSettings) -> Scorer:

@@ -68,11 +68,11 @@ class Settings:
         """
         value = read_json(path)
         if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
-            raise DataError("not a settings file", where=path, mend="make one with `compression plan`")
+            raise DataError("not a settings file", where=path, hint="make one with `compression plan`")
         try:
             return cls(**value)
         except TypeError as error:
-            raise DataError("a damaged settings file", where=path, mend="make it again") from error
+            raise DataError("a damaged settings file", where=path, hint="make it again") from error
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def read_target(text: str) -> float:
     except ValueError:
         value = 0.0
     if not value >= 1.0:
-        raise ConfigError(f"target {text!r} is no gain", mend="write 2x or 1.5x")
+        raise ConfigError(f"target {text!r} is no gain", hint="write 2x or 1.5x")
     return value
 
 
@@ -125,7 +125,7 @@ def read_drop(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"drop {text!r} is no share", mend="write 1% or 0.01")
+        raise ConfigError(f"drop {text!r} is no share", hint="write 1% or 0.01")
     return value
 
 
@@ -170,7 +170,7 @@ def search(
         ConfigError: an unknown word or method.
     """
     if measured not in ("time", "memory"):
-        raise ConfigError(f"measure {measured!r} is unknown", mend="use time or memory")
+        raise ConfigError(f"measure {measured!r} is unknown", hint="use time or memory")
     sizes, scorer = kv_method(kv)
     batches = prepare(loaded, data.samples, 250)
     n = batches[0].pictures[0].view.features.shape[0]
@@ -251,7 +251,7 @@ def choose(candidates: Sequence[Candidate], target: float, max_drop: float) -> C
     within = max((c for c in candidates if c.drop <= max_drop), key=lambda c: c.gain)
     raise BudgetError(
         f"no setting is {target:g}x cheaper within a drop of {max_drop:.1%}: at most {within.gain:.2f}x",
-        mend="ask for less, or allow a larger drop",
+        hint="ask for less, or allow a larger drop",
     )
 
 

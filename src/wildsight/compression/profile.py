@@ -63,7 +63,7 @@ class Profile:
             what = what or f"{self.layers} layers instead of {own['num_hidden_layers']}"
             raise BudgetError(
                 f"the profile belongs to another model, {self.model} ({what})",
-                mend="make one with `wildsight compression profile`",
+                hint="make one with `wildsight compression profile`",
             )
 
     def shares(self, share: float, layers: int) -> list[float]:
@@ -74,7 +74,7 @@ class Profile:
         """
         if layers != self.layers:
             raise BudgetError(
-                f"the profile has {self.layers} layers, the model {layers}", mend="use its own profile"
+                f"the profile has {self.layers} layers, the model {layers}", hint="use its own profile"
             )
         known = {0.0: (0.0,) * layers, **dict(sorted(self.budgets.items())), 1.0: (1.0,) * layers}
         low = max(b for b in known if b <= share)
@@ -101,9 +101,9 @@ class Profile:
             budgets = {float(k): tuple(map(float, v)) for k, v in value["budgets"].items()}
             known = {k: value[k] for k in ("model", "how", "samples", "source", "text", "about")}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError("not a cache profile", where=path, mend="make one again") from error
+            raise DataError("not a cache profile", where=path, hint="make one again") from error
         if value.get("format") != FORMAT or value.get("sha256") != digest_of(value["budgets"]):
-            raise DataError("a damaged cache profile, or of another format", where=path, mend="make it again")
+            raise DataError("a damaged cache profile, or of another format", where=path, hint="make it again")
         _check_budgets(budgets, path)
         return cls(budgets=budgets, **known)
 
@@ -124,13 +124,13 @@ class Profile:
             values = read_json(file)
             if match is None or not isinstance(values, list) or not all(isinstance(v, float) for v in values):
                 raise DataError(
-                    "not a published list of layer sizes", where=file, mend="name the repository's"
+                    "not a published list of layer sizes", where=file, hint="name the repository's"
                 )
             models.add(match["model"])
             if float(match["forgotten"]) > 0.0:
                 budgets[round(1.0 - float(match["forgotten"]), 6)] = tuple(1.0 - v for v in values)
         if len(models) != 1 or not budgets:
-            raise DataError("lists of several models, or none", mend="name the files of one model")
+            raise DataError("lists of several models, or none", hint="name the files of one model")
         _check_budgets(budgets, files[0])
         return cls(models.pop(), "published", budgets, source="the PrefixKV repository")
 
@@ -140,7 +140,7 @@ def _check_budgets(budgets: Mapping[float, Sequence[float]], path: str | Path) -
     inside = all(0.0 < b <= 1.0 and all(0.0 <= s <= 1.0 for s in v) for b, v in budgets.items())
     if len(lengths) != 1 or not inside:
         raise DataError(
-            "layer shares outside [0, 1] or of different lengths", where=path, mend="make it again"
+            "layer shares outside [0, 1] or of different lengths", where=path, hint="make it again"
         )
 
 

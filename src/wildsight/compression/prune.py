@@ -111,11 +111,11 @@ def _checked(model: Any, inputs: Mapping[str, Any], *, given: bool) -> Tensor:
     refuse_video(inputs)
     ids = inputs.get("input_ids")
     if ids is None:
-        raise ConfigError("pruning needs input_ids", mend="give token ids, not embeddings")
+        raise ConfigError("pruning needs input_ids", hint="give token ids, not embeddings")
     if inputs.get("mm_encoder_outputs"):
-        raise ConfigError("give pixels or encoded images, not both", mend="leave mm_encoder_outputs out")
+        raise ConfigError("give pixels or encoded images, not both", hint="leave mm_encoder_outputs out")
     if inputs.get("pixel_values") is None and not given:
-        raise BudgetError(f"{type(model).__name__}: no pictures to prune", mend="give pixel_values")
+        raise BudgetError(f"{type(model).__name__}: no pictures to prune", hint="give pixel_values")
     return ids
 
 
@@ -155,14 +155,14 @@ def prune_visual_tokens(
     family = family_of(model)
     selector(method)
     if budget not in ("global", "per_tile"):
-        raise ConfigError(f"budget={budget!r} is unknown", mend="use global or per_tile")
+        raise ConfigError(f"budget={budget!r} is unknown", hint="use global or per_tile")
     ids = _checked(model, inputs, given=encoded_pictures is not None)
     given = inputs.get("attention_mask")
     mask = torch.ones_like(ids) if given is None else given
     if mask.shape != ids.shape:
         raise ConfigError(
             f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}",
-            mend="make them equal",
+            hint="make them equal",
         )
     pictures = list(encoded_pictures or family.encode(model, inputs))
     seeds = [p.view.seed if encoded_pictures else seed + i for i, p in enumerate(pictures)]

@@ -85,7 +85,7 @@ class QuestionData:
 def _data(name: str, root: Path | None, samples: Iterable[QuestionSample], **protocol: Any) -> QuestionData:
     found = tuple(samples)
     if not found:
-        raise DataError("no question found", where=root, mend="check the layout in docs/rooms/compression.md")
+        raise DataError("no question found", where=root, hint="check the layout in docs/tasks/compression.md")
     facts = {"questions": len(found), "pictures": len({s.picture for s in found}), **protocol}
     key = [[s.picture, s.question, s.answers, s.kind] for s in found]
     return QuestionData(name, root, found, facts | {"hash": digest_of(key)[:16]})
@@ -135,20 +135,20 @@ def _lines(file: Path) -> list[tuple[int, Any]]:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise DataError("no such file", where=file, mend="see docs/rooms/compression.md") from error
+        raise DataError("no such file", where=file, hint="see docs/tasks/compression.md") from error
     out = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
                 out.append((number, json.loads(line)))
             except ValueError as error:
-                raise DataError("not JSON", where=f"{file}:{number}", mend="one object per line") from error
+                raise DataError("not JSON", where=f"{file}:{number}", hint="one object per line") from error
     return out
 
 
 def _field(value: Any, name: str, where: str) -> str:
     if not isinstance(value, dict) or not isinstance(value.get(name), str):
-        raise DataError(f"no text {name!r}", where=where, mend="see docs/rooms/compression.md")
+        raise DataError(f"no text {name!r}", where=where, hint="see docs/tasks/compression.md")
     return value[name]
 
 
@@ -163,7 +163,7 @@ def folder(root: Path) -> QuestionData:
         answers = value.get("answer") if isinstance(value, dict) else None
         answers = [answers] if isinstance(answers, str) else answers
         if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
-            raise DataError("no text 'answer'", where=where, mend="give a text or a list of texts")
+            raise DataError("no text 'answer'", where=where, hint="give a text or a list of texts")
         name = _field(value, "image", where)
         question = _field(value, "question", where)
         samples.append(
@@ -244,5 +244,5 @@ def check_source(text: str | Path) -> list[Problem]:
         try:
             image_size(file)
         except ImageError as error:
-            problems.append(Problem(file, error.what, error.mend or "restore it"))
+            problems.append(Problem(file, error.what, error.hint or "restore it"))
     return problems

@@ -293,7 +293,7 @@ class RaggedLayer(CacheLayerMixin):
             UnsupportedModelError: always.
         """
         raise UnsupportedModelError(
-            "a compressed cache cannot be rolled back", mend="use greedy search, sampling or beams"
+            "a compressed cache cannot be rolled back", hint="use greedy search, sampling or beams"
         )
 
     def reset(self) -> None:
@@ -335,4 +335,4 @@ class RaggedLayer(CacheLayerMixin):
         Raises:
             UnsupportedModelError: always.
         """
-        raise UnsupportedModelError("a compressed cache is not offloaded", mend="keep it on the device")
+        raise UnsupportedModelError("a compressed cache is not offloaded", hint="keep it on the device")

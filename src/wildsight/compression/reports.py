@@ -1,4 +1,4 @@
-"""What a run of this room leaves in its folder: ``scores.json``, ``results.csv``, ``report.html``."""
+"""What a run of this task leaves in its folder: ``scores.json``, ``results.csv``, ``report.html``."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Paper: "SCOPE: Saliency-Coverage Oriented Token Pruning for Efficient Multimodal
 arXiv 2510.24214). Implemented: ``argmax_v (sum_u max(C(u), sim(u, v)) - C(u)) A_v^alpha``,
 ``C(u) = max_{s chosen} sim(u, s)``, alpha 0.5.
 
-The room's default: on development questions about nano-llava it answers best on average over counts of all
+The task's default: on development questions about nano-llava it answers best on average over counts of all
 selectors that look at the picture alone, and is surest of the right answer.
 
 Difference from the published code (read in a digest of the paper alone): coverage starts at 0.

@@ -1,4 +1,4 @@
-"""The room's selectors of visual tokens by name."""
+"""The task's selectors of visual tokens by name."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ def selector(name: str) -> Selector:
     if name not in SELECTORS:
         raise ConfigError(
             f"no selector of visual tokens is called {name!r}",
-            mend=f"use one of {', '.join([*SELECTORS, FASTV])}",
+            hint=f"use one of {', '.join([*SELECTORS, FASTV])}",
         )
     return SELECTORS[name]

@@ -154,7 +154,7 @@ def calibrate_sensitivity(
         DataError: no prompts.
     """
     if not prompts:
-        raise DataError("no prompts to calibrate on", mend="give at least one")
+        raise DataError("no prompts to calibrate on", hint="give at least one")
     layers = fingerprint(model.config)["num_hidden_layers"]
     total = [[0.0] * len(grid) for _ in range(layers)]
     with ragged_attention(model):

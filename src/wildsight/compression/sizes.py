@@ -16,7 +16,7 @@ def check_share(share: float) -> float:
     """
     if not isinstance(share, int | float) or isinstance(share, bool) or not 0.0 < float(share) <= 1.0:
         raise BudgetError(
-            f"a cache share of {share} is outside (0, 1]", mend="give a share above 0, at most 1"
+            f"a cache share of {share} is outside (0, 1]", hint="give a share above 0, at most 1"
         )
     return float(share)
 

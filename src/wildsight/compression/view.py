@@ -40,7 +40,7 @@ class ImageView:
         if not self.rows.shape[0]:
             raise UnsupportedModelError(
                 f"{self.tower} has no attention that scores its patches",
-                mend="use the method norm, divprune, random or grid",
+                hint="use the method norm, divprune, random or grid",
             )
         return self.rows[-layers:]
 

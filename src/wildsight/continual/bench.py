@@ -57,7 +57,7 @@ def bench(
         methods: names from `METHODS` and `ABLATIONS`; ``ablations`` stands for all of the latter.
         seeds: number of seeds, counted from 0: order of pictures, crops, and which pictures are drawn.
         orders: number of orders of the tasks, the source's own first.
-        epochs, lr, precision: of every trained method; None takes the room's recipe.
+        epochs, lr, precision: of every trained method; None takes the task's recipe.
         image_size: side of the input, pixels; 0 takes the backbone's own.
         per_class, per_class_test: pictures drawn of each class, all where it holds fewer (the facts tell);
             None takes all.

@@ -50,12 +50,12 @@ class TaskData:
 
     def _check_names(self) -> None:
         if not self.classes or any(not c.strip() for c in self.classes):
-            raise DataError("a task without class names", where=self.name, mend="name every class")
+            raise DataError("a task without class names", where=self.name, hint="name every class")
         twice = [name for name, n in Counter(self.classes).items() if n > 1]
         if twice:
-            raise DataError(f"names class {twice[0]!r} twice", where=self.name, mend="make them one class")
+            raise DataError(f"names class {twice[0]!r} twice", where=self.name, hint="make them one class")
         if not self.templates or any("{}" not in t for t in self.templates):
-            raise DataError("a template without {}", where=self.name, mend=f"write e.g. '{TEMPLATE}'")
+            raise DataError("a template without {}", where=self.name, hint=f"write e.g. '{TEMPLATE}'")
 
     @classmethod
     def of(
@@ -108,7 +108,7 @@ class TaskData:
         for index, name in enumerate(self.classes):
             if not counts[index]:
                 raise DataError(
-                    f"class {name!r} has no training picture", where=self.root or self.name, mend="add some"
+                    f"class {name!r} has no training picture", where=self.root or self.name, hint="add some"
                 )
 
     def prompts(self) -> list[str]:
@@ -134,7 +134,7 @@ def _pairs(
     rows: list[Pair] = []
     for file, label in zip(files, labels, strict=True):
         if isinstance(label, str) and label not in index:
-            raise DataError(f"label {label!r} is no class", where=name, mend="add it to the class names")
+            raise DataError(f"label {label!r} is no class", where=name, hint="add it to the class names")
         where = index[label] if isinstance(label, str) else int(label)
         rows.append((Path(file) if isinstance(file, str) else file, where))
     return tuple(rows)
@@ -165,10 +165,10 @@ class TaskSequence:
 
     def __post_init__(self) -> None:
         if not self.tasks:
-            raise DataError("no task", where=self.name, mend="give at least one")
+            raise DataError("no task", where=self.name, hint="give at least one")
         twice = [n for n, c in Counter(t.name for t in self.tasks).items() if c > 1]
         if twice:
-            raise DataError(f"two tasks are called {twice[0]!r}", where=self.name, mend="rename one")
+            raise DataError(f"two tasks are called {twice[0]!r}", where=self.name, hint="rename one")
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -210,7 +210,7 @@ def distinct(tasks: Sequence[TaskData], learned: Sequence[Known] = ()) -> None:
             raise DataError(
                 f"class {name!r} of task {task.name!r} was taught by task {earlier!r}",
                 where=task.root or task.name,
-                mend="use another name or template, or allow it with repeat (--repeat) to teach it again",
+                hint="use another name or template, or allow it with repeat (--repeat) to teach it again",
             )
         before += known([{"name": task.name, "classes": task.classes, "templates": task.templates}])
 
@@ -223,7 +223,7 @@ def tested(tasks: Sequence[TaskData]) -> None:
     """
     for task in tasks:
         if not task.test:
-            raise DataError("has no test picture", where=task.root or task.name, mend="add test/<class>/*")
+            raise DataError("has no test picture", where=task.root or task.name, hint="add test/<class>/*")
 
 
 def content(picture: Picture) -> str:

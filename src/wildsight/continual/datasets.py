@@ -42,18 +42,18 @@ def _table(root: Path) -> tuple[list[dict[str, Any]], str]:
         names = [str(e["name"]) for e in entries]
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"lists no tasks ({error})", where=root / TABLE, mend='write {"tasks": [{"name": ...}]}'
+            f"lists no tasks ({error})", where=root / TABLE, hint='write {"tasks": [{"name": ...}]}'
         ) from error
     for name in names:
         if not (root / name).is_dir():
-            raise DataError(f"names task {name!r}, which has no folder", where=root / TABLE, mend="add it")
+            raise DataError(f"names task {name!r}, which has no folder", where=root / TABLE, hint="add it")
     return entries, scenario
 
 
 def _found(root: Path) -> list[dict[str, Any]]:
     names = [p.name for p in root.iterdir() if (p / "train").is_dir() and not p.name.startswith(".")]
     if not names:
-        raise DataError("holds no task", where=root, mend="use NAME/train/CLASS/* and NAME/test/CLASS/*")
+        raise DataError("holds no task", where=root, hint="use NAME/train/CLASS/* and NAME/test/CLASS/*")
     return [{"name": n} for n in sorted(names, key=natural_key)]
 
 
@@ -63,7 +63,7 @@ def _task(root: Path, entry: dict[str, Any]) -> TaskData:
     folders = [str(f) for f in entry.get("folders") or entry.get("classes") or _classes(base / "train")]
     classes = tuple(str(c) for c in entry.get("classes") or [f.replace("_", " ") for f in folders])
     if len(folders) != len(classes):
-        raise DataError("names more folders than classes, or fewer", where=base, mend="give one of each")
+        raise DataError("names more folders than classes, or fewer", where=base, hint="give one of each")
     templates = tuple(str(t) for t in entry.get("templates") or [TEMPLATE])
     parts = [_rows(base / split, folders) for split in SPLITS]
     return TaskData(name, classes, templates, parts[0], parts[1], base)
@@ -71,7 +71,7 @@ def _task(root: Path, entry: dict[str, Any]) -> TaskData:
 
 def _classes(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise DataError("no such folder", where=folder, mend="put pictures in train/CLASS")
+        raise DataError("no such folder", where=folder, hint="put pictures in train/CLASS")
     inner = [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
     return sorted(inner, key=natural_key)
 
@@ -102,10 +102,10 @@ def read(name: str, path: str | Path) -> TaskSequence:
         DataError: an unknown reader, a missing folder, or another layout.
     """
     if name not in READERS:
-        raise DataError(f"no reader is called {name!r}", mend=f"use one of {', '.join(READERS)}")
+        raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(READERS)}")
     root = Path(path)
     if not root.is_dir():
-        raise DataError("no such folder", where=root, mend="check the path")
+        raise DataError("no such folder", where=root, hint="check the path")
     return READERS[name](root)
 
 
@@ -148,7 +148,7 @@ def _unreadable(sequence: TaskSequence) -> Iterator[Problem]:
         try:
             load_image(file)
         except ImageError as error:
-            yield Problem(file, error.what, error.mend or "restore it")
+            yield Problem(file, error.what, error.hint or "restore it")
 
 
 def _leaks(sequence: TaskSequence) -> Iterator[Problem]:

@@ -64,7 +64,7 @@ def apart(tasks: Sequence[TaskData], probes: Sequence[TaskData], trained: Tensor
         picture, name = shown[hit]
         where = picture if isinstance(picture, Path) else name
         what = f"is a training picture in the guard set {name!r}"
-        raise DataError(what, where=where, mend="keep the guard set apart")
+        raise DataError(what, where=where, hint="keep the guard set apart")
 
 
 def _size(picture: Picture) -> int | None:

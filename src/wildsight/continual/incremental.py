@@ -38,7 +38,7 @@ def class_order(root: Path, start: Sequence[int], count: int) -> tuple[list[int]
     if file.is_file():
         order = [int(w) for w in file.read_text(encoding="utf-8").replace(",", " ").split()]
         if sorted(order) != list(range(count)):
-            raise DataError(f"is no order of {count} classes", where=file, mend="list each number once")
+            raise DataError(f"is no order of {count} classes", where=file, hint="list each number once")
         return order, "published start: " + str(order[: len(start)] == list(start))
     begun = [i for i in start if i < count]
     return begun + [i for i in range(count) if i not in begun], f"published start, then ascending ({count})"
@@ -52,7 +52,7 @@ def grouped(order: Sequence[int], base: int, steps: int) -> list[list[int]]:
     """
     rest = list(order[base:])
     if not rest or len(rest) % steps:
-        raise DataError(f"{len(rest)} classes make no {steps} equal steps", mend="choose other steps")
+        raise DataError(f"{len(rest)} classes make no {steps} equal steps", hint="choose other steps")
     each = len(rest) // steps
     groups = [rest[i : i + each] for i in range(0, len(rest), each)]
     return ([list(order[:base])] if base else []) + groups
@@ -102,7 +102,7 @@ def read_cifar100(root: Path, steps: int) -> TaskSequence:
     base = root / "cifar-100-binary" if (root / "cifar-100-binary").is_dir() else root
     for file in ("train.bin", "test.bin", "fine_label_names.txt"):
         if not (base / file).is_file():
-            raise DataError(f"holds no {file}", where=base, mend="use the binary version of CIFAR-100")
+            raise DataError(f"holds no {file}", where=base, hint="use the binary version of CIFAR-100")
     lines = (base / "fine_label_names.txt").read_text(encoding="utf-8").split()
     names = [line.replace("_", " ") for line in lines]
     order, note = class_order(base, CIFAR_START, len(names))
@@ -114,7 +114,7 @@ def _binary(file: Path) -> list[tuple[Image, int]]:
     """Records of coarse label, fine label and 3072 bytes, channel by channel."""
     data = np.fromfile(file, np.uint8)
     if not len(data) or len(data) % 3074:
-        raise DataError("is no file of CIFAR-100 records", where=file, mend="get it again")
+        raise DataError("is no file of CIFAR-100 records", where=file, hint="get it again")
     records = data.reshape(-1, 3074)
     pixels = records[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return [(fromarray(np.ascontiguousarray(p)), int(c)) for p, c in zip(pixels, records[:, 1], strict=True)]
@@ -147,5 +147,5 @@ def _unique(names: list[str]) -> list[str]:
 
 def _lines(file: Path) -> list[str]:
     if not file.is_file():
-        raise DataError("no such file", where=file, mend="use the published folder of TinyImageNet")
+        raise DataError("no such file", where=file, hint="use the published folder of TinyImageNet")
     return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The public object of the continual room: one CLIP that keeps learning tasks."""
+"""The public object of the continual task: one CLIP that keeps learning tasks."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from wildsight.continual.source import read_source
 from wildsight.continual.teaching import Teaching
 from wildsight.continual.towers import Towers
 from wildsight.errors import CheckpointError, ConfigError
+from wildsight.estimators import Estimator
 from wildsight.files import digest_of
 from wildsight.images import from_array, load_image, path_of
-from wildsight.task import Task
 
 Shown = str | Path | Image | np.ndarray
 
 
-class ContinualLearner(Task):
+class ContinualLearner(Estimator):
     """Teaches one CLIP new tasks and keeps what it knew.
 
     >>> ContinualLearner(method="nosuch")  # doctest: +ELLIPSIS
@@ -57,7 +57,7 @@ class ContinualLearner(Task):
         UnsupportedModelError: the backbone is no CLIP.
     """
 
-    room: ClassVar[str] = "continual"
+    task: ClassVar[str] = "continual"
     weights_name: ClassVar[str] = "model"
 
     def __init__(
@@ -75,7 +75,7 @@ class ContinualLearner(Task):
         try:
             self.settings = LearnerSettings(method=method, backbone=loaded.name, **settings)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see LearnerSettings") from error
+            raise ConfigError(str(error), hint="see LearnerSettings") from error
         self.given = backbone
         self.base_sha = loaded.sha
         self.towers = Towers(loaded, self.settings.image_size, self.settings.resize).eval()
@@ -97,7 +97,7 @@ class ContinualLearner(Task):
         loaded = load_backbone(self.given) if isinstance(self.given, str) else self.given
         if loaded.sha != self.base_sha:
             raise CheckpointError(
-                "is another base than this learner began with", where=loaded.name, mend="restore it"
+                "is another base than this learner began with", where=loaded.name, hint="restore it"
             )
         towers = Towers(loaded, self.settings.image_size, self.settings.resize).eval()
         towers.grow(self.towers.words)
@@ -127,7 +127,7 @@ class ContinualLearner(Task):
             repeat: allow prompts that an earlier task used, to teach a class again.
             progress: show progress and the time left.
             open_file: how a training file becomes a picture.
-            training: fields of `TrainConfig`; the room's recipe where not given.
+            training: fields of `TrainConfig`; the task's recipe where not given.
 
         Returns:
             What moved. Where it was refused, ``accepted`` is False and this object is unchanged.
@@ -295,7 +295,7 @@ class ContinualLearner(Task):
             groups = [g for g in groups if task in (None, g[0])]
         if not groups:
             text = f"no task called {task!r} was learned" if task else "nothing was learned yet"
-            raise ConfigError(text, mend="call update first, or name classes")
+            raise ConfigError(text, hint="call update first, or name classes")
         key = digest_of(groups)
         if key not in self._texts:
             prompts = [t.format(c) for _, names, forms in groups for t in forms for c in names]
@@ -354,7 +354,7 @@ class ContinualLearner(Task):
             raise CheckpointError(
                 f"was taught from {base['name']} with SHA-256 {base['sha256'][:12]}, not this one",
                 where=learner.settings.backbone,
-                mend="load it with the base it began with",
+                hint="load it with the base it began with",
             )
         learner.adopt(tensors, settings)
         return learner

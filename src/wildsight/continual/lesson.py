@@ -114,7 +114,7 @@ def _corpus(
     zero: Towers, previous: Towers, given: tuple[Tensor, Sequence[str]] | None, first: bool
 ) -> Reference:
     if given is None:
-        raise DataError("this method needs a reference corpus", mend="give the setting reference")
+        raise DataError("this method needs a reference corpus", hint="give the setting reference")
     pixels, captions = given
     tokens = zero.tokens(captions)
     rows = zero.embed(pixels), _texts(zero, tokens)
@@ -170,8 +170,8 @@ def _folder(root: Path, count: int) -> list[tuple[Image, str]]:
     files = list_images(root)[:count]
     listed = root / CAPTIONS
     if not files or not listed.is_file():
-        raise DataError(f"a reference corpus needs pictures and {CAPTIONS}", where=root, mend="add them")
+        raise DataError(f"a reference corpus needs pictures and {CAPTIONS}", where=root, hint="add them")
     captions = [line for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not captions:
-        raise DataError("holds no caption", where=listed, mend="write one per line")
+        raise DataError("holds no caption", where=listed, hint="write one per line")
     return [(load_image(f), captions[i % len(captions)]) for i, f in enumerate(files)]

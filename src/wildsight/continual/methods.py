@@ -1,4 +1,4 @@
-"""Every method of the room by name, and the switches of the ablation."""
+"""Every method of the task by name, and the switches of the ablation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Method:
         try:
             return self.config(**{**self.preset, **hyper})
         except TypeError as error:
-            raise ConfigError(str(error), mend=f"see {self.config.__name__}") from error
+            raise ConfigError(str(error), hint=f"see {self.config.__name__}") from error
 
     def objective_for(self, config: Any, lesson: Lesson) -> Objective:
         """The loss of one task."""
@@ -101,7 +101,7 @@ def named(name: str) -> tuple[Method, dict[str, Any]]:
         return METHODS[name], {}
     if name in ABLATIONS:
         return METHODS["mulki"], dict(ABLATIONS[name])
-    raise ConfigError(f"no method is called {name!r}", mend=f"use one of {', '.join((*METHODS, *ABLATIONS))}")
+    raise ConfigError(f"no method is called {name!r}", hint=f"use one of {', '.join((*METHODS, *ABLATIONS))}")
 
 
 def sorted_options(
@@ -122,6 +122,6 @@ def sorted_options(
         place = next((part for part, known in zip(parts, names, strict=True) if name in known), None)
         if place is None:
             listed = ", ".join(dict.fromkeys(n for known in names for n in known))
-            raise ConfigError(f"{method} has no option {name!r}", mend=f"use one of {listed}")
+            raise ConfigError(f"{method} has no option {name!r}", hint=f"use one of {listed}")
         place[name] = value
     return parts

@@ -27,7 +27,7 @@ def square(rows: Sequence[Sequence[float]], names: Sequence[str], columns: Seque
     if list(names) != list(columns):
         raise DataError(
             "rows and columns of the accuracy matrix name other tasks or another order",
-            mend="permute rows and columns together",
+            hint="permute rows and columns together",
         )
     matrix = np.asarray(rows, np.float64)
     if matrix.shape != (len(names), len(names)):
@@ -116,7 +116,7 @@ def triangle(rows: Sequence[dict[str, Any]]) -> np.ndarray:
     for step, row in enumerate(rows):
         for column, name in enumerate(names[: step + 1]):
             if name not in row["accuracy"]:
-                raise DataError(f"task {name!r} was not tested after every task", mend="run update again")
+                raise DataError(f"task {name!r} was not tested after every task", hint="run update again")
             matrix[step, column] = float(row["accuracy"][name])
     return matrix
 
@@ -131,5 +131,5 @@ def history(rows: Sequence[dict[str, Any]]) -> tuple[list[list[float]], list[str
     columns = list(rows[-1]["accuracy"]) if rows else []
     absent = [c for row in rows for c in columns if c not in row["accuracy"]]
     if absent:
-        raise DataError(f"task {absent[0]!r} was not tested after every task", mend="run update again")
+        raise DataError(f"task {absent[0]!r} was not tested after every task", hint="run update again")
     return [[float(row["accuracy"][c]) for c in columns] for row in rows], names, columns

@@ -71,14 +71,14 @@ def read_mtil(root: Path, order: int, whole: bool = True) -> TaskSequence:
     """
     present = [name for name in ORDERS[order] if (root / FOLDERS[name]).is_dir()]
     if not present:
-        raise DataError("holds none of the eleven sets", where=root, mend=f"e.g. {FOLDERS['eurosat']}")
+        raise DataError("holds none of the eleven sets", where=root, hint=f"e.g. {FOLDERS['eurosat']}")
     tasks = tuple(_task(name, root / FOLDERS[name]) for name in present)
     other = [t for t in tasks if _size(t) != SIZES[t.name]]
     if whole and other:
         raise DataError(
             f"holds {_told(_size(other[0]))}; published are {_told(SIZES[other[0].name])}",
             where=other[0].root,
-            mend="complete it, or read a part of it as mtil-part",
+            hint="complete it, or read a part of it as mtil-part",
         )
     halved = [t for t in tasks if t.name in HALVED and t.root]
     sums = {t.name: sha256(split_file(t.root or root, len(t.train) + len(t.test))) for t in halved}
@@ -141,13 +141,13 @@ def split_80_20(root: Path, count: int) -> tuple[list[int], list[int]]:
     file = split_file(root, count)
     value = read_json(file)
     if value.get("count") != count:
-        raise DataError(f"splits {value.get('count')} pictures, not {count}", where=file, mend="remove it")
+        raise DataError(f"splits {value.get('count')} pictures, not {count}", where=file, hint="remove it")
     return value["train"], value["test"]
 
 
 def _need(path: Path) -> Path:
     if not path.exists():
-        raise DataError(f"holds no {path.name}", where=path.parent, mend="use the set's published folder")
+        raise DataError(f"holds no {path.name}", where=path.parent, hint="use the set's published folder")
     return path
 
 
@@ -246,7 +246,7 @@ def _idx(file: Path) -> np.ndarray:
     shape = struct.unpack(f">{dims}I", data[4 : 4 + 4 * dims])
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * dims)
     if not dims or data[2] != 8 or values.size != int(np.prod(shape)):
-        raise DataError("is no IDX file of bytes", where=file, mend="get it again")
+        raise DataError("is no IDX file of bytes", where=file, hint="get it again")
     return values.reshape(shape)
 
 

@@ -76,7 +76,7 @@ class MulKI:
 
     def __post_init__(self) -> None:
         if self.weights not in RULES:
-            raise ConfigError(f"weights={self.weights!r}", mend=f"use one of {', '.join(RULES)}")
+            raise ConfigError(f"weights={self.weights!r}", hint=f"use one of {', '.join(RULES)}")
         ranged(self, mu="share", alpha="share", smoothing="smoothing", kappa="temperature", tau="positive")
         ranged(self, **dict.fromkeys(("l1", "l2", "a", "b", "c", "d"), "weight"))
         ranged(self, **({} if self.avg_freq is None else {"avg_freq": "steps"}))

@@ -1,4 +1,4 @@
-"""What a method of the room is: a loss on one batch, and what happens to the weights when a task ends."""
+"""What a method of the task is: a loss on one batch, and what happens to the weights when a task ends."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def recipe(
     try:
         return replace(base, **given)
     except TypeError as error:
-        raise ConfigError(str(error), mend="see TrainConfig") from error
+        raise ConfigError(str(error), hint="see TrainConfig") from error
 
 
 def steps_of(config: TrainConfig, pictures: int) -> int:

@@ -1,4 +1,4 @@
-"""What the continual room answers."""
+"""What the continual task answers."""
 
 from __future__ import annotations
 

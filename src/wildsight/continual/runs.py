@@ -76,7 +76,7 @@ def fit_sequence(
             return [*updates, made]
         if not made.accepted:
             raise DataError(
-                f"was refused: {made.reason}", where=task.name, mend="lower the lr, or allow more"
+                f"was refused: {made.reason}", where=task.name, hint="lower the lr, or allow more"
             )
         if sequence.scenario == "class":
             _add_seen(learner, sequence, number)
@@ -135,20 +135,20 @@ def _loaded(learner: ContinualLearner, place: Path, task: TaskData, training: Ma
     tensors, settings = load_checkpoint(place, name=learner.weights_name)
     if settings.get("identity") != _identity(learner, training):
         raise CheckpointError(
-            "holds a run with another base, method or settings", where=place, mend="choose another folder"
+            "holds a run with another base, method or settings", where=place, hint="choose another folder"
         )
     stood = settings["learned"][-1]
     if stood["name"] != task.name:
         raise CheckpointError(
             f"holds task {stood['name']!r}, and the source has {task.name!r} in its place",
             where=place,
-            mend=f"put new tasks after the learned ones ({TABLE} gives the order), or use another folder",
+            hint=f"put new tasks after the learned ones ({TABLE} gives the order), or use another folder",
         )
     if stood["digest"] != task.fingerprint():
         raise CheckpointError(
             f"learned task {task.name!r} from other pictures, names or templates than the source holds",
             where=place,
-            mend="restore them, or choose another folder",
+            hint="restore them, or choose another folder",
         )
     learner.adopt(tensors, settings)
     return True

@@ -36,10 +36,10 @@ def ranged(config: Any, **kinds: str) -> None:
     """
     for name, kind in kinds.items():
         value = getattr(config, name)
-        fits, mend = _KINDS[kind]
+        fits, hint = _KINDS[kind]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or math.isnan(value) or not fits(value):
-            raise ConfigError(f"{name}={value!r} is outside its range", mend=mend)
+            raise ConfigError(f"{name}={value!r} is outside its range", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class LearnerSettings:
     def __post_init__(self) -> None:
         for name, choices in (("teacher_view", VIEWS), ("resize", RESIZES), ("scenario", SCENARIOS)):
             if getattr(self, name) not in choices:
-                raise ConfigError(f"{name}={getattr(self, name)!r}", mend=f"use {' or '.join(choices)}")
+                raise ConfigError(f"{name}={getattr(self, name)!r}", hint=f"use {' or '.join(choices)}")
         if not 0 < self.crop <= 1:
-            raise ConfigError(f"crop={self.crop} is outside (0, 1]", mend="give e.g. 0.9")
+            raise ConfigError(f"crop={self.crop} is outside (0, 1]", hint="give e.g. 0.9")
         if self.max_drop < 0 or self.reference_count < 1 or self.image_size < 0:
-            raise ConfigError("max_drop, reference_count or image_size is negative", mend="give 0 or more")
+            raise ConfigError("max_drop, reference_count or image_size is negative", hint="give 0 or more")

@@ -3,7 +3,7 @@
 Paper: 2403.09296. ``L = L_ce + 9 w_p ||f - f_p|| + 0.5 (1 - w_p) ||f - f_0||`` on reference pictures, the
 norm not squared, ``w_p = sigmoid(6 (||f_0 - f_p|| - 0.2))``.
 
-Differences: 1. the reference pictures' rows come from the cache of the test view. 2. the room's recipe trains
+Differences: 1. the reference pictures' rows come from the cache of the test view. 2. the task's recipe trains
 it, as every method: no weight decay (the paper's code: 5e-4) and whole passes (10, at most 1000 steps);
 ``weight_decay=5e-4`` and ``epochs`` undo the first and approach the second.
 """
@@ -64,7 +64,7 @@ class SnDObjective(Objective):
         """The sum and its parts."""
         corpus = self.lesson.reference
         if corpus is None:
-            raise ConfigError("snd needs a reference corpus", mend="give the setting reference")
+            raise ConfigError("snd needs a reference corpus", hint="give the setting reference")
         task = task_loss(seen.image, seen.text, seen.labels, self.lesson.scale, self.config.smoothing)
         count = min(self.config.batch, len(corpus.pixels))
         chosen = torch.randint(len(corpus.pixels), (count,), generator=seen.draw)

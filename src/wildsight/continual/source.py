@@ -39,7 +39,7 @@ def check_source(text: str | Path) -> list[Problem]:
     except DataError as error:
         if error.where is None or not Path(error.where).exists() or Path(error.where) == Path(text):
             raise
-        return [Problem(Path(error.where), error.what, error.mend or "correct it")]
+        return [Problem(Path(error.where), error.what, error.hint or "correct it")]
 
 
 def world_folder(

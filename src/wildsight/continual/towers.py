@@ -1,6 +1,6 @@
 """The two towers of a CLIP, with a word list that can grow.
 
-Paper: 2411.06764 builds on CLIP; this is the model that every method of the room trains.
+Paper: 2411.06764 builds on CLIP; this is the model that every method of the task trains.
 
 Difference: 1. a word-level tokenizer reads each word it lacks as one and the same unknown token. Such
 words get a row of their own in the token table, drawn from the word's own letters, so that class names
@@ -41,9 +41,9 @@ class Towers(nn.Module):
         super().__init__()
         config: Any = getattr(backbone.model, "config", None)
         if getattr(config, "model_type", "") != "clip":
-            raise UnsupportedModelError("is no CLIP", where=backbone.name, mend="use nano-clip or a CLIP")
+            raise UnsupportedModelError("is no CLIP", where=backbone.name, hint="use nano-clip or a CLIP")
         if backbone.name.startswith("openai/") and config.vision_config.hidden_act != "quick_gelu":
-            raise CheckpointError("OpenAI weights need QuickGELU", where=backbone.name, mend="restore it")
+            raise CheckpointError("OpenAI weights need QuickGELU", where=backbone.name, hint="restore it")
         self.clip: Any = copy.deepcopy(backbone.model).requires_grad_(True)
         self.clip.logit_scale.requires_grad_(False)
         self.tokenizer = _tokenizer(backbone)
@@ -160,7 +160,7 @@ class Towers(nn.Module):
             other = first.setdefault(tuple(row), name)
             if other != name and self.grows:
                 raise DataError(
-                    f"classes {other!r} and {name!r} read the same", mend="use names that differ in words"
+                    f"classes {other!r} and {name!r} read the same", hint="use names that differ in words"
                 )
 
     def pixels(self, picture: Image) -> np.ndarray:
@@ -200,7 +200,7 @@ def _tokenizer(backbone: Backbone) -> Any:
     except Exception as error:
         raise UnsupportedModelError(f"has no readable tokenizer ({error})", where=where) from error
     if not tokenizer.is_fast:
-        raise UnsupportedModelError("has no tokenizer.json", where=where, mend="add it")
+        raise UnsupportedModelError("has no tokenizer.json", where=where, hint="add it")
     return tokenizer
 
 

@@ -87,7 +87,7 @@ class ZSCLObjective(Objective):
 
     def _corpus(self) -> Reference:
         if self.lesson.reference is None:
-            raise ConfigError("zscl needs a reference corpus", mend="give the setting reference")
+            raise ConfigError("zscl needs a reference corpus", hint="give the setting reference")
         return self.lesson.reference
 
     def _texts(self, corpus: Reference) -> Tensor:

@@ -111,7 +111,7 @@ def _runs(names: Sequence[str]) -> dict[str, tuple[str, Mapping[str, Any]]]:
             found[name] = ("nngcd", ABLATION[name])
         else:
             known = ", ".join([*METHODS, RAW, *ABLATION])
-            raise ConfigError(f"no method is called {name!r}", mend=f"use one of {known}")
+            raise ConfigError(f"no method is called {name!r}", hint=f"use one of {known}")
     return found
 
 

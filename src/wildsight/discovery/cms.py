@@ -20,7 +20,7 @@ from wildsight.discovery.sskmeans import Clustering, Ids, Rows, check_rows, mean
 from wildsight.errors import BudgetError, ConfigError
 
 MAX_ROWS = 8192
-"""The room's limit on matrices of N x N."""
+"""The task's limit on matrices of N x N."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class CMSConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1 or self.kappa < 1 or self.shifts < 0:
-            raise ConfigError("alpha outside [0, 1], or too few neighbours", mend="see CMSConfig")
+            raise ConfigError("alpha outside [0, 1], or too few neighbours", hint="see CMSConfig")
 
 
 def neighbours(rows: Rows, count: int, block: int = 1024) -> Ids:
@@ -80,7 +80,7 @@ def cms(
     from sklearn.cluster import AgglomerativeClustering
 
     if len(rows) > MAX_ROWS:
-        raise BudgetError(f"{len(rows)} rows, Ward takes {MAX_ROWS}", mend="use method sskmeans")
+        raise BudgetError(f"{len(rows)} rows, Ward takes {MAX_ROWS}", hint="use method sskmeans")
     check_rows(rows, labels, k)
     shifted = mean_shift(np.asarray(rows, np.float32), config or CMSConfig())
     groups = AgglomerativeClustering(n_clusters=k, linkage="ward").fit_predict(shifted).astype(np.int64)

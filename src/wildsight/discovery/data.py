@@ -1,4 +1,4 @@
-"""The room's sample and data set, and the labelled half that every published split shares."""
+"""The task's sample and data set, and the labelled half that every published split shares."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class CategoryData:
             return self
         if not self.new or min(classes or 2, per_class or 2) < 2:
             raise ConfigError(
-                "cannot be cut down", where=self.name, mend="give at least 2 of each, and truth"
+                "cannot be cut down", where=self.name, hint="give at least 2 of each, and truth"
             )
         half = None if classes is None else classes // 2
         known, new = self.known[:half], self.new[: None if classes is None else classes - classes // 2]
@@ -116,7 +116,7 @@ def make_data(
     """
     data = CategoryData(name, root, tuple(samples), tuple(known), tuple(new), {})
     if not data.unlabelled:
-        raise DataError("no unlabelled picture", where=root, mend="put some below `unlabelled`")
+        raise DataError("no unlabelled picture", where=root, hint="put some below `unlabelled`")
     rows = sorted([data.relative(s), s.label or "", s.truth or ""] for s in samples)
     protocol = {
         "split": split,
@@ -165,7 +165,7 @@ def gcd_split(
     kept = [(path, label) for path, label in rows if label in {*known, *new}]
     old = [i for i, (_, label) in enumerate(kept) if label in set(known)]
     if len(old) < 2:
-        raise DataError("no pictures of the known classes", where=root, mend="check the split and the folder")
+        raise DataError("no pictures of the known classes", where=root, hint="check the split and the folder")
     seen = {old[i] for i in labelled_half(len(old))}
     samples = [CategorySample(p, c if i in seen else None, c) for i, (p, c) in enumerate(kept)]
     return make_data(samples, known, new, name=name, root=root, split=split)
@@ -185,5 +185,5 @@ def readable(data: CategoryData, ok: np.ndarray) -> tuple[CategoryData, np.ndarr
     gone = [name for name in data.known if name not in left]
     if gone or None not in left:
         what = f"no readable picture of {gone[0]}" if gone else "no readable unlabelled picture"
-        raise DataError(what, where=data.root, mend="run `wildsight check discovery`")
+        raise DataError(what, where=data.root, hint="run `wildsight check discovery`")
     return replace(data, samples=samples), rows

@@ -32,7 +32,7 @@ def read_folder(root: Path) -> CategoryData:
     raise DataError(
         "holds neither a folder `labelled` nor labels.csv",
         where=root,
-        mend="use labelled/<class>/* and unlabelled/*, a labels.csv, or classes:PATH for class folders",
+        hint="use labelled/<class>/* and unlabelled/*, a labels.csv, or classes:PATH for class folders",
     )
 
 
@@ -65,7 +65,7 @@ def _assembled(samples: list[CategorySample], known: list[str], root: Path, spli
     empty = tuple(name for name in known if name not in seen)
     known = [name for name in known if name in seen]
     if not known:
-        raise DataError("no labelled class", where=root, mend="put pictures in labelled/<class>")
+        raise DataError("no labelled class", where=root, hint="put pictures in labelled/<class>")
     new = sorted({s.truth for s in samples if s.truth is not None} - set(known), key=natural_key)
     return replace(make_data(samples, known, new, name="folder", root=root, split=split), empty=empty)
 
@@ -73,11 +73,11 @@ def _assembled(samples: list[CategorySample], known: list[str], root: Path, spli
 def _apart(labelled: Path, unlabelled: Path) -> None:
     for folder in (labelled, unlabelled):
         if not folder.is_dir():
-            raise DataError("no such folder", where=folder, mend="check the path")
+            raise DataError("no such folder", where=folder, hint="check the path")
     one, other = labelled.resolve(), unlabelled.resolve()
     if one.is_relative_to(other) or other.is_relative_to(one):
         raise DataError(
-            f"overlaps the labelled folder {labelled}", where=unlabelled, mend="keep the two apart"
+            f"overlaps the labelled folder {labelled}", where=unlabelled, hint="keep the two apart"
         )
 
 
@@ -93,10 +93,10 @@ def _table(file: Path) -> list[tuple[str, str]]:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             if not {"path", "label"} <= set(reader.fieldnames or ()):
-                raise DataError("has no columns `path` and `label`", where=file, mend="add that header")
+                raise DataError("has no columns `path` and `label`", where=file, hint="add that header")
             return [((r["path"] or "").strip(), (r["label"] or "").strip()) for r in reader]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot be read ({error})", where=file, mend="save it as CSV in UTF-8") from error
+        raise DataError(f"cannot be read ({error})", where=file, hint="save it as CSV in UTF-8") from error
 
 
 def _truth(root: Path) -> dict[str, str]:
@@ -107,7 +107,7 @@ def _from_table(root: Path) -> CategoryData:
     rows = [(path, label) for path, label in _table(root / TABLE) if path]
     twice = [path for path, n in Counter(path for path, _ in rows).items() if n > 1]
     if twice:
-        raise DataError(f"names {twice[0]} twice", where=root / TABLE, mend="keep one row per picture")
+        raise DataError(f"names {twice[0]} twice", where=root / TABLE, hint="keep one row per picture")
     truth = _truth(root)
     samples = [CategorySample(root / p, c or None, c or truth.get(p)) for p, c in rows]
     known = sorted({c for _, c in rows if c}, key=natural_key)
@@ -122,7 +122,7 @@ def read_classes(root: Path) -> CategoryData:
     empty = tuple(name for name in names if name not in seen)
     names = [name for name in names if name in seen]
     if len(names) < 2:
-        raise DataError("holds fewer than two class folders", where=root, mend="use <class>/* pictures")
+        raise DataError("holds fewer than two class folders", where=root, hint="use <class>/* pictures")
     split = "every second class of the sorted names known, half of its pictures labelled"
     data = gcd_split(rows, names[::2], names[1::2], name="classes", root=root, split=split)
     return replace(data, empty=empty)
@@ -146,10 +146,10 @@ def read(name: str, path: str | Path) -> CategoryData:
         DataError: an unknown name, a missing folder, or another layout.
     """
     if name not in READERS:
-        raise DataError(f"no reader is called {name!r}", mend=f"use one of {', '.join(READERS)}")
+        raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(READERS)}")
     root = Path(path)
     if not root.is_dir():
-        raise DataError("no such folder", where=root, mend="check the path")
+        raise DataError("no such folder", where=root, hint="check the path")
     return READERS[name](root)
 
 
@@ -177,7 +177,7 @@ def _unreadable(data: CategoryData) -> Iterator[Problem]:
         try:
             load_image(sample.image)
         except ImageError as error:
-            yield Problem(sample.image, error.what, error.mend or "restore it")
+            yield Problem(sample.image, error.what, error.hint or "restore it")
 
 
 def _duplicates(data: CategoryData) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""The public object of the discovery room: names for what is known, groups for what is new, doubt apart."""
+"""The public object of the discovery task: names for what is known, groups for what is new, doubt apart."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from wildsight.discovery.space import Space, fit_space
 from wildsight.discovery.sskmeans import Ids, SSKMeansConfig, check_rows, means, ss_kmeans
 from wildsight.discovery.trunk import Trunk
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.estimators import Estimator
 from wildsight.images import Picture, as_picture, path_of
-from wildsight.task import Task
 from wildsight.training import History
 from wildsight.training.progress import Meter
 
@@ -51,7 +51,7 @@ TRIED = 20
 """About how many K an estimate tries."""
 
 
-class CategoryDiscoverer(Task):
+class CategoryDiscoverer(Estimator):
     """Sorts unlabelled pictures into the classes that are known and groups that are new.
 
     >>> CategoryDiscoverer(k="many")
@@ -71,7 +71,7 @@ class CategoryDiscoverer(Task):
         ConfigError: unknown method, backbone or setting.
     """
 
-    room: ClassVar[str] = "discovery"
+    task: ClassVar[str] = "discovery"
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class CategoryDiscoverer(Task):
         try:
             self.settings = DiscovererSettings(method, str(backbone), parse_k(k), **settings)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see DiscovererSettings") from error
+            raise ConfigError(str(error), hint="see DiscovererSettings") from error
         self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
         self.known: tuple[str, ...] = ()
         self.k = 0
@@ -128,7 +128,7 @@ class CategoryDiscoverer(Task):
             CheckpointError: ``folder`` holds the state of another fit.
         """
         if training and not self.method.trained:
-            raise ConfigError(f"{self.method.title} trains nothing", mend="leave out the training settings")
+            raise ConfigError(f"{self.method.title} trains nothing", hint="leave out the training settings")
         data, self.kept, frozen, errors = self._frozen(source, advance)
         self.known, self.space = data.known, fit_space(frozen, self.settings.space)
         rows_there = self.space(frozen)
@@ -156,7 +156,7 @@ class CategoryDiscoverer(Task):
         """The readable pictures, their rows among all, their unit vectors, and what could not be read."""
         data = source if isinstance(source, CategoryData) else read_source(source)
         if not data.known:
-            raise DataError("no labelled class", where=data.root, mend="put pictures in labelled/<class>")
+            raise DataError("no labelled class", where=data.root, hint="put pictures in labelled/<class>")
         size = self.settings.views.image_size
         cached = feats.vectors_of_files(self.backbone, [s.image for s in data.samples], size, advance)
         data, rows = readable(data, cached.ok)
@@ -202,7 +202,7 @@ class CategoryDiscoverer(Task):
         """Group frozen features."""
         labels, group = data.labels(), self.method.group
         if group is None:
-            raise ConfigError(f"{self.method.title} is trained", mend="call fit")
+            raise ConfigError(f"{self.method.title} is trained", hint="call fit")
         seed, done = self.settings.seed, itertools.count(1)
         with Meter("grouping", getattr(self.config, "n_init", 1), enabled=progress) as meter:
             say = lambda _: meter.update(next(done))  # noqa: E731
@@ -290,7 +290,7 @@ class CategoryDiscoverer(Task):
     def need_fit(self) -> Fitted:
         """What the fit saw; ConfigError where it was not in this process."""
         if self.fitted is None:
-            raise ConfigError("the fitted pictures are not here", mend="call fit")
+            raise ConfigError("the fitted pictures are not here", hint="call fit")
         return self.fitted
 
     def predict(self, images: Picture | Sequence[Picture]) -> list[DiscoveryResult]:
@@ -334,14 +334,14 @@ class CategoryDiscoverer(Task):
         data = source if isinstance(source, CategoryData) else read_source(source)
         if data.known != self.known:
             raise DataError(
-                f"its known classes are not the {len(self.known)} fitted ones", mend="fit on it first"
+                f"its known classes are not the {len(self.known)} fitted ones", hint="fit on it first"
             )
         same = data.protocol["hash"] == self.fitted_on["protocol"]["hash"]
         data, pred, sure, errors = self._scored(data, same)
         true = data.truths()
         kept = (data.labels() < 0) & (true >= 0)
         if not kept.any():
-            raise DataError("no unlabelled picture with a true class", where=data.root, mend="add truth.csv")
+            raise DataError("no unlabelled picture with a true class", where=data.root, hint="add truth.csv")
         row = score(pred[kept], true[kept], len(self.known))
         row |= doubt_scores(pred[kept], true[kept], sure[kept] >= self.settings.doubt, len(self.known))
         facts = {"k": self.k, "k_from": self.k_from, "transductive": same, "pictures": int(kept.sum())}
@@ -372,12 +372,12 @@ class CategoryDiscoverer(Task):
 
     def _need_centres(self) -> np.ndarray:
         if self.centres is None:
-            raise ConfigError("the discoverer is not fitted", mend="call fit or from_pretrained")
+            raise ConfigError("the discoverer is not fitted", hint="call fit or from_pretrained")
         return self.centres
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if self.centres is None and self.head is None:
-            raise ConfigError("the discoverer is not fitted", mend="call fit first")
+            raise ConfigError("the discoverer is not fitted", hint="call fit first")
         return state_of(self)
 
     @classmethod
@@ -387,7 +387,7 @@ class CategoryDiscoverer(Task):
         if found.backbone.sha != settings["backbone_sha256"]:
             raise CheckpointError(
                 f"was made with other weights than {found.backbone.name!r} holds now",
-                mend="name the backbone it was made with, or fit again",
+                hint="name the backbone it was made with, or fit again",
             )
         put_state(found, tensors, settings)
         return found

@@ -49,7 +49,7 @@ class EstimateConfig:
 
     def __post_init__(self) -> None:
         if self.score not in ("rand", "accuracy") or not 0 < self.hidden <= 1 or self.seeds < 1:
-            raise ConfigError(f"score={self.score!r}, hidden={self.hidden}", mend="see EstimateConfig")
+            raise ConfigError(f"score={self.score!r}, hidden={self.hidden}", hint="see EstimateConfig")
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ def estimate_k(
     rows, labels = _sampled(np.asarray(rows, np.float32), labels, config.rows, seed)
     known = int(labels.max()) + 1
     if known < 2:
-        raise DataError(f"{max(known, 0)} labelled classes", mend="label two or more, or give k")
+        raise DataError(f"{max(known, 0)} labelled classes", hint="label two or more, or give k")
     if high is not None and high > known + free:
         what = f"k up to {high} with {known} known classes and {free} unlabelled pictures"
-        raise ConfigError(what, mend=f"give at most {known + free}")
+        raise ConfigError(what, hint=f"give at most {known + free}")
     low = max(low or known, known)
     high = min(high or 3 * known + 10, known + int((labels < 0).sum()))
     if low > high:
-        raise ConfigError(f"k from {low} to {high} is empty", mend=f"there are {known} known classes")
+        raise ConfigError(f"k from {low} to {high} is empty", hint=f"there are {known} known classes")
     scored: dict[int, list[float]] = {}
 
     def value(k: int) -> float:

@@ -40,7 +40,7 @@ class ViewConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= 1 or self.views < 0 or self.image_size < 8:
-            raise ConfigError("a crop outside (0, 1], or too few pixels or views", mend="see ViewConfig")
+            raise ConfigError("a crop outside (0, 1], or too few pixels or views", hint="see ViewConfig")
 
 
 def crops(pixels: Tensor, config: ViewConfig) -> list[Tensor]:
@@ -82,7 +82,7 @@ def vectors_of_files(
 ) -> CachedFeatures:
     """One vector per file through the cache on disk, [N, D] float16 as the backbone gives them."""
     trunk = Trunk(backbone)
-    key = {"room": "discovery", "what": "vector"}
+    key = {"task": "discovery", "what": "vector"}
     return _finite(
         cached_embeddings(backbone, files, size, trunk.vector, key, dtype="float16", progress=progress)
     )
@@ -100,7 +100,7 @@ def tokens_of_files(
     def embed(pixels: Tensor) -> Tensor:
         return torch.stack([trunk.tokens(view) for view in crops(pixels, config)], dim=1)
 
-    key = {"room": "discovery", "what": "tokens", **asdict(config)}
+    key = {"task": "discovery", "what": "tokens", **asdict(config)}
     found = cached_embeddings(
         backbone, files, config.image_size, embed, key, dtype="float16", progress=progress
     )
@@ -118,7 +118,7 @@ def _finite(found: CachedFeatures) -> CachedFeatures:
         part = found.array[start : start + 4096]
         if not np.isfinite(part).all():
             raise DataError(
-                "the backbone gives NaN or infinity", mend="use a smaller image size or other weights"
+                "the backbone gives NaN or infinity", hint="use a smaller image size or other weights"
             )
     return found
 

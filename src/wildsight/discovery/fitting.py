@@ -114,7 +114,7 @@ def make_step(
         values = total_loss(head, model(tokens), labels, labels >= 0, float(batch.epoch))
         if not bool(values["loss"].isfinite()):
             found = ", ".join(map(str, data.rows[rows][:8].tolist()))
-            raise ConfigError(f"the loss is not finite on the pictures {found}, ...", mend="lower the lr")
+            raise ConfigError(f"the loss is not finite on the pictures {found}, ...", hint="lower the lr")
         return values
 
     return step
@@ -154,7 +154,7 @@ def fit_head(
     try:
         settings = TrainConfig(**{**recipe, **training})  # type: ignore[arg-type]
     except TypeError as error:
-        raise ConfigError(str(error), mend="see TrainConfig") from error
+        raise ConfigError(str(error), hint="see TrainConfig") from error
     count = len(data.rows)
     total = settings.epochs * -(-count // settings.batch_size)
     step = make_step(data, config, total)

@@ -71,16 +71,16 @@ def split_table(name: str, root: Path) -> tuple[list[int], list[int]]:
     found = next((p for p in (root / told.file, root.parent / told.file) if p.is_file()), None)
     if found is None:
         raise DataError(
-            f"needs {told.file} beside it", where=root, mend="get it from the benchmark's authors"
+            f"needs {told.file} beside it", where=root, hint="get it from the benchmark's authors"
         )
     table = read_plain_pickle(found)
     try:
         known, new = _halves(table)
     except (KeyError, TypeError) as error:
-        raise DataError(f"holds no split ({error})", where=found, mend="get it again") from error
+        raise DataError(f"holds no split ({error})", where=found, hint="get it again") from error
     wrong = _wrong(told, known, new, sha256(found))
     if wrong:
-        raise DataError(wrong, where=found, mend="get the published file")
+        raise DataError(wrong, where=found, hint="get the published file")
     return known, new
 
 
@@ -105,7 +105,7 @@ def _halves(table: dict[str, Any]) -> tuple[list[int], list[int]]:
 
 def _need(path: Path, layout: str) -> Path:
     if not path.exists():
-        raise DataError(f"holds no {path.name}", where=path.parent, mend=f"the layout is {layout}")
+        raise DataError(f"holds no {path.name}", where=path.parent, hint=f"the layout is {layout}")
     return path
 
 
@@ -120,7 +120,7 @@ def _tabled(name: str, root: Path, rows: Sequence[tuple[Path, int]], names: Sequ
     known, new = split_table(name, root)
     if len(rows) != told.pictures:
         raise DataError(
-            f"has {len(rows)} training pictures, not {told.pictures}", where=root, mend="get the whole set"
+            f"has {len(rows)} training pictures, not {told.pictures}", where=root, hint="get the whole set"
         )
     label = {i: f"{i:03d}-{names[i]}" if names else str(i) for i in sorted({i for _, i in rows})}
     _complete([i for i in (*known, *new) if i not in label], root)
@@ -134,7 +134,7 @@ def _complete(missing: Sequence[object], root: Path) -> None:
     """Refuse a set without a picture of some class: its labelled half would be another one."""
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(f"has no picture of class {missing[0]}{more}", where=root, mend="get the whole set")
+        raise DataError(f"has no picture of class {missing[0]}{more}", where=root, hint="get the whole set")
 
 
 def read_cub(root: Path) -> CategoryData:
@@ -158,7 +158,7 @@ def read_cars(root: Path) -> CategoryData:
         notes = loadmat(file)["annotations"][0]
         rows = [(root / "cars_train" / str(n[5][0]), int(n[4].item()) - 1) for n in notes]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise DataError(f"cannot be read ({error})", where=file, mend="get it again") from error
+        raise DataError(f"cannot be read ({error})", where=file, hint="get it again") from error
     return _tabled("stanford-cars", root, rows, [])
 
 
@@ -204,7 +204,7 @@ def read_imagenet100(root: Path) -> CategoryData:
     base = _need(root / "train", read_imagenet100.__doc__ or "")
     names = _folders(base)
     if len(names) not in (100, 1000):
-        raise DataError(f"has {len(names)} classes, not 1,000 or 100", where=base, mend="check the folder")
+        raise DataError(f"has {len(names)} classes, not 1,000 or 100", where=base, hint="check the folder")
     chosen = names if len(names) == 100 else [names[i] for i in imagenet100()]
     split = "first 50 of the sorted draw RandomState(0).choice(1000, 100) known; GCD labelled half"
     rows = _by_folder(base, chosen)

@@ -37,7 +37,7 @@ def activate(x: Tensor, kind: str) -> Tensor:
         return smooth + (relu(x) - smooth).detach()
     if kind == "none":
         return x
-    raise ConfigError(f"no activation is called {kind!r}", mend=f"use one of {', '.join(ACTIVATIONS)}")
+    raise ConfigError(f"no activation is called {kind!r}", hint=f"use one of {', '.join(ACTIVATIONS)}")
 
 
 def negative_weights(s: Tensor, negatives: Tensor, m: float, sigma: float) -> Tensor:

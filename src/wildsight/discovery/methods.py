@@ -1,4 +1,4 @@
-"""The room's methods under one interface: those that group frozen features, and those that train a head."""
+"""The task's methods under one interface: those that group frozen features, and those that train a head."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Method:
         if is_dataclass(hyper):
             if type(hyper) is not type(usual):
                 what = f"{type(hyper).__name__} is not for {self.title}"
-                raise ConfigError(what, mend=f"give {type(usual).__name__}")
+                raise ConfigError(what, hint=f"give {type(usual).__name__}")
             return hyper
         given = {name: typed(name, value, getattr(usual, name, None)) for name, value in hyper.items()}
         try:
             return self.config(**given)
         except TypeError as error:
-            raise ConfigError(str(error), mend=f"see the hyper-parameters of {self.title}") from error
+            raise ConfigError(str(error), hint=f"see the hyper-parameters of {self.title}") from error
 
 
 def typed(name: str, value: Any, usual: Any) -> Any:
@@ -64,7 +64,7 @@ def typed(name: str, value: Any, usual: Any) -> Any:
             pass
     elif usual is None or type(value) is type(usual):
         return value
-    raise ConfigError(f"{name}={value!r}", mend=f"give a value such as {usual!r}")
+    raise ConfigError(f"{name}={value!r}", hint=f"give a value such as {usual!r}")
 
 
 def hyper_of(name: str, preset: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def hyper_of(name: str, preset: str | None, given: Mapping[str, Any]) -> dict[st
     if preset is None:
         return dict(given)
     if name != "nngcd":
-        raise ConfigError(f"preset {preset} is not for {name}", mend="presets are for nngcd")
+        raise ConfigError(f"preset {preset} is not for {name}", hint="presets are for nngcd")
     usual = asdict(NNGCDConfig())
     return {k: v for k, v in asdict(NNGCDConfig.preset(preset)).items() if v != usual[k]} | dict(given)
 
@@ -105,5 +105,5 @@ def method(name: str) -> Method:
         ConfigError: there is none.
     """
     if name not in METHODS:
-        raise ConfigError(f"no method is called {name!r}", mend=f"use one of {', '.join(METHODS)}")
+        raise ConfigError(f"no method is called {name!r}", hint=f"use one of {', '.join(METHODS)}")
     return METHODS[name]

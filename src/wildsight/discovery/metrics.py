@@ -1,7 +1,7 @@
 """Scores of category discovery: one matching of groups to classes, and what each part of it is worth.
 
 Classes are numbered with the known ones first: ids below ``known`` are known, the rest new. Groups are
-numbered the same way by every method of this room: group ``i < known`` is the known class ``i``.
+numbered the same way by every method of this task: group ``i < known`` is the known class ``i``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def contingency(pred: Ids, true: Ids) -> NDArray[np.int64]:
     [[1, 0], [1, 1]]
     """
     if pred.shape != true.shape or pred.ndim != 1 or not len(pred):
-        raise DataError(f"{pred.shape} groups and {true.shape} classes", mend="give one of each per picture")
+        raise DataError(f"{pred.shape} groups and {true.shape} classes", hint="give one of each per picture")
     if pred.min() < 0 or true.min() < 0:
-        raise DataError("a negative group or class id", mend="number them from 0")
+        raise DataError("a negative group or class id", hint="number them from 0")
     size = int(max(pred.max(), true.max())) + 1
     return np.bincount(pred * size + true, minlength=size * size).reshape(size, size)
 

@@ -116,22 +116,22 @@ class NNGCDConfig:
         for name, options in chosen.items():
             if getattr(self, name) not in options:
                 what = f"{name}={getattr(self, name)!r}"
-                raise ConfigError(what, mend=f"use one of {', '.join(options)}")
+                raise ConfigError(what, hint=f"use one of {', '.join(options)}")
         if not (0 <= self.l <= 1 and 0 <= self.beta <= 1 and min(self.t, self.sigma, self.tau) > 0):
-            raise ConfigError("l or beta outside [0, 1], or no temperature above 0", mend="see NNGCDConfig")
+            raise ConfigError("l or beta outside [0, 1], or no temperature above 0", hint="see NNGCDConfig")
         if min(self.w_cluster, self.w_cls, self.w_nce, self.w_supcon, self.eps) < 0:
-            raise ConfigError("a term with a weight below 0", mend="0 leaves a term out")
+            raise ConfigError("a term with a weight below 0", hint="0 leaves a term out")
 
     @classmethod
     def released(cls, dataset: str = "") -> Self:
-        """The authors' released recipe for a set of `RECIPES`, quirks mended; without one, for other data.
+        """The authors' released recipe for a set of `RECIPES`, quirks corrected; without one, for other data.
 
         Raises:
             ConfigError: no recipe was released for that set.
         """
         if dataset and dataset not in RECIPES:
             what = f"no recipe was released for {dataset!r}"
-            raise ConfigError(what, mend=f"use one of {', '.join(RECIPES)}, or none")
+            raise ConfigError(what, hint=f"use one of {', '.join(RECIPES)}, or none")
         return replace(cls(), start="random", **RECIPES.get(dataset, {}))
 
     @classmethod
@@ -159,7 +159,7 @@ class NNGCDConfig:
             return cls.text()
         if kind in ("released", "strict"):
             return cls.released(dataset) if kind == "released" else cls.strict(dataset)
-        raise ConfigError(f"no preset is called {name!r}", mend="use released, strict or text")
+        raise ConfigError(f"no preset is called {name!r}", hint="use released, strict or text")
 
 
 class Output(NamedTuple):

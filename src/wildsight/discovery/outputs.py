@@ -1,4 +1,4 @@
-"""What a run of this room leaves on disk: tables, contact sheets, the report."""
+"""What a run of this task leaves on disk: tables, contact sheets, the report."""
 
 from __future__ import annotations
 

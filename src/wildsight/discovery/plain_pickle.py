@@ -223,8 +223,8 @@ def read_plain_pickle(path: str | Path) -> Any:
     try:
         return _Machine().run(file.read_bytes())
     except FileNotFoundError as error:
-        raise DataError("no such file", where=file, mend="check the path") from error
+        raise DataError("no such file", where=file, hint="check the path") from error
     except DataError as error:
-        raise DataError(error.what, where=file, mend="get it from its publisher again") from error
+        raise DataError(error.what, where=file, hint="get it from its publisher again") from error
     except (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"damaged ({error})", where=file, mend="get it again") from error
+        raise DataError(f"damaged ({error})", where=file, hint="get it again") from error

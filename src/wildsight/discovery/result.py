@@ -46,7 +46,7 @@ class DiscoveryResult(Result):
         from wildsight.report.plots import side_by_side
 
         if self.image is None:
-            raise ConfigError("the picture is not known", mend="give a file to predict")
+            raise ConfigError("the picture is not known", hint="give a file to predict")
         doubt = ", doubtful" if self.doubtful else ""
         return side_by_side([(load_image(self.image), f"{self.name} ({self.confidence:.2f}{doubt})")])
 

@@ -75,7 +75,7 @@ def put_state(found: CategoryDiscoverer, tensors: dict[str, Tensor], settings: d
     found.temperature, found.fitted_on = settings["temperature"], settings["fitted_on"]
     found.groups = tensors["groups"].numpy()
     if "rows" not in tensors and found.fitted_on["not_read"]:
-        raise CheckpointError("does not say which pictures could not be read", mend="fit again")
+        raise CheckpointError("does not say which pictures could not be read", hint="fit again")
     found.kept = tensors["rows"].numpy() if "rows" in tensors else np.arange(len(found.groups))
     found.space = Space(tensors["space.mean"].numpy(), tensors["space.basis"].numpy())
     if "centres" in tensors:

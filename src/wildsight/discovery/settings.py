@@ -38,7 +38,7 @@ class DiscovererSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.doubt <= 1:
-            raise ConfigError(f"doubt={self.doubt} is outside [0, 1]", mend="0.5 is the default")
+            raise ConfigError(f"doubt={self.doubt} is outside [0, 1]", hint="0.5 is the default")
         parse_k(self.k)
 
 
@@ -63,7 +63,7 @@ def parse_k(k: K) -> K:
             return k
     except (ValueError, TypeError):
         pass
-    raise ConfigError(f"k={k!r}", mend="give auto, a number of at least 1, or a range such as 10-40")
+    raise ConfigError(f"k={k!r}", hint="give auto, a number of at least 1, or a range such as 10-40")
 
 
 def view_and_space(

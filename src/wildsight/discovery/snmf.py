@@ -1,7 +1,7 @@
 """Symmetric non-negative factorisation of the co-occurrence matrix, and the two identities behind NN-GCD.
 
 Paper: NN-GCD (arXiv 2410.21807), section on the equivalence of k-means, SNMF and non-negative contrastive
-learning; the identities are derived and proved in the room's tests.
+learning; the identities are derived and proved in the task's tests.
 Equations: theorem 1, inertia(Y) = tr G - (|G|^2 + K)/2 + |G - Ht Ht^T|^2 / 2 for a partition Y with
 Ht = Y (Y^T Y)^-1/2; theorem 2, |A - H H^T|^2 = |A|^2 + spectral contrastive loss, H_x = sqrt(p(x)) f(x).
 The equivalence is one of optima in the clean case: it promises no better clustering than k-means.
@@ -46,7 +46,7 @@ def need_dense(count: int) -> None:
         BudgetError: too many rows.
     """
     if count > MAX_DENSE:
-        raise BudgetError(f"{count} rows need a {count} x {count} matrix", mend=f"sample {MAX_DENSE}")
+        raise BudgetError(f"{count} rows need a {count} x {count} matrix", hint=f"sample {MAX_DENSE}")
 
 
 def cooccurrence(features: Matrix) -> Matrix:
@@ -97,7 +97,7 @@ def solve(graph: Matrix, k: int, config: SNMFConfig | None = None) -> tuple[Matr
         if best is None or value < best[1]:
             best = h, value
     if best is None:
-        raise BudgetError("no restart was made", mend="give at least one")
+        raise BudgetError("no restart was made", hint="give at least one")
     return best
 
 

@@ -52,7 +52,7 @@ def safe_name(name: str) -> str:
     """
     clean = name.strip()
     if not clean or clean.startswith(".") or any(c in clean for c in "/\\:\0") or clean != Path(clean).name:
-        raise ConfigError(f"{name!r} cannot name a folder", mend="use a plain name without separators")
+        raise ConfigError(f"{name!r} cannot name a folder", hint="use a plain name without separators")
     return clean
 
 
@@ -120,7 +120,7 @@ def plan_of_run(run: Path, to: Path, *, move: bool = False) -> list[Action]:
         rows = _rows(run / "results.csv", ("path", "group", "name"))
         groups = _rows(run / "groups.csv", ("group", "name"))
     except (KeyError, TypeError) as error:
-        raise DataError("is no run of `wildsight discovery sort`", where=run, mend="run it first") from error
+        raise DataError("is no run of `wildsight discovery sort`", where=run, hint="run it first") from error
     renamed = {g["group"]: g["name"] for g in groups}
     return make_plan(rows, renamed, known, root=root, to=to, move=move)
 
@@ -149,11 +149,11 @@ def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot be read ({error})", where=file, mend="run the sort again") from error
+        raise DataError(f"cannot be read ({error})", where=file, hint="run the sort again") from error
     for row in rows:
         missing = [c for c in columns if row.get(c) is None]
         if missing:
-            raise DataError(f"has a row without {missing[0]}", where=file, mend="save it as CSV with commas")
+            raise DataError(f"has a row without {missing[0]}", where=file, hint="save it as CSV with commas")
     return rows
 
 
@@ -193,7 +193,7 @@ def _ready(plan: Sequence[Action], to: Path) -> None:
     """Refuse before anything is touched."""
     for action in plan:
         if not action.source.is_file():
-            raise DataError("no such file", where=action.source, mend="run the sort again")
+            raise DataError("no such file", where=action.source, hint="run the sort again")
     check_target(to, [a.source for a in plan])
 
 
@@ -204,10 +204,10 @@ def check_target(to: Path, pictures: Iterable[Path]) -> None:
         DataError: it is or does.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise DataError("is not empty", where=to, mend="name a new folder, or undo what is in it")
+        raise DataError("is not empty", where=to, hint="name a new folder, or undo what is in it")
     for folder in {p.parent.resolve() for p in pictures}:
         if to.resolve().is_relative_to(folder):
-            raise DataError(f"lies among the pictures of {folder}", where=to, mend="name another folder")
+            raise DataError(f"lies among the pictures of {folder}", where=to, hint="name another folder")
 
 
 def _carry_out(action: Action) -> None:
@@ -269,7 +269,7 @@ def undo(folder: Path) -> Undone:
     try:
         actions = [Action(Path(a["from"]), file.parent / a["to"], bool(a["move"])) for a in record["actions"]]
     except (KeyError, TypeError) as error:
-        raise DataError("is no undo file", where=file, mend="name the sorted folder") from error
+        raise DataError("is no undo file", where=file, hint="name the sorted folder") from error
     for action in reversed(actions):
         with explained(action.source):
             reason = _take_back(action)

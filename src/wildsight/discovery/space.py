@@ -35,7 +35,7 @@ class SpaceConfig:
 
     def __post_init__(self) -> None:
         if self.components < 0 or not 0 <= self.whiten <= 1:
-            raise ConfigError("components below 0, or whiten outside [0, 1]", mend="see SpaceConfig")
+            raise ConfigError("components below 0, or whiten outside [0, 1]", hint="see SpaceConfig")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class SSKMeansConfig:
     def __post_init__(self) -> None:
         for name in ("n_init", "max_iter"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}", mend="give at least 1")
+                raise ConfigError(f"{name}={getattr(self, name)}", hint="give at least 1")
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def ss_kmeans(
         if progress:
             progress(1)
     if best is None:
-        raise ConfigError("no run was made", mend="give n_init of at least 1")
+        raise ConfigError("no run was made", hint="give n_init of at least 1")
     return best
 
 
@@ -186,19 +186,19 @@ def check_rows(rows: Rows, labels: Ids, k: int) -> int:
     if not np.isfinite(rows).all():
         bad = int((~np.isfinite(rows)).any(1).sum())
         raise DataError(
-            f"{bad} feature rows hold NaN or infinity", mend="check the backbone and the pictures"
+            f"{bad} feature rows hold NaN or infinity", hint="check the backbone and the pictures"
         )
     if known and len(np.unique(labels[labels >= 0])) != known:
-        raise DataError("a known class has no labelled picture", mend="number the classes without gaps")
+        raise DataError("a known class has no labelled picture", hint="number the classes without gaps")
     if k < max(known, 1):
-        raise ConfigError(f"k={k} is below the {known} known classes", mend=f"give at least {max(known, 1)}")
+        raise ConfigError(f"k={k} is below the {known} known classes", hint=f"give at least {max(known, 1)}")
     if k - known > free:
         raise ConfigError(
             f"k={k} asks for {k - known} new groups of {free} unlabelled pictures",
-            mend=f"give at most {known + free}",
+            hint=f"give at most {known + free}",
         )
     if len(rows) > 1 and k > 1 and np.ptp(rows, axis=0).max() <= 1e-6:
-        raise DataError("all pictures look the same to the backbone", mend="check the folder")
+        raise DataError("all pictures look the same to the backbone", hint="check the folder")
     return known
 
 

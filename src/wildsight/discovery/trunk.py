@@ -1,6 +1,6 @@
 """A backbone cut before its last block: frozen tokens below, a trainable block above.
 
-In a vision transformer the block is its last layer with the final norm, as in the papers of this room. Other
+In a vision transformer the block is its last layer with the final norm, as in the papers of this task. Other
 networks have no such block; there the token is the global feature and a small residual block stands in.
 """
 
@@ -82,7 +82,7 @@ class ResidualTail(nn.Module):
 
 
 class Trunk:
-    """A backbone as this room sees it.
+    """A backbone as this task sees it.
 
     Args:
         backbone: frozen network.

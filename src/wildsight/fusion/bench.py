@@ -68,7 +68,7 @@ def bench(
     """
     for name in methods:
         if name not in METHODS:
-            raise ConfigError(f"no method is called {name!r}", mend=f"use one of {', '.join(METHODS)}")
+            raise ConfigError(f"no method is called {name!r}", hint=f"use one of {', '.join(METHODS)}")
     data = source if isinstance(source, FusionData) else read_source(source)
     network = load_backbone(backbone)
     sets = modalities or [names for names in SETS if set(names) <= set(data.modalities)]

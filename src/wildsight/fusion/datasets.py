@@ -1,4 +1,4 @@
-"""The room's data: what a source holds, its pixels with every fault named, and a check before training.
+"""The task's data: what a source holds, its pixels with every fault named, and a check before training.
 
 `READERS` maps the name in a source (``deliver:/data/DELIVER``) to its reader; nothing is ever downloaded.
 """
@@ -62,13 +62,13 @@ class FusionData:
             DataError: a modality that the set does not have, or one named twice.
         """
         if isinstance(names, str) or len(set(names)) < len(names):
-            mend = f"list each once, from {', '.join(self.modalities)}"
+            hint = f"list each once, from {', '.join(self.modalities)}"
             raise DataError(
-                f"modalities {names!r} are no list of different names", where=self.root, mend=mend
+                f"modalities {names!r} are no list of different names", where=self.root, hint=hint
             )
         if unknown := [n for n in names if n not in self.modalities]:
-            mend = f"choose from {', '.join(self.modalities)}"
-            raise DataError(f"no modality is called {unknown[0]!r}", where=self.root, mend=mend)
+            hint = f"choose from {', '.join(self.modalities)}"
+            raise DataError(f"no modality is called {unknown[0]!r}", where=self.root, hint=hint)
         samples = tuple(
             replace(s, pictures={n: s.pictures[n] for n in names if n in s.pictures})
             for s in self.found.samples
@@ -90,11 +90,11 @@ _LAYOUTS: dict[str, tuple[Callable[[Path], Indexed], str]] = {
 def _index(path: Path, *, name: str) -> FusionData:
     layout, split = _LAYOUTS[name]
     if not path.is_dir():
-        raise DataError("no such folder", where=path, mend="check the path")
+        raise DataError("no such folder", where=path, hint="check the path")
     found = layout(path)
     if not found.samples or len(found.modalities) < 1:
-        mend = " ".join((layout.__doc__ or "").split("\n\n")[0].split())
-        raise DataError(f"holds no {name} layout", where=path, mend=f"expected {mend}")
+        hint = " ".join((layout.__doc__ or "").split("\n\n")[0].split())
+        raise DataError(f"holds no {name} layout", where=path, hint=f"expected {hint}")
     found = replace(found, scales={**found.scales, **scales_of(path, found.modalities)})
     return FusionData(name, path, found, protocol(found, split))
 
@@ -121,7 +121,7 @@ def read(name: str, path: str | Path) -> FusionData:
         DataError: an unknown name, a missing folder, or another layout.
     """
     if name not in READERS:
-        raise DataError(f"no reader is called {name!r}", mend=f"use one of {', '.join(READERS)}")
+        raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(READERS)}")
     return READERS[name](Path(path))
 
 
@@ -150,8 +150,8 @@ def read_values(picture: Picture, name: str, full_scale: float | None = None) ->
         return load_values(picture.path, channels=slice(picture.start, picture.stop))
     bits = bit_depth(picture)
     if bits > 8 and full_scale is None:
-        mend = f"state it in {SETTINGS}: {unit_example(name)}"
-        raise DataError(f"{name} of {bits} bits in an unstated unit", where=picture, mend=mend)
+        hint = f"state it in {SETTINGS}: {unit_example(name)}"
+        raise DataError(f"{name} of {bits} bits in an unstated unit", where=picture, hint=hint)
     return load_values(picture, full_scale=full_scale)
 
 
@@ -163,7 +163,7 @@ def read_mask(sample: FusionSample, found: Indexed) -> np.ndarray:
         ImageError: an unreadable mask.
     """
     if sample.mask is None:
-        raise DataError("has no mask", where=sample.name, mend="add one with the same stem to masks/")
+        raise DataError("has no mask", where=sample.name, hint="add one with the same stem to masks/")
     if isinstance(sample.mask, np.ndarray):
         return sample.mask
     if found.rule in ("binary", "half"):
@@ -175,8 +175,8 @@ def read_mask(sample: FusionSample, found: Indexed) -> np.ndarray:
         ids = np.where((ids == 0) | (ids == IGNORE), IGNORE, ids - 1)
     wrong = (ids >= len(found.classes)) & (ids != IGNORE)
     if wrong.any():
-        mend = f"use ids below {len(found.classes)}, and {IGNORE} for what does not count"
-        raise DataError(f"holds id {ids[wrong][0]}, which is no class", where=sample.mask, mend=mend)
+        hint = f"use ids below {len(found.classes)}, and {IGNORE} for what does not count"
+        raise DataError(f"holds id {ids[wrong][0]}, which is no class", where=sample.mask, hint=hint)
     return ids
 
 
@@ -199,7 +199,7 @@ def same_size(sample: FusionSample, found: Indexed) -> tuple[int, int] | None:
             first = (name, size)
         elif size != first[1]:
             what = f"{name} is {size[0]} x {size[1]}, its {first[0]} {first[1][0]} x {first[1][1]}"
-            raise DataError(what, where=file, mend="register them to one grid")
+            raise DataError(what, where=file, hint="register them to one grid")
     return None if first is None else first[1]
 
 
@@ -240,7 +240,7 @@ def _sample_problems(sample: FusionSample, found: Indexed) -> Iterator[Problem]:
         if sample.mask is not None:
             read_mask(sample, found)
     except (DataError, ImageError) as error:
-        yield Problem(Path(error.where or anchor), error.what, error.mend or "restore it")
+        yield Problem(Path(error.where or anchor), error.what, error.hint or "restore it")
 
 
 def _bits(data: FusionData) -> Iterator[Problem]:
@@ -299,8 +299,8 @@ def needed(samples: Sequence[FusionSample], names: Sequence[str], allow_missing:
     for sample in samples:
         lacking = [n for n in names if n not in sample.pictures]
         if len(lacking) == len(names):
-            raise DataError("has none of the modalities", where=sample.name, mend=f"add {', '.join(names)}")
+            raise DataError("has none of the modalities", where=sample.name, hint=f"add {', '.join(names)}")
         if lacking and not allow_missing:
             file = next((f for p in sample.pictures.values() if (f := file_of(p)) is not None), sample.name)
-            mend = "add it with the same stem, or allow missing modalities"
-            raise DataError(f"its scene has no {lacking[0]}", where=file, mend=mend)
+            hint = "add it with the same stem, or allow missing modalities"
+            raise DataError(f"its scene has no {lacking[0]}", where=file, hint=hint)

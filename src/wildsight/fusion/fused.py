@@ -40,11 +40,11 @@ def presence(feats: Sequence[Tensor], present: Tensor | None) -> Tensor:
     """
     shapes = {tuple(f.shape[-2:]) for f in feats}
     if len(shapes) != 1:
-        raise ConfigError(f"feature maps of sizes {sorted(shapes)}", mend="give all modalities one size")
+        raise ConfigError(f"feature maps of sizes {sorted(shapes)}", hint="give all modalities one size")
     if present is None:
         return feats[0].new_ones(len(feats[0]), len(feats))
     if not bool(present.any(dim=1).all()):
-        raise ConfigError("a picture has no modality at all", where="present", mend="give at least one")
+        raise ConfigError("a picture has no modality at all", where="present", hint="give at least one")
     return present.to(feats[0].dtype)
 
 

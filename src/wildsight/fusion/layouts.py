@@ -117,7 +117,7 @@ def split_named(name: str) -> Split:
         ConfigError: it means none.
     """
     if name not in SPLITS:
-        raise ConfigError(f"no split is called {name!r}", mend="use train, validation or test")
+        raise ConfigError(f"no split is called {name!r}", hint="use train, validation or test")
     return SPLITS[name]
 
 
@@ -137,7 +137,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in list_images(folder) if folder.is_dir() else []:
         if path.stem in found:
-            raise DataError(f"shares its stem with {found[path.stem].name}", where=path, mend="keep one")
+            raise DataError(f"shares its stem with {found[path.stem].name}", where=path, hint="keep one")
         found[path.stem] = path
     return found
 
@@ -200,7 +200,7 @@ def deliver(root: Path) -> Indexed:
     for weather in subfolders(root / "img"):
         for part in subfolders(weather):
             if part.name not in SPLITS:
-                raise DataError("is no split", where=part, mend="name it train, val or test")
+                raise DataError("is no split", where=part, hint="name it train, val or test")
             for scene in subfolders(part):
                 inside = Path(weather.name, part.name, scene.name)
                 conditions = (weather.name, *(f for f in FAILURES if f in scene.name))

@@ -1,4 +1,4 @@
-"""The room's methods under one interface: M maps of one scale in, `Fused` out."""
+"""The task's methods under one interface: M maps of one scale in, `Fused` out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Method:
             given = {**dict.fromkeys(self.wide, width), **hyper}
             return self.config(channels=channels, modalities=modalities, width=width, **given)
         except TypeError as error:
-            raise ConfigError(str(error), mend=f"see the hyper-parameters of {self.title}") from error
+            raise ConfigError(str(error), hint=f"see the hyper-parameters of {self.title}") from error
 
 
 METHODS: dict[str, Method] = {

@@ -33,12 +33,12 @@ class ConfusionMeter:
             ConfigError: shapes that differ, or ids out of range.
         """
         if predicted.shape != target.shape:
-            raise ConfigError(f"shapes {predicted.shape} and {target.shape}", mend="give maps of one size")
+            raise ConfigError(f"shapes {predicted.shape} and {target.shape}", hint="give maps of one size")
         classes = len(self.counts)
         valid = target != IGNORE
         true, found = target[valid].astype(np.int64), predicted[valid].astype(np.int64)
         if true.size and (min(true.min(), found.min()) < 0 or max(true.max(), found.max()) >= classes):
-            raise ConfigError(f"an id is outside [0, {classes})", mend="use 255 for what does not count")
+            raise ConfigError(f"an id is outside [0, {classes})", hint="use 255 for what does not count")
         flat = np.bincount(true * classes + found, minlength=classes * classes)
         self.counts += flat.reshape(classes, classes)
 

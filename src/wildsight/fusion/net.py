@@ -91,7 +91,7 @@ class FusionNet(nn.Module):
     def __init__(self, config: NetConfig, encoders: Sequence[Backbone] = ()) -> None:
         super().__init__()
         if len(config.modalities) > 6:
-            raise ConfigError(f"{len(config.modalities)} modalities", mend="give 6 at most")
+            raise ConfigError(f"{len(config.modalities)} modalities", hint="give 6 at most")
         self.config, self.strides = config, tuple(sorted(config.channels))
         self.encoders = nn.ModuleList(e.model for e in encoders)
         self._backbones = list(encoders)

@@ -86,10 +86,10 @@ class PWRFConfig:
         if min(sizes) < 1:
             raise ConfigError("every size of PWRF is at least 1", where="PWRFConfig")
         if not self.routed and self.coefficient != "constant":
-            mend = 'give coefficient="constant"'
-            raise ConfigError("without routing there are no coefficients", where="PWRFConfig", mend=mend)
+            hint = 'give coefficient="constant"'
+            raise ConfigError("without routing there are no coefficients", where="PWRFConfig", hint=hint)
         if self.kernel % 2 == 0:
-            raise ConfigError(f"kernel={self.kernel} has no centre", mend="give an odd number")
+            raise ConfigError(f"kernel={self.kernel} has no centre", hint="give an odd number")
 
     @classmethod
     def released(cls, ref_len: int = 12) -> PWRFConfig:
@@ -141,8 +141,8 @@ class PWRF(nn.Module):
             ConfigError: maps of different sizes, another number of them, or a picture without any.
         """
         if len(feats) != self.config.modalities:
-            mend = f"give {self.config.modalities}, some may be missing"
-            raise ConfigError(f"{len(feats)} modalities", where="PWRF", mend=mend)
+            hint = f"give {self.config.modalities}, some may be missing"
+            raise ConfigError(f"{len(feats)} modalities", where="PWRF", hint=hint)
         here = presence(feats, present)
         scale = self.config.modalities / here.sum(1)
         each = zip(self.reduce, feats, here.T, strict=True)

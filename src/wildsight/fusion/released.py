@@ -31,7 +31,7 @@ def load_released(state: Mapping[str, Tensor], length: int) -> PWRF:
     try:
         model.load_state_dict(_renamed(state, length))
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"not the published PWRF module ({error})", mend="check its names") from error
+        raise CheckpointError(f"not the published PWRF module ({error})", hint="check its names") from error
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""From what a user gives for one scene to the room's sample, with every misfit named."""
+"""From what a user gives for one scene to the task's sample, with every misfit named."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def sample_of(
     known = ", ".join(modalities)
     if unknown := [n for n in scene if n not in modalities]:
         where = file_name(scene[unknown[0]]) or f"scene {number}"
-        mend = f"it knows {known}"
-        raise DataError(f"modality {unknown[0]!r} is unknown to the model", where=where, mend=mend)
+        hint = f"it knows {known}"
+        raise DataError(f"modality {unknown[0]!r} is unknown to the model", where=where, hint=hint)
     if not scene:
-        mend = f"give at least one of {known}"
-        raise DataError("all modalities are missing", where=f"scene {number}", mend=mend)
+        hint = f"give at least one of {known}"
+        raise DataError("all modalities are missing", where=f"scene {number}", hint=hint)
     pictures = {name: picture_of(shown, name, bits.get(name, 8)) for name, shown in scene.items()}
     pictures |= {n: Band(p, 0, 3) for n, p in pictures.items() if n in opaque and isinstance(p, Path)}
     sizes = {n: p.shape[:2] for n, p in pictures.items() if isinstance(p, np.ndarray) and n not in loose}
     if len(set(sizes.values())) > 1:
         what = " and ".join(f"{n} {s[1]} x {s[0]}" for n, s in sizes.items())
-        raise DataError(f"sizes differ: {what}", where=f"scene {number}", mend="register them to one grid")
+        raise DataError(f"sizes differ: {what}", where=f"scene {number}", hint="register them to one grid")
     first = next((f for p in pictures.values() if (f := file_of(p)) is not None), None)
     return FusionSample(first.stem if first else f"scene {number}", pictures, None, "test")
 
@@ -70,24 +70,24 @@ def picture_of(shown: Shown, name: str, bits: int) -> Picture:
         path = Path(shown)
         found = max(8, bit_depth(path))
         if found != bits:
-            mend = f"save it with {bits} bits, or train on {found}"
+            hint = f"save it with {bits} bits, or train on {found}"
             raise DataError(
-                f"{name} has {found} bits, the model was trained on {bits}", where=path, mend=mend
+                f"{name} has {found} bits, the model was trained on {bits}", where=path, hint=hint
             )
         return path
     values = np.asarray(shown)
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3 or not values.size or values.shape[-1] not in (1, 2, 3):
-        mend = "give [H, W] or [H, W, 1 to 3]"
-        raise DataError(f"{name} of shape {values.shape} is no picture", where=name, mend=mend)
+        hint = "give [H, W] or [H, W, 1 to 3]"
+        raise DataError(f"{name} of shape {values.shape} is no picture", where=name, hint=hint)
     if values.dtype == np.uint8:
         values = values / np.float32(255)
     if not np.issubdtype(values.dtype, np.floating):
-        raise DataError(f"{name} of {values.dtype} has no stated range", where=name, mend="scale it to 0-1")
+        raise DataError(f"{name} of {values.dtype} has no stated range", where=name, hint="scale it to 0-1")
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         raise DataError(
-            f"{name} leaves the range 0 to 1, or is not finite", where=name, mend="scale it to 0-1"
+            f"{name} leaves the range 0 to 1, or is not finite", where=name, hint="scale it to 0-1"
         )
     return three(values)
 
@@ -114,7 +114,7 @@ def depths(samples: Sequence[FusionSample], modalities: Sequence[str]) -> dict[s
             bits = max(8, bit_depth(file))
             if found.setdefault(name, bits) != bits:
                 what = f"{name} has {bits} bits, the others {found[name]}"
-                raise DataError(what, where=file, mend="save all of them with one bit depth")
+                raise DataError(what, where=file, hint="save all of them with one bit depth")
     return {name: found.get(name, 8) for name in modalities}
 
 

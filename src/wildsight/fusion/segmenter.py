@@ -1,4 +1,4 @@
-"""The public object of the fusion room: one mask from any set of sensors, also when one is missing."""
+"""The public object of the fusion task: one mask from any set of sensors, also when one is missing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.estimators import Estimator
 from wildsight.files import digest_of
 from wildsight.fusion.datasets import FusionData, FusionSample, gaps, needed, read_mask
 from wildsight.fusion.inputs import Reader, Scenes, Store, held_out
@@ -26,7 +27,6 @@ from wildsight.fusion.scoring import Scored, result_of, score
 from wildsight.fusion.settings import FusionSettings, tapped
 from wildsight.fusion.source import read_source
 from wildsight.fusion.steps import Step
-from wildsight.task import Task
 from wildsight.training import History, TrainConfig, depends_on, train
 
 BATCH = 16
@@ -37,7 +37,7 @@ RECIPE = TrainConfig(
 )
 
 
-class FusionSegmenter(Task):
+class FusionSegmenter(Estimator):
     """Says what each pixel is, from several sensors at once, and which sensor said so.
 
     >>> FusionSegmenter(method="nosuch")
@@ -56,7 +56,7 @@ cross-attention, token-selection, single
         ConfigError: unknown method, backbone or setting.
     """
 
-    room: ClassVar[str] = "fusion"
+    task: ClassVar[str] = "fusion"
 
     def __init__(
         self,
@@ -68,13 +68,13 @@ cross-attention, token-selection, single
         **settings: Any,
     ) -> None:
         if method not in METHODS:
-            raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
+            raise ConfigError(f"no method is called {method!r}", hint=f"use one of {', '.join(METHODS)}")
         self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
         settings.setdefault("strides", tapped(self.backbone))
         try:
             self.settings = FusionSettings(method=method, backbone=self.backbone.name, **settings)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see FusionSettings") from error
+            raise ConfigError(str(error), hint="see FusionSettings") from error
         self.hyper = dict(hyper or {})
         self.store = store or Store()
         self.net: FusionNet | None = None
@@ -116,14 +116,14 @@ cross-attention, token-selection, single
         data = _data(source, modalities)
         samples = data.part("train")
         if len(data.modalities) < 2 and self.settings.method != "single":
-            mend = 'give 2 to 6, or use method="single"'
-            raise ConfigError(f"{data.modalities[0]} alone is nothing to fuse", mend=mend)
+            hint = 'give 2 to 6, or use method="single"'
+            raise ConfigError(f"{data.modalities[0]} alone is nothing to fuse", hint=hint)
         if not samples:
-            raise DataError("no training scene", where=data.root, mend="see the layouts in the documentation")
+            raise DataError("no training scene", where=data.root, hint="see the layouts in the documentation")
         needed(samples, data.modalities, allow_missing)
         if unknown := [n for n in self.settings.stretch if n not in data.modalities]:
-            mend = f"choose from {', '.join(data.modalities)}"
-            raise ConfigError(f"stretch names {unknown[0]!r}, which is no modality", mend=mend)
+            hint = f"choose from {', '.join(data.modalities)}"
+            raise ConfigError(f"stretch names {unknown[0]!r}, which is no modality", hint=hint)
         self.modalities, self.classes = data.modalities, data.classes
         self.saliency, self.scales = data.found.task == "saliency", dict(data.found.scales)
         self.bits, self.loose = depths(samples, self.modalities), data.found.loose
@@ -179,7 +179,7 @@ cross-attention, token-selection, single
         try:
             return replace(RECIPE, **{"seed": self.settings.seed, **given})
         except TypeError as error:
-            raise ConfigError(str(error), mend="see TrainConfig") from error
+            raise ConfigError(str(error), hint="see TrainConfig") from error
 
     def _step(self) -> Step:
         return Step(self.settings.size, self.settings.drop, self.saliency)
@@ -218,7 +218,7 @@ cross-attention, token-selection, single
 
     def _fitted(self) -> FusionNet:
         if self.net is None:
-            raise ConfigError("the segmenter is not fitted", mend="call fit or from_pretrained")
+            raise ConfigError("the segmenter is not fitted", hint="call fit or from_pretrained")
         return self.net.eval()
 
     @torch.no_grad()
@@ -284,18 +284,18 @@ cross-attention, token-selection, single
         self._fitted()
         data = _data(source, self.modalities)
         if data.classes != self.classes:
-            mend = "evaluate it on the set it was fitted for"
+            hint = "evaluate it on the set it was fitted for"
             raise DataError(
-                f"its classes are not the model's {len(self.classes)}", where=data.root, mend=mend
+                f"its classes are not the model's {len(self.classes)}", where=data.root, hint=hint
             )
         samples = [s for s in data.part(split_named(split)) if s.mask is not None]
         errors: list[str] = []
         if not samples:
-            raise DataError(f"no {split} scene with a mask", where=data.root, mend=MEND)
+            raise DataError(f"no {split} scene with a mask", where=data.root, hint=MEND)
         needed(samples, self.modalities, allow_missing)
         scorer = score(self._outputs(samples, data.found, errors), data.found)
         if not scorer.names:
-            raise DataError(f"no {split} scene can be read: {errors[0]}", mend=MEND)
+            raise DataError(f"no {split} scene can be read: {errors[0]}", hint=MEND)
         return FusionEvaluation(
             scorer.rows(),
             scorer.share(),
@@ -349,7 +349,7 @@ cross-attention, token-selection, single
         if segmenter.backbone.sha != settings["backbone_sha256"]:
             raise CheckpointError(
                 f"was trained on other weights than {segmenter.backbone.name!r} holds now",
-                mend="name the backbone it was trained on, or fit again",
+                hint="name the backbone it was trained on, or fit again",
             )
         segmenter.modalities, segmenter.classes = tuple(settings["modalities"]), tuple(settings["classes"])
         segmenter.saliency = settings["saliency"]

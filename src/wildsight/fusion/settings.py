@@ -52,13 +52,13 @@ class FusionSettings:
         if min(*self.size, self.width, *self.strides) < 1:
             raise ConfigError("image_size, width and strides are at least 1", where="FusionSettings")
         if self.fine not in (None, *FINE):
-            raise ConfigError(f"fine={self.fine!r} is unknown", mend=f"use one of {', '.join(FINE)}")
+            raise ConfigError(f"fine={self.fine!r} is unknown", hint=f"use one of {', '.join(FINE)}")
         if self.encoders not in ENCODERS:
             raise ConfigError(
-                f"encoders={self.encoders!r} is unknown", mend=f"use one of {', '.join(ENCODERS)}"
+                f"encoders={self.encoders!r} is unknown", hint=f"use one of {', '.join(ENCODERS)}"
             )
         if not 0.0 <= self.drop < 1.0:
-            raise ConfigError(f"drop={self.drop} is outside [0, 1)", mend="try 0.1")
+            raise ConfigError(f"drop={self.drop} is outside [0, 1)", hint="try 0.1")
 
     @property
     def size(self) -> tuple[int, int]:

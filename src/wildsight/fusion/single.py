@@ -26,8 +26,8 @@ class SingleConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.modality < self.modalities:
-            mend = f"give an index below {self.modalities}"
-            raise ConfigError(f"there is no modality {self.modality}", where="modality", mend=mend)
+            hint = f"give an index below {self.modalities}"
+            raise ConfigError(f"there is no modality {self.modality}", where="modality", hint=hint)
 
 
 class Single(nn.Module):

@@ -1,4 +1,4 @@
-"""From a source string to the room's data: the embedded world, a benchmark on disk, a plain folder."""
+"""From a source string to the task's data: the embedded world, a benchmark on disk, a plain folder."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def without(data: FusionData, name: str, dead: bool = False) -> FusionData:
         DataError: the set has no such modality.
     """
     if name not in data.modalities:
-        mend = f"choose from {', '.join(data.modalities)}"
-        raise DataError(f"no modality is called {name!r}", where=data.root, mend=mend)
+        hint = f"choose from {', '.join(data.modalities)}"
+        raise DataError(f"no modality is called {name!r}", where=data.root, hint=hint)
 
     def changed(sample: FusionSample) -> FusionSample:
         pictures = {n: p for n, p in sample.pictures.items() if n != name}

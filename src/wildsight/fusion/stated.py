@@ -35,14 +35,14 @@ def settings_of(root: Path) -> dict[str, Any]:
     value = read_json(file)
     if not isinstance(value, dict) or (unknown := sorted(set(value) - set(_FORMS))):
         what = f"states {unknown[0]!r}, which is unknown" if isinstance(value, dict) else "is no object"
-        raise DataError(what, where=file, mend=f"state {', '.join(_FORMS)}")
+        raise DataError(what, where=file, hint=f"state {', '.join(_FORMS)}")
     for key, (right, example) in _FORMS.items():
         if key in value and not right(value[key]):
-            raise DataError(f"states no {key} that can be read", where=file, mend=f"write {example}")
+            raise DataError(f"states no {key} that can be read", where=file, hint=f"write {example}")
     for name, entry in value.get("modalities", {}).items():
         if not _unit(entry):
-            mend = f"write {unit_example(name)}, the scale above 0"
-            raise DataError(f"states no full_scale and unit for {name}", where=file, mend=mend)
+            hint = f"write {unit_example(name)}, the scale above 0"
+            raise DataError(f"states no full_scale and unit for {name}", where=file, hint=hint)
     return value
 
 
@@ -54,9 +54,9 @@ def scales_of(root: Path, modalities: Sequence[str]) -> dict[str, float]:
     """
     stated = settings_of(root).get("modalities", {})
     if unknown := [name for name in stated if name not in modalities]:
-        mend = f"choose from {', '.join(modalities)}"
+        hint = f"choose from {', '.join(modalities)}"
         what = f"states a unit for {unknown[0]!r}, which the set does not hold"
-        raise DataError(what, where=root / SETTINGS, mend=mend)
+        raise DataError(what, where=root / SETTINGS, hint=hint)
     return {name: float(entry["full_scale"]) for name, entry in stated.items()}
 
 

@@ -56,7 +56,7 @@ def bench(
     """
     for name in methods:
         if name not in METHODS:
-            raise ConfigError(f"no method is called {name!r}", mend=f"use one of {', '.join(METHODS)}")
+            raise ConfigError(f"no method is called {name!r}", hint=f"use one of {', '.join(METHODS)}")
     data, network = read_source(source), load_backbone(backbone)
     settings = {"epochs": epochs, "image_size": image_size, "bits": bits}
     rows: list[dict[str, Any]] = []
@@ -119,5 +119,5 @@ def paired(
     by_seed = [{r["seed"]: r[metric] for r in rows if r["method"] == name} for name in (one, two)]
     gaps = np.array([by_seed[0][s] - by_seed[1][s] for s in by_seed[0] if s in by_seed[1]])
     if not len(gaps):
-        raise ConfigError(f"no seed has both {one} and {two}", mend="bench both")
+        raise ConfigError(f"no seed has both {one} and {two}", hint="bench both")
     return float(gaps.mean()), float(gaps.std(ddof=1) / len(gaps) ** 0.5) if len(gaps) > 1 else 0.0

@@ -68,15 +68,15 @@ def cluster(address: str | None) -> Iterator[Any]:
         import ray
         import ray.data
     except ImportError as error:
-        raise ConfigError("ray is not installed", mend="pip install 'wildsight[scale]'") from error
+        raise ConfigError("ray is not installed", hint="pip install 'wildsight[scale]'") from error
     before = ray.is_initialized()
     try:
         if not before:
             _begin(ray, address)
         yield ray
     except (ConnectionError, TimeoutError) as error:
-        mend = "check --ray and that the cluster runs"
-        raise DataError("the cluster does not answer", where=address or "ray", mend=mend) from error
+        hint = "check --ray and that the cluster runs"
+        raise DataError("the cluster does not answer", where=address or "ray", hint=hint) from error
     finally:
         if not before:
             ray.shutdown()
@@ -90,8 +90,8 @@ def _begin(ray: Any, address: str | None) -> None:
         raise
     except Exception as error:  # Ray has no class of its own for this
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        mend = "try again when the machine is less busy, or use --engine local"
-        raise DataError(f"Ray does not start ({reason})", where=address or "ray", mend=mend) from error
+        hint = "try again when the machine is less busy, or use --engine local"
+        raise DataError(f"Ray does not start ({reason})", where=address or "ray", hint=hint) from error
 
 
 def ray_engine(retriever: SketchRetriever, *, workers: int, address: str | None) -> Engine:
@@ -106,7 +106,7 @@ def ray_engine(retriever: SketchRetriever, *, workers: int, address: str | None)
         ConfigError: ``workers`` below 1.
     """
     if workers < 1:
-        raise ConfigError(f"workers={workers}", mend="give 1 or more")
+        raise ConfigError(f"workers={workers}", hint="give 1 or more")
 
     def run(batches: Iterator[list[Path]]) -> Iterator[tuple[list[Path], Outcome]]:
         if not (planned := list(batches)):

@@ -40,7 +40,7 @@ def train_codes(embeddings: npt.NDArray[np.floating], bits: int, *, rounds: int 
     count, width = embeddings.shape
     if bits < 8 or bits % 8 or bits > min(width, count):
         text = f"codes of {bits} bits for {count} embeddings of width {width}"
-        raise ConfigError(text, mend=f"give a multiple of 8 up to {min(width, count) // 8 * 8}")
+        raise ConfigError(text, hint=f"give a multiple of 8 up to {min(width, count) // 8 * 8}")
     mean = embeddings.mean(0, dtype=np.float64)
     centred = embeddings - mean
     _, vectors = np.linalg.eigh(centred.T @ centred)

@@ -34,7 +34,7 @@ class Hit:
 
 
 @contextmanager
-def explained(what: str, where: str | Path, mend: str) -> Iterator[None]:
+def explained(what: str, where: str | Path, hint: str) -> Iterator[None]:
     """An engine's own exceptions as one sentence: ``what`` does not answer."""
     try:
         yield
@@ -42,7 +42,7 @@ def explained(what: str, where: str | Path, mend: str) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DataError(f"{what} does not answer ({text})", where=where, mend=mend) from error
+        raise DataError(f"{what} does not answer ({text})", where=where, hint=hint) from error
 
 
 class Collection(ABC):

@@ -27,7 +27,7 @@ def _client(uri: str) -> Any:
     try:
         from pymilvus import MilvusClient
     except ImportError as error:
-        raise ConfigError("pymilvus is not installed", mend="pip install 'wildsight[index]'") from error
+        raise ConfigError("pymilvus is not installed", hint="pip install 'wildsight[index]'") from error
     if "://" not in uri:  # the embedded server logs calls that it lacks, and clients do without
         logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
     return MilvusClient(uri)
@@ -42,10 +42,10 @@ def _release(uri: str) -> None:
 
 def _explained(uri: str) -> AbstractContextManager[None]:
     """The database's own exceptions as one sentence."""
-    mend = "close the other program, check the file, or restore a copy"
+    hint = "close the other program, check the file, or restore a copy"
     if "://" in uri:
-        mend = "check the address and that the server runs"
-    return explained("the database", uri, mend)
+        hint = "check the address and that the server runs"
+    return explained("the database", uri, hint)
 
 
 class Database(Collection):
@@ -68,7 +68,7 @@ class Database(Collection):
         self.width, self.maker = width, maker
         local = "://" not in self.uri
         if local and not create and not Path(self.uri).exists():
-            raise DataError("no such index", where=uri, mend="make it with `wildsight retrieval index`")
+            raise DataError("no such index", where=uri, hint="make it with `wildsight retrieval index`")
         if local:
             Path(self.uri).parent.mkdir(parents=True, exist_ok=True)
         with _explained(self.uri):
@@ -110,7 +110,7 @@ class Database(Collection):
         if any(name.startswith(PREFIX) for name in self.client.list_collections()):
             self.close()
             raise CheckpointError(
-                "was made by another model", where=self.uri, mend="use that model, or index again elsewhere"
+                "was made by another model", where=self.uri, hint="use that model, or index again elsewhere"
             )
 
     def __len__(self) -> int:

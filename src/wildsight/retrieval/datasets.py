@@ -69,7 +69,7 @@ def _class_folders(root: Path, names: Sequence[str], modality: int) -> Found:
         folders = sorted(p for p in (root / name).glob("*") if p.is_dir()) if (root / name).is_dir() else []
         if folders:
             return [(f, folder.name, modality) for folder in folders for f in list_images(folder)]
-    raise DataError(f"holds no {names[0]}/CLASS folders", where=root, mend="see the layouts in the docs")
+    raise DataError(f"holds no {names[0]}/CLASS folders", where=root, hint="see the layouts in the docs")
 
 
 def _both(root: Path) -> Found:
@@ -107,7 +107,7 @@ def _plain_folder(root: Path) -> list[Item]:
     listed: dict[str, list[str]] = read_json(file)
     unknown = [n for part in listed.values() for n in part if n not in names]
     if unknown:
-        raise DataError(f"names the class {unknown[0]!r}, which has no folder", where=file, mend="correct it")
+        raise DataError(f"names the class {unknown[0]!r}, which has no folder", where=file, hint="correct it")
     return _assign(found, listed.get("test", []), listed.get("validation"))
 
 
@@ -151,7 +151,7 @@ def _list_files(root: Path) -> list[Item]:
             for item in _lines(root, file, kind, split):
                 items.setdefault((item.file, split), item)
     if not items:
-        raise DataError("holds no list files (*_train.txt, *_zero.txt)", where=root, mend="check the path")
+        raise DataError("holds no list files (*_train.txt, *_zero.txt)", where=root, hint="check the path")
     return list(items.values())
 
 
@@ -161,10 +161,10 @@ def _lines(root: Path, file: Path, kind: int, split: str) -> list[Item]:
         path, _, number = line.strip().rpartition(" ")
         name = Path(path).parent.name
         if numbers.setdefault(name, number) != number:
-            raise DataError(f"gives class {name!r} two numbers", where=file, mend="use another copy")
+            raise DataError(f"gives class {name!r} two numbers", where=file, hint="use another copy")
         items.append(Item(root / path, name, kind, split))
     if len(set(numbers.values())) != len(numbers):
-        raise DataError("gives two classes one number", where=file, mend="use another copy")
+        raise DataError("gives two classes one number", where=file, hint="use another copy")
     return items
 
 
@@ -190,10 +190,10 @@ def read(name: str, root: Path) -> RetrievalData:
         kinds = {i.modality for i in items if i.split == split}
         if kinds != {SKETCH, PHOTO}:
             lacking = "no class" if not kinds else "sketches or photos missing"
-            raise DataError(f"the {split} part has {lacking}", where=root, mend="add classes with both")
+            raise DataError(f"the {split} part has {lacking}", where=root, hint="add classes with both")
     both = {i.label for i in items if i.split == "train"} & {i.label for i in items if i.split == "test"}
     if both:
-        raise DataError(f"class {min(both)!r} is in training and test", where=root, mend="correct the split")
+        raise DataError(f"class {min(both)!r} is in training and test", where=root, hint="correct the split")
     return RetrievalData(name, root, tuple(items), _protocol(name, root, items))
 
 

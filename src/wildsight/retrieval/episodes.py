@@ -52,7 +52,7 @@ class Episodes:
                 members[number] = pools
         if len(members) < 4:
             what = f"only {len(members)} classes have both sketches and photos"
-            raise DataError(what, mend="training needs at least four")
+            raise DataError(what, hint="training needs at least four")
         self.members, self.names = members, np.array(sorted(members))
         self.classes = min(classes, len(members) // 2)
 

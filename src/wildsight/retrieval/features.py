@@ -42,7 +42,7 @@ def features_of_files(
         files,
         size,
         lambda pixels: embed(backbone, pixels),
-        {"room": "retrieval", "form": "sketch-1" if prepare else "photo"},
+        {"task": "retrieval", "form": "sketch-1" if prepare else "photo"},
         prepare=prepare,
         progress=progress,
     )

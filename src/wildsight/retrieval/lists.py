@@ -33,7 +33,7 @@ class Lists:
         try:
             import faiss
         except ImportError as error:
-            raise ConfigError("faiss is not installed", mend="pip install 'wildsight[index]'") from error
+            raise ConfigError("faiss is not installed", hint="pip install 'wildsight[index]'") from error
         self.faiss: Any = faiss
         self.folder, self.width = folder, width
         self._opened: dict[str, Any] = {}

@@ -58,8 +58,8 @@ def settings_of(name: str, given: Mapping[str, Any]) -> RAMLNConfig:
         ConfigError: no such method or hyper-parameter, or a value out of range.
     """
     if name not in METHODS:
-        raise ConfigError(f"no method is called {name!r}", mend=f"use one of {', '.join(METHODS)}")
+        raise ConfigError(f"no method is called {name!r}", hint=f"use one of {', '.join(METHODS)}")
     try:
         return replace(RAMLNConfig(), **{**METHODS[name].settings, **given})
     except TypeError as error:
-        raise ConfigError(str(error), mend="see RAMLNConfig") from error
+        raise ConfigError(str(error), hint="see RAMLNConfig") from error

@@ -115,7 +115,7 @@ def score(
             many.append(scores_of_rankings(hits))
             kept.append(query_label[part][has])
     if not many:
-        raise DataError("no query has a photo of its class", mend="check the labels of both sides")
+        raise DataError("no query has a photo of its class", hint="check the labels of both sides")
     whole = {name: np.concatenate([m[name] for m in many]) for name in NAMES}
     label = np.concatenate(kept)
     by_class = [float(whole["map_all"][label == c].mean()) for c in np.unique(label)]

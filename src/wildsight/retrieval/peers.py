@@ -17,6 +17,6 @@ def metric_learning() -> SimpleNamespace:
         from pytorch_metric_learning import distances, losses
     except ImportError as error:
         raise ConfigError(
-            "pytorch-metric-learning is not installed", mend="pip install 'wildsight[peers]'"
+            "pytorch-metric-learning is not installed", hint="pip install 'wildsight[peers]'"
         ) from error
     return SimpleNamespace(losses=losses, distances=distances)

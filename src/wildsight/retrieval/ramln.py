@@ -89,16 +89,16 @@ class RAMLNConfig:
     def __post_init__(self) -> None:
         for name, known in (("mode", MODES), ("margin", MARGINS), ("penalty", PENALTIES)):
             if getattr(self, name) not in known:
-                raise ConfigError(f"{name}={getattr(self, name)!r}", mend=f"use one of {', '.join(known)}")
+                raise ConfigError(f"{name}={getattr(self, name)!r}", hint=f"use one of {', '.join(known)}")
         positive = ("mu0", "beta", "scale", "tau", "inner_lr", "meta_lr_scale")
         for name in positive:
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}", mend="give a number above 0")
+                raise ConfigError(f"{name}={getattr(self, name)}", hint="give a number above 0")
         for name in ("lam", "eta", "warmup"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)}", mend="give a share from 0 to 1")
+                raise ConfigError(f"{name}={getattr(self, name)}", hint="give a share from 0 to 1")
         if self.memory < 0 or self.meta_every < 1:
-            raise ConfigError("memory or meta_every is negative", mend="give memory >= 0, meta_every >= 1")
+            raise ConfigError("memory or meta_every is negative", hint="give memory >= 0, meta_every >= 1")
 
 
 class Mined(NamedTuple):

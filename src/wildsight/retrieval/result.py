@@ -1,4 +1,4 @@
-"""What the room returns."""
+"""What the task returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public object of the retrieval room: photos found by a sketch, for classes never trained."""
+"""The public object of the retrieval task: photos found by a sketch, for classes never trained."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError, WildSightError
+from wildsight.estimators import Estimator
 from wildsight.files import digest_of
 from wildsight.images import Picture, as_picture, load_image, path_of
 from wildsight.retrieval.bulk import ray_engine
@@ -30,7 +31,6 @@ from wildsight.retrieval.metrics import score
 from wildsight.retrieval.result import Evaluation, SearchResult
 from wildsight.retrieval.sketch import looks_like_photo
 from wildsight.retrieval.source import read_source
-from wildsight.task import Task
 from wildsight.training import History, TrainConfig, depends_on, train
 
 TRAINING = {"epochs": 10, "batch_size": 1, "lr": 1e-3, "weight_decay": 5e-4, "schedule": "cosine"}
@@ -62,7 +62,7 @@ class RetrieverSettings:
     seed: int = 0
 
 
-class SketchRetriever(Task):
+class SketchRetriever(Estimator):
     """Finds photos by sketch, for classes that no training picture showed.
 
     >>> SketchRetriever(method="nosuch")
@@ -81,7 +81,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         ConfigError: unknown method, backbone, hyper-parameter or setting.
     """
 
-    room: ClassVar[str] = "retrieval"
+    task: ClassVar[str] = "retrieval"
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         try:
             self.settings = RetrieverSettings(method=method, backbone=self.backbone.name, **settings)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see RetrieverSettings") from error
+            raise ConfigError(str(error), hint="see RetrieverSettings") from error
         self.encoder: nn.Module | None = Untouched() if METHODS[method].build is None else None
         self.codes: Codes | None = None
         self.fitted_on: dict[str, Any] = {}
@@ -171,7 +171,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
     def _features(self, items: Sequence[Item], modality: int) -> tuple[np.ndarray, list[Item], list[str]]:
         """Features [N, D] of the readable pictures, these pictures, and one sentence per other one."""
         if not items:
-            raise DataError("no pictures", mend="see the layouts in the documentation")
+            raise DataError("no pictures", hint="see the layouts in the documentation")
         files = [i.file for i in items]
         cached = features_of_files(self.backbone, files, modality, size=self.settings.image_size)
         kept = [i for i, ok in zip(items, cached.ok, strict=True) if ok]
@@ -187,13 +187,13 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         try:
             return TrainConfig(**{**TRAINING, "seed": self.settings.seed, **given})
         except TypeError as error:
-            raise ConfigError(str(error), mend="see TrainConfig") from error
+            raise ConfigError(str(error), hint="see TrainConfig") from error
 
     @torch.no_grad()
     def embed_features(self, features: np.ndarray, modality: int) -> np.ndarray:
         """Unit embeddings [N, width] of tower features [N, D] of one modality."""
         if self.encoder is None:
-            raise ConfigError("the retriever is not fitted", mend="call fit or from_pretrained")
+            raise ConfigError("the retriever is not fitted", hint="call fit or from_pretrained")
         values = torch.from_numpy(np.asarray(features, np.float32))
         found = self.encoder(values, torch.full((len(values),), modality, dtype=torch.long))
         return found.numpy().astype(np.float32)
@@ -212,7 +212,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
     def maker(self) -> str:
         """Identity of the weights that make the embeddings; an index remembers it."""
         if self.encoder is None:
-            raise ConfigError("the retriever is not fitted", mend="call fit or from_pretrained")
+            raise ConfigError("the retriever is not fitted", hint="call fit or from_pretrained")
         weights = [w.double().sum().item() for w in self.encoder.state_dict().values()]
         return digest_of([self.backbone.sha, self.settings.image_size, weights])[:32]
 
@@ -250,7 +250,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
             DataError: the database does not answer, or is in use.
         """
         if engine not in ENGINES:
-            raise ConfigError(f"engine={engine!r}", mend=f"use one of {', '.join(ENGINES)}")
+            raise ConfigError(f"engine={engine!r}", hint=f"use one of {', '.join(ENGINES)}")
         run = ray_engine(self, workers=workers, address=address) if engine == "ray" else None
         with open_collection(uri, self.out_width, self.maker) as collection:
             return Indexer(collection, self.embed_files, root, run).run(files, progress)
@@ -284,7 +284,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
             DataError: no such index, or the database does not answer.
         """
         if not 1 <= k <= 1000:
-            raise ConfigError(f"k={k}", mend="give 1 to 1000")
+            raise ConfigError(f"k={k}", hint="give 1 to 1000")
         many = [sketches] if isinstance(sketches, str | Path | Image | np.ndarray) else list(sketches)
         pictures = [as_picture(s) for s in many]
         queries = np.concatenate([self._query(p, s) for p, s in zip(pictures, many, strict=True)])
@@ -337,7 +337,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if self.encoder is None:
-            raise ConfigError("the retriever is not fitted", mend="call fit first")
+            raise ConfigError("the retriever is not fitted", hint="call fit first")
         tensors = dict(self.encoder.state_dict())
         if self.codes is not None:
             values = (self.codes.mean, self.codes.project, self.codes.rotate)
@@ -361,7 +361,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
             saved.pop("method"), options.get("backbone") or named, hyper=settings["hyper"], **saved
         )
         if retriever.backbone.sha != settings["backbone_sha256"]:
-            raise CheckpointError("was trained on another backbone", where=named, mend="give that backbone")
+            raise CheckpointError("was trained on another backbone", where=named, hint="give that backbone")
         codes = [tensors.pop(n) for n in CODES if n in tensors]
         if codes:
             retriever.codes = Codes(*(c.numpy() for c in codes))

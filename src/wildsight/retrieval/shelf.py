@@ -75,7 +75,7 @@ class Shelf(Collection):
         self.lists = Lists(self.folder, width)
         rows = self.folder / "rows.sqlite"
         if not create and not rows.exists():
-            raise DataError("no such index", where=uri, mend="make it with `wildsight retrieval index`")
+            raise DataError("no such index", where=uri, hint="make it with `wildsight retrieval index`")
         self._near: tuple[np.ndarray, np.ndarray] | None = None
         self._version = -1
         with _explained(self.folder):
@@ -100,8 +100,8 @@ class Shelf(Collection):
                 self.base.execute("INSERT OR IGNORE INTO facts VALUES ('made by', ?)", (made_by,))
         if self._fact("made by", "") != made_by:
             self.close()
-            mend = "use that model, or index again elsewhere"
-            raise CheckpointError("was made by another model", where=self.folder, mend=mend)
+            hint = "use that model, or index again elsewhere"
+            raise CheckpointError("was made by another model", where=self.folder, hint=hint)
 
     def _sweep(self) -> None:
         """Delete files that no transaction names: what a killed process left."""

@@ -30,7 +30,7 @@ def normalise_sketch(picture: Image) -> Image:
         grey = 1.0 - grey
     ink = grey < otsu(grey)
     if not ink.any() or grey.max() - grey.min() < 0.1:
-        raise ImageError("no strokes", mend="draw something, in another colour than the ground")
+        raise ImageError("no strokes", hint="draw something, in another colour than the ground")
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     cropped = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     side = max(cropped.shape) + 2 * BORDER

@@ -53,6 +53,6 @@ def unseen_of(split: str, classes: Iterable[str]) -> tuple[str, ...]:
     if missing:
         raise DataError(
             f"lacks {len(missing)} unseen classes of {split}, {missing[0]!r} among them",
-            mend="check the folder, or use the plain-folder reader",
+            hint="check the folder, or use the plain-folder reader",
         )
     return tuple(sorted(spelled[plain(name)] for name in UNSEEN[split]))

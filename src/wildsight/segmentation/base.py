@@ -106,7 +106,7 @@ class SamBase:
             raise UnsupportedModelError(
                 f"is a {self.kind}, which takes no boxes or points",
                 where=backbone.name,
-                mend=f"name one of the classes {', '.join(CLASSES)}",
+                hint=f"name one of the classes {', '.join(CLASSES)}",
             )
         prompts = self.model.prompt_encoder
         self.image_size = int(prompts.input_image_size)
@@ -245,7 +245,7 @@ class SamBase:
             for name in ("layers", "blocks"):
                 if owner is not None and hasattr(owner, name):
                     return list(getattr(owner, name))
-        raise UnsupportedModelError("has an encoder without blocks", where=self.name, mend="use SamModel")
+        raise UnsupportedModelError("has an encoder without blocks", where=self.name, hint="use SamModel")
 
 
 @contextlib.contextmanager

@@ -107,11 +107,11 @@ def method_and_rate(name: str) -> tuple[str, float | None]:
     """
     method, _, rate = name.partition("@")
     if method not in METHODS:
-        raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
+        raise ConfigError(f"no method is called {method!r}", hint=f"use one of {', '.join(METHODS)}")
     try:
         return method, float(rate) if rate else None
     except ValueError as error:
-        raise ConfigError(f"{rate!r} is no learning rate", where=name, mend="write method@3e-3") from error
+        raise ConfigError(f"{rate!r} is no learning rate", where=name, hint="write method@3e-3") from error
 
 
 def training_mix(train_prompt: str, prompt: str) -> PromptMix:
@@ -123,7 +123,7 @@ def training_mix(train_prompt: str, prompt: str) -> PromptMix:
     if train_prompt == "mix":
         return PromptMix()
     if train_prompt != "same":
-        raise ConfigError(f"train_prompt={train_prompt!r}", mend="use same or mix")
+        raise ConfigError(f"train_prompt={train_prompt!r}", hint="use same or mix")
     return PromptMix(1.0, 0.0) if prompt == "box" else PromptMix(0.0, 1.0)
 
 

@@ -4,7 +4,7 @@ Paper: Conv-LoRA (ICLR 2024, arXiv 2401.17868): ``W x + B sum_i G(A x)_i E_i(A x
 map i times, convolves it (3 x 3) and shrinks it back; the gate picks one. The decoder is tuned; one pass.
 
 Differences: (1) the gate is a plain soft-max whose best expert is taken, weighted by its chance: no noise
-and no balancing loss, no switch; (2) the loss is the room's BCE + Dice on points.
+and no balancing loss, no switch; (2) the loss is the task's BCE + Dice on points.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ConvLoRAConfig:
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.experts < 1:
-            raise ConfigError(f"rank={self.rank}, experts={self.experts}", mend="give at least 1 of each")
+            raise ConfigError(f"rank={self.rank}, experts={self.experts}", hint="give at least 1 of each")
 
 
 def scaled_convolution(maps: Tensor, conv: nn.Module, scale: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Readers of pictures with defect masks, a deterministic split, and a check of the data before training.
 
 `READERS` maps the name in a source (``mtd:/data/mtd``) to its layout. Pictures without a defect are not read:
-this room outlines what is there. Nothing is ever downloaded, and nothing here imports torch.
+this task outlines what is there. Nothing is ever downloaded, and nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def hashed_split(
         ConfigError: ``train_fraction`` outside (0, 1].
     """
     if not 0.0 < train_fraction <= 1.0:
-        raise ConfigError(f"train_fraction={train_fraction} is outside (0, 1]", mend="try 0.5")
+        raise ConfigError(f"train_fraction={train_fraction} is outside (0, 1]", hint="try 0.5")
     every = list(samples)
     train: set[Path] = set()
     for members in _by_kind(every).values():
@@ -276,14 +276,14 @@ def read(name: str, path: str | Path, *, train_fraction: float = TRAIN_FRACTION)
         DataError: an unknown name, a missing folder, or another layout.
     """
     if name not in _LAYOUTS:
-        raise DataError(f"no reader is called {name!r}", mend=f"use one of {', '.join(READERS)}")
+        raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(READERS)}")
     root, (layout, own) = Path(path), _LAYOUTS[name]
     if not root.is_dir():
-        raise DataError("no such folder", where=root, mend="check the path")
+        raise DataError("no such folder", where=root, hint="check the path")
     samples = tuple(layout(root))
     if not samples:
         raise DataError(
-            f"holds no defect in the {name} layout", where=root, mend=(layout.__doc__ or "").splitlines()[0]
+            f"holds no defect in the {name} layout", where=root, hint=(layout.__doc__ or "").splitlines()[0]
         )
     samples = samples if own else hashed_split(samples, root, train_fraction)
     rule = "the set's own" if own else f"{train_fraction:.0%} {_HASHED}"
@@ -307,7 +307,7 @@ def two_valued(path: Path) -> NDArray[np.bool_]:
     values = np.unique(np.asarray(load_image(path).convert("L")))
     if len(values) > 2:
         raise DataError(
-            f"a mask with {len(values)} values, not two", where=path, mend="save it as PNG of 0 and 255"
+            f"a mask with {len(values)} values, not two", where=path, hint="save it as PNG of 0 and 255"
         )
     return load_mask(path)
 
@@ -320,13 +320,13 @@ def read_mask(sample: MaskSample) -> NDArray[np.bool_]:
         ImageError: an unreadable mask.
     """
     if not sample.masks:
-        raise DataError("a defect without a mask", where=sample.image, mend="add its mask, same stem")
+        raise DataError("a defect without a mask", where=sample.image, hint="add its mask, same stem")
     parts = [two_valued(path) for path in sample.masks]
     if len({p.shape for p in parts}) > 1:
-        raise DataError("masks of different sizes", where=sample.image, mend="give them one size")
+        raise DataError("masks of different sizes", where=sample.image, hint="give them one size")
     union = np.logical_or.reduce(parts)
     if not union.any():
-        raise DataError("an empty mask", where=sample.masks[0], mend="draw the defect, or leave it out")
+        raise DataError("an empty mask", where=sample.masks[0], hint="draw the defect, or leave it out")
     return union
 
 
@@ -348,7 +348,7 @@ def _sample_problems(sample: MaskSample) -> Iterator[Problem]:
         size = load_image(sample.image).size
         mask = read_mask(sample)
     except (DataError, ImageError) as error:
-        yield Problem(Path(error.where or sample.image), error.what, error.mend or "restore it")
+        yield Problem(Path(error.where or sample.image), error.what, error.hint or "restore it")
         return
     if mask.shape[::-1] != size:
         found = f"{mask.shape[1]} x {mask.shape[0]}"

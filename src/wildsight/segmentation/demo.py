@@ -13,7 +13,7 @@ METHODS = ("zero-shot", "lora", "spt")
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the room's part of the tour's report.
+    """Write the task's part of the tour's report.
 
     Args:
         report: the page to write to.

@@ -37,9 +37,9 @@ def evaluate_samples(
 ) -> Evaluation:
     """Score a segmenter on the test half of ``data``; see `AnomalySegmenter.evaluate`."""
     if prompt not in PROMPTS:
-        raise ConfigError(f"no prompt is called {prompt!r}", mend=f"use one of {', '.join(PROMPTS)}")
+        raise ConfigError(f"no prompt is called {prompt!r}", hint=f"use one of {', '.join(PROMPTS)}")
     if points < 1 or not 0.0 <= box_jitter < 0.5:
-        raise ConfigError(f"points={points}, box_jitter={box_jitter}", mend="give at least 1, and [0, 0.5)")
+        raise ConfigError(f"points={points}, box_jitter={box_jitter}", hint="give at least 1, and [0, 0.5)")
     rows: list[dict[str, Any]] = []
     results: list[SegmentationResult] = []
     errors: list[str] = []
@@ -57,7 +57,7 @@ def evaluate_samples(
             rows += [_row(s, m, r) for s, m, r in zip(chosen, masks, found, strict=True)]
             results += found if keep else []
     if not rows:
-        raise DataError("no usable test picture", where=data.root, mend="run `wildsight check segmentation`")
+        raise DataError("no usable test picture", where=data.root, hint="run `wildsight check segmentation`")
     shown = "tight box" if prompt == "box" else f"{points} points"
     protocol = {
         **data.protocol,

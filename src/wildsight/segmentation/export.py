@@ -42,7 +42,7 @@ class SegmenterGraph(nn.Module):
     def __init__(self, segmenter: AnomalySegmenter) -> None:
         super().__init__()
         if segmenter.settings.geometry != "squash":
-            raise UnsupportedModelError("only the geometry squash can be exported", mend="fit with squash")
+            raise UnsupportedModelError("only the geometry squash can be exported", hint="fit with squash")
         self.base = _copied(segmenter.base)
         adapter = segmenter.network.adapter
         adapter = adapter.spt if isinstance(adapter, MergedSPT) else adapter
@@ -121,7 +121,7 @@ def export_segmenter(
         UnsupportedModelError: not traceable, another geometry, or further from torch than ``tolerance``.
     """
     if not samples:
-        raise ConfigError("no picture to prove the export on", mend="give at least one with its boxes")
+        raise ConfigError("no picture to prove the export on", hint="give at least one with its boxes")
     given = [
         {
             "pixels": torch.from_numpy(np.array(picture.convert("RGB")))[None],

@@ -57,7 +57,7 @@ def frame(width: int, height: int, size: int, geometry: str) -> Frame:
     ((64, 32), (64, 64))
     """
     if geometry not in GEOMETRIES:
-        raise ConfigError(f"no geometry is called {geometry!r}", mend=f"use one of {', '.join(GEOMETRIES)}")
+        raise ConfigError(f"no geometry is called {geometry!r}", hint=f"use one of {', '.join(GEOMETRIES)}")
     if geometry == "squash":
         return Frame(width, height, size, (size, size))
     longest = max(width, height)

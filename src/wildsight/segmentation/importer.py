@@ -40,14 +40,14 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
             return load_file(str(file))
         loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError("no such file", where=file, mend="check the path") from error
+        raise CheckpointError("no such file", where=file, hint="check the path") from error
     except Exception as error:
         raise CheckpointError(f"cannot be read ({type(error).__name__})", where=file) from error
     state: Any = loaded if isinstance(loaded, dict) else {}
     state = state.get("model") or state.get("state_dict") or state
     tensors = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
-        raise CheckpointError("holds no tensors by name", where=file, mend="name an spt_vit_*.pth")
+        raise CheckpointError("holds no tensors by name", where=file, hint="name an spt_vit_*.pth")
     return tensors
 
 
@@ -68,10 +68,10 @@ def import_official(
     sam = base if isinstance(base, SamBase) else load_base(base)
     state = read_official(path)
     if sam.kind != "SamModel":
-        raise CheckpointError(f"fits a SamModel, not a {sam.kind}", where=path, mend="name a SamModel")
+        raise CheckpointError(f"fits a SamModel, not a {sam.kind}", where=path, hint="name a SamModel")
     tensors = converted(state, sam)
     if not tensors:
-        raise CheckpointError("holds no SPT adapter", where=path, mend="name an spt_vit_*.pth")
+        raise CheckpointError("holds no SPT adapter", where=path, hint="name an spt_vit_*.pth")
     rank = next(v.shape[0] for k, v in sorted(tensors.items()) if k.endswith("lora_A"))
     _same_base(state, sam, tensors, alpha / rank, tolerance, Path(path))
     hyper: dict[str, Any] = {"rank": int(rank), "alpha": alpha}
@@ -81,7 +81,7 @@ def import_official(
     try:
         segmenter.network.adapter.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CheckpointError(f"does not fit the base ({error})", where=path, mend="name its base") from error
+        raise CheckpointError(f"does not fit the base ({error})", where=path, hint="name its base") from error
     segmenter.fitted_on = {"source": Path(path).name, "format": "the authors' checkpoint"}
     return segmenter
 
@@ -147,8 +147,8 @@ def _compare(
     a, b = tensors.get(f"{ours}.lora_A"), tensors.get(f"{ours}.lora_B")
     weight = site.linear.weight.detach()
     if theirs.shape != weight.shape:
-        raise CheckpointError("was made for a base of another size", where=path, mend="name its own base")
+        raise CheckpointError("was made for a base of another size", where=path, hint="name its own base")
     gap = theirs[site.rows] - weight[site.rows].cpu()
     folded = gap if a is None or b is None else gap - scale * (b @ a)
     if min(float(gap.abs().max()), float(folded.abs().max())) > tolerance:
-        raise CheckpointError("was made for another base", where=path, mend="name the base it was trained on")
+        raise CheckpointError("was made for another base", where=path, hint="name the base it was trained on")

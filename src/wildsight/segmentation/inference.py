@@ -69,14 +69,14 @@ def checked_box(box: Box, where: Frame, name: str) -> tuple[float, float, float,
     size = f"{where.width} x {where.height}"
     if len(values) != 4 or not all(map(math.isfinite, values)):
         raise DataError(
-            f"the box {values} is not four finite numbers", where=name, mend="give x1, y1, x2, y2"
+            f"the box {values} is not four finite numbers", where=name, hint="give x1, y1, x2, y2"
         )
     x1, y1, x2, y2 = values
     if x2 <= x1 or y2 <= y1:
-        raise DataError(f"the box {values} has no area", where=name, mend="give x1 < x2 and y1 < y2")
+        raise DataError(f"the box {values} has no area", where=name, hint="give x1 < x2 and y1 < y2")
     if x1 >= where.width or y1 >= where.height or x2 <= 0 or y2 <= 0:
         raise DataError(
-            f"the box {values} lies outside the {size} picture", where=name, mend="move it inside"
+            f"the box {values} lies outside the {size} picture", where=name, hint="move it inside"
         )
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(where.width)), min(y2, float(where.height))
 
@@ -89,12 +89,12 @@ def checked_points(points: Points, where: Frame, name: str) -> list[tuple[float,
     """
     values = np.asarray(points, np.float64).reshape(-1, 2) if np.size(points) % 2 == 0 else np.empty((0, 2))
     if not len(values) or not np.isfinite(values).all():
-        raise DataError(f"the points {points!r} are not finite (x, y) pairs", where=name, mend="give numbers")
+        raise DataError(f"the points {points!r} are not finite (x, y) pairs", where=name, hint="give numbers")
     inside = (values >= 0).all(1) & (values[:, 0] < where.width) & (values[:, 1] < where.height)
     if not inside.all():
         size = f"{where.width} x {where.height}"
         bad = tuple(values[~inside][0].tolist())
-        raise DataError(f"the point {bad} lies outside the {size} picture", where=name, mend="move it inside")
+        raise DataError(f"the point {bad} lies outside the {size} picture", where=name, hint="move it inside")
     return [(float(x), float(y)) for x, y in values]
 
 
@@ -134,7 +134,7 @@ def decode(network: PromptedSam, look: EmbeddedPicture, sparse: Tensor, memory: 
             if not _is_memory(error):
                 raise
             if most == 1:
-                raise BudgetError("no memory for one prompt", mend="use a smaller base") from error
+                raise BudgetError("no memory for one prompt", hint="use a smaller base") from error
             most = max(1, most // 2)
 
 
@@ -155,7 +155,7 @@ def outline(
     asked = [{"box": list(checked_box(b, look.where, name))} for b in boxes]
     groups = [checked_points(p, look.where, name) for p in points]
     if not asked and not groups:
-        raise ConfigError("no box and no point", where=name, mend="give boxes or points")
+        raise ConfigError("no box and no point", where=name, hint="give boxes or points")
     tokens: list[Tensor] = []
     if asked:
         corners = torch.tensor([a["box"] for a in asked], dtype=torch.float32)

@@ -65,7 +65,7 @@ def checked_mask(sample: MaskSample) -> NDArray[np.bool_]:
     mask = read_mask(sample)
     if mask.shape != (height, width):
         found = f"a mask of {mask.shape[1]} x {mask.shape[0]} for a picture of {width} x {height}"
-        raise DataError(found, where=sample.masks[0], mend="give both one size")
+        raise DataError(found, where=sample.masks[0], hint="give both one size")
     return mask
 
 

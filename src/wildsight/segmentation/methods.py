@@ -1,4 +1,4 @@
-"""The room's methods under one interface: build an adapter for a base, and its training recipe."""
+"""The task's methods under one interface: build an adapter for a base, and its training recipe."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Method:
         try:
             return self.config(**{**own, **self.preset, **given})
         except TypeError as error:
-            raise ConfigError(str(error), mend=f"see the hyper-parameters of {self.title}") from error
+            raise ConfigError(str(error), hint=f"see the hyper-parameters of {self.title}") from error
 
     def build(self, base: SamBase, seed: int, hyper: Mapping[str, Any]) -> Adapter:
         """A new adapter for ``base``."""

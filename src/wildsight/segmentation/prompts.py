@@ -38,9 +38,9 @@ class PromptMix:
     def __post_init__(self) -> None:
         shares = (self.box, self.points, self.noise_mask)
         if min(shares) < 0 or sum(shares) <= 0:
-            raise ConfigError(f"a prompt mix of {shares}", mend="give shares of 0 or more, one above 0")
+            raise ConfigError(f"a prompt mix of {shares}", hint="give shares of 0 or more, one above 0")
         if self.count < 1:
-            raise ConfigError(f"{self.count} points", where="count", mend="give at least 1")
+            raise ConfigError(f"{self.count} points", where="count", hint="give at least 1")
 
     def draw(self, chance: float) -> int:
         """The kind that ``chance`` in [0, 1) falls on: 0 box, 1 points, 2 noisy mask.

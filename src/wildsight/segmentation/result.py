@@ -65,7 +65,7 @@ class SegmentationResult(Result):
 
     def _picture(self) -> Image:
         if self.image is None:
-            raise ConfigError("the picture is not known", mend="pass it to overlay(picture)")
+            raise ConfigError("the picture is not known", hint="pass it to overlay(picture)")
         return load_image(self.image)
 
     def figure(self) -> Any:

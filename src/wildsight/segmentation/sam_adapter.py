@@ -6,7 +6,7 @@ network per block and a shared one back to d give what is added to the block's i
 
 Differences: (1) the shared projection starts at zero, so training starts from stock SAM
 (``zero_start=False`` draws it); (2) blocks of other widths and grids (Hiera) have a projection per width
-and see the features resized; (3) the loss is the room's BCE + Dice on points, in place of BCE + IoU.
+and see the features resized; (3) the loss is the task's BCE + Dice on points, in place of BCE + IoU.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class SAMAdapterConfig:
 
     def __post_init__(self) -> None:
         if self.reduction < 1:
-            raise ConfigError(f"reduction={self.reduction}", mend="give at least 1")
+            raise ConfigError(f"reduction={self.reduction}", hint="give at least 1")
         if not 0 < self.low_share < 1:
-            raise ConfigError(f"low_share={self.low_share} is outside (0, 1)", mend="try 0.25")
+            raise ConfigError(f"low_share={self.low_share} is outside (0, 1)", hint="try 0.25")
 
 
 def high_pass(pixels: Tensor, low_share: float) -> Tensor:

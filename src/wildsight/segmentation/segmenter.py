@@ -1,4 +1,4 @@
-"""The public object of the segmentation room: SAM, and what a few dozen masks taught it about defects."""
+"""The public object of the segmentation task: SAM, and what a few dozen masks taught it about defects."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wildsight.backbones import Backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError, WildSightError
+from wildsight.estimators import Estimator
 from wildsight.images import Picture
 from wildsight.segmentation import inference
 from wildsight.segmentation.adapter import PromptedSam
@@ -29,7 +30,6 @@ from wildsight.segmentation.prompts import PromptMix
 from wildsight.segmentation.result import Evaluation, SegmentationResult
 from wildsight.segmentation.source import read_source
 from wildsight.segmentation.spt import SPT, MergedSPT, row_entropy
-from wildsight.task import Task
 from wildsight.training import History, TrainConfig, depends_on, train
 
 BATCH = 4
@@ -67,12 +67,12 @@ class SegmenterSettings:
         for name, known in (("geometry", GEOMETRIES), ("augment", AUGMENTATIONS), ("method", tuple(METHODS))):
             if getattr(self, name) not in known:
                 value = getattr(self, name)
-                raise ConfigError(f"no {name} is called {value!r}", mend=f"use one of {', '.join(known)}")
+                raise ConfigError(f"no {name} is called {value!r}", hint=f"use one of {', '.join(known)}")
         if self.points < 4 or self.memory < 1:
-            raise ConfigError(f"points={self.points}, memory={self.memory}", mend="give 4 or more, and bytes")
+            raise ConfigError(f"points={self.points}, memory={self.memory}", hint="give 4 or more, and bytes")
 
 
-class AnomalySegmenter(Task):
+class AnomalySegmenter(Estimator):
     """Outlines what a box or points mark.
 
     >>> AnomalySegmenter(method="nosuch")
@@ -91,7 +91,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
         UnsupportedModelError: a base outside the SAM family.
     """
 
-    room: ClassVar[str] = "segmentation"
+    task: ClassVar[str] = "segmentation"
     weights_name: ClassVar[str] = "adapter_model"
     config_name: ClassVar[str] = "adapter_config.json"
 
@@ -104,12 +104,12 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
         **settings: Any,
     ) -> None:
         if method not in METHODS:
-            raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
+            raise ConfigError(f"no method is called {method!r}", hint=f"use one of {', '.join(METHODS)}")
         self.base = base if isinstance(base, SamBase) else load_base(base)
         try:
             self.settings = SegmenterSettings(method=method, base=self.base.name, **settings)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see SegmenterSettings") from error
+            raise ConfigError(str(error), hint="see SegmenterSettings") from error
         self.hyper = dict(hyper or {})
         adapter = METHODS[method].build(self.base, self.settings.seed, self.hyper)
         self.network = PromptedSam(self.base, adapter).eval()
@@ -145,7 +145,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
         data = source if isinstance(source, SegmentationData) else read_source(source)
         samples = data.train if masks is None else at_most(data.train, masks, data.root)
         if not METHODS[self.settings.method].trained:
-            raise ConfigError(f"{self.settings.method} has nothing to learn", mend="use it without fit")
+            raise ConfigError(f"{self.settings.method} has nothing to learn", hint="use it without fit")
         lessons = self._lessons(samples)
         config = self._training(training)
         told = self._depends(lessons, data.root)
@@ -166,7 +166,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
 
     def _lessons(self, samples: Sequence[MaskSample]) -> LessonSet:
         if not samples:
-            raise DataError("no training mask", mend="see the layouts in the documentation")
+            raise DataError("no training mask", hint="see the layouts in the documentation")
         size, settings = self.base.image_size, self.settings
         lessons, self.faults = usable(samples, size, settings.geometry, per_component=settings.per_component)
         if not lessons:
@@ -189,7 +189,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
         try:
             return replace(train_settings(self.settings.method), seed=self.settings.seed, **given)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see TrainConfig") from error
+            raise ConfigError(str(error), hint="see TrainConfig") from error
 
     def _depends(self, lessons: LessonSet, root: Path) -> dict[str, Any]:
         """What a saved state must have been made from to be gone on with."""
@@ -318,7 +318,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
             return self
         if not isinstance(self.network.adapter, SPT):
             raise UnsupportedModelError(
-                f"{self.settings.method} has no low-rank updates", mend="use spt or lora"
+                f"{self.settings.method} has no low-rank updates", hint="use spt or lora"
             )
         self.network = PromptedSam(self.base, MergedSPT(self.network.adapter, self.base)).eval()
         return self
@@ -360,7 +360,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
         if not same_kind or base.backbone.sha != settings["base_sha"]:
             raise CheckpointError(
                 f"was made for {settings['base_class']} {named!r}, not for the {base.kind} in {base.name!r}",
-                mend="name the base that it was trained on, or fit again",
+                hint="name the base that it was trained on, or fit again",
             )
         segmenter = cls(saved.pop("method"), base, hyper=settings["hyper"], **saved)
         segmenter.network.adapter.load_state_dict(tensors)
@@ -376,7 +376,7 @@ def _per_picture(prompts: Sequence[Any] | None, images: Sequence[Any], single: b
         return [prompts]
     if len(prompts) != len(images):
         raise ConfigError(
-            f"prompts for {len(prompts)} pictures, but {len(images)} pictures", mend="give a list per picture"
+            f"prompts for {len(prompts)} pictures, but {len(images)} pictures", hint="give a list per picture"
         )
     return [own if own is not None else [] for own in prompts]
 

@@ -92,9 +92,9 @@ class SPTConfig:
             "decoder_targets": (set(self.decoder_targets) <= {"q", "k", "v"}, "use q, k and v"),
             "relation_stages": (set(self.relation_stages) <= set(STAGES), "use draft and refine"),
         }
-        for name, (fits, mend) in ranges.items():
+        for name, (fits, hint) in ranges.items():
             if not fits:
-                raise ConfigError(f"{name}={getattr(self, name)!r} is outside its range", mend=mend)
+                raise ConfigError(f"{name}={getattr(self, name)!r} is outside its range", hint=hint)
 
 
 def relation_matrix(
@@ -209,7 +209,7 @@ class SPT(Adapter):
         if self.config.relation_blocks not in known:
             raise ConfigError(
                 f"relation_blocks={self.config.relation_blocks!r} names no block",
-                mend=f"use all, {', '.join(known)}",
+                hint=f"use all, {', '.join(known)}",
             )
         return [self.config.relation_blocks]
 

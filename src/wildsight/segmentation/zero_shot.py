@@ -25,7 +25,7 @@ class ZeroShotConfig:
 
     def __post_init__(self) -> None:
         if self.passes not in (1, 2):
-            raise ConfigError(f"passes={self.passes}", mend="give 1 or 2")
+            raise ConfigError(f"passes={self.passes}", hint="give 1 or 2")
 
 
 class ZeroShot(Adapter):

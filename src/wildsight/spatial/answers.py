@@ -48,7 +48,7 @@ def answers_of(found: Boxes3D, threshold: float) -> list[Answer]:
     rows: list[Answer] = []
     values = [v.detach().cpu().double().numpy() for v in found]
     if not all(np.isfinite(v).all() for v in values):
-        raise CheckpointError("the network answers with numbers that are not finite", mend="fit it again")
+        raise CheckpointError("the network answers with numbers that are not finite", hint="fit it again")
     for row in range(len(values[0])):
         centre, size, rotation, spread, score = (v[row] for v in values)
         order = [q for q in np.argsort(-score, kind="stable") if score[q] >= threshold]
@@ -67,15 +67,15 @@ def expressions_of(given: str | Sequence[str], language: bool) -> list[str]:
     Raises:
         ConfigError: no expression, one that is no text, or one that names nothing.
     """
-    mend = 'say what is looked for: "the red cube"'
+    hint = 'say what is looked for: "the red cube"'
     many: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     for text in many or [""]:
         if not isinstance(text, str):
-            raise ConfigError(f"an expression that is no text ({text!r})", mend=mend)
+            raise ConfigError(f"an expression that is no text ({text!r})", hint=hint)
         if not text.strip():
-            raise ConfigError("an expression without words", mend=mend)
+            raise ConfigError("an expression without words", hint=hint)
         if language and not names_something(text):
-            raise ConfigError(f"an expression that names no object ({text!r})", mend=mend)
+            raise ConfigError(f"an expression that names no object ({text!r})", hint=hint)
     return many
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from PIL.Image import Image
 
 from wildsight.backbones import Backbone, load_backbone
+from wildsight.estimators import resolve
 from wildsight.files import atomic_path, digest_of, read_json, write_json
 from wildsight.spatial.drawing import side_by_side
 from wildsight.spatial.grounder import SpatialGrounder
@@ -20,7 +21,6 @@ from wildsight.spatial.mllm import Mllm, load_mllm
 from wildsight.spatial.reports import at_ranks, best_and_worst
 from wildsight.spatial.samples import SpatialData
 from wildsight.spatial.source import read_source, world
-from wildsight.task import resolve
 
 METRICS = (
     "acc@0.25", "acc@0.5", "iou", "ap_asked", "depth_error", "centre_error", "size_error", "yaw_error",

@@ -144,7 +144,7 @@ def checked(box: Box, where: Any) -> Box:
     """
     fault = box.fault()
     if fault:
-        raise DataError(fault, where=where, mend="mend or remove the label")
+        raise DataError(fault, where=where, hint="hint or remove the label")
     return box
 
 

@@ -47,10 +47,10 @@ class Camera:
     def __post_init__(self) -> None:
         numbers = (self.fx, self.fy, self.cx, self.cy)
         if not all(math.isfinite(v) for v in numbers) or self.fx <= 0 or self.fy <= 0:
-            raise ConfigError(f"a focal length of {self.fx:g} x {self.fy:g} pixels", mend="give one above 0")
+            raise ConfigError(f"a focal length of {self.fx:g} x {self.fy:g} pixels", hint="give one above 0")
         if self.width < 1 or self.height < 1:
             raise ConfigError(
-                f"a picture of {self.width} x {self.height} pixels", mend="give one that is not empty"
+                f"a picture of {self.width} x {self.height} pixels", hint="give one that is not empty"
             )
 
     @classmethod
@@ -68,7 +68,7 @@ class Camera:
         good = k.shape == (3, 3) and bool(np.isfinite(k).all())
         if not good or np.abs(k[(0, 1), (1, 0)]).max() > 1e-6 * abs(k[0, 0]) or not _last_row(k[2]):
             raise ConfigError(
-                "intrinsics that are no [3, 3] matrix without skew", mend="give fx 0 cx 0 fy cy 0 0 1"
+                "intrinsics that are no [3, 3] matrix without skew", hint="give fx 0 cx 0 fy cy 0 0 1"
             )
         return cls(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), width, height, origin)
 
@@ -159,7 +159,7 @@ def check_size(image: Image, camera: Camera, where: Any = None) -> None:
     """
     if image.size != (camera.width, camera.height):
         what = f"is {image.width} x {image.height}, its calibration is for {camera.width} x {camera.height}"
-        raise DataError(what, where=where, mend="calibrate for this size, or resize the picture")
+        raise DataError(what, where=where, hint="calibrate for this size, or resize the picture")
 
 
 def camera_for(
@@ -187,18 +187,18 @@ def camera_for(
     """
     width, height = size
     if focal is not None and intrinsics is not None:
-        raise ConfigError("focal and intrinsics are both given", mend="give one of them")
+        raise ConfigError("focal and intrinsics are both given", hint="give one of them")
     if intrinsics is not None:
         return Camera.from_matrix(intrinsics, width, height)
     origin: Origin = "given"
     if focal is not None and (isinstance(focal, bool) or not isinstance(focal, int | float | np.number)):
-        raise ConfigError(f"a focal length of {focal!r}", mend="give a number of pixels")
+        raise ConfigError(f"a focal length of {focal!r}", hint="give a number of pixels")
     if focal is None:
         focal, origin = focal_of_exif(exif or {}, width, height), "exif"
     if focal is None:
         if not estimate:
             raise DataError(
-                "has no intrinsics", where=where, mend="give focal or intrinsics, or allow an estimate"
+                "has no intrinsics", where=where, hint="give focal or intrinsics, or allow an estimate"
             )
         focal, origin = GUESS * max(width, height), "estimate"
     return Camera(float(focal), float(focal), width / 2, height / 2, width, height, origin)
@@ -246,18 +246,18 @@ def read_calibration(file: Path, size: tuple[int, int]) -> tuple[Camera, Array]:
     rows = _entries(file)
     name = next((n for n in ("P2", "K") if n in rows), None)
     if name is None:
-        raise DataError("has no line P2 or K", where=file, mend="write `P2: fx 0 cx 0 0 fy cy 0 0 0 1 0`")
+        raise DataError("has no line P2 or K", where=file, hint="write `P2: fx 0 cx 0 0 fy cy 0 0 0 1 0`")
     values = rows[name]
     if len(values) not in (9, 12):
-        raise DataError(f"{name} has {len(values)} numbers", where=file, mend="give 12 (P2) or 9 (K)")
+        raise DataError(f"{name} has {len(values)} numbers", where=file, hint="give 12 (P2) or 9 (K)")
     matrix = np.array(values).reshape(3, -1)
     if "size" in rows and tuple(rows["size"]) != tuple(map(float, size)):
         what = f"is for {'x'.join(f'{v:g}' for v in rows['size'])} pixels, the picture is {size[0]}x{size[1]}"
-        raise DataError(what, where=file, mend="calibrate for this size, or resize the picture")
+        raise DataError(what, where=file, hint="calibrate for this size, or resize the picture")
     try:
         camera = Camera.from_matrix(matrix[:, :3], *size, origin="calibration")
     except ConfigError as error:
-        raise DataError(error.what, where=file, mend=error.mend) from error
+        raise DataError(error.what, where=file, hint=error.hint) from error
     offset = np.linalg.solve(matrix[:, :3], matrix[:, 3]) if matrix.shape[1] == 4 else np.zeros(3)
     return camera, offset
 
@@ -266,7 +266,7 @@ def _entries(file: Path) -> dict[str, list[float]]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read ({error})", where=file, mend="give a calibration file") from error
+        raise DataError(f"cannot be read ({error})", where=file, hint="give a calibration file") from error
     rows: dict[str, list[float]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         key, colon, rest = line.partition(":")
@@ -275,5 +275,5 @@ def _entries(file: Path) -> dict[str, list[float]]:
         try:
             rows[key.strip()] = [float(v) for v in rest.split()]
         except ValueError as error:
-            raise DataError(f"line {number} is not numbers", where=file, mend="mend the file") from error
+            raise DataError(f"line {number} is not numbers", where=file, hint="hint the file") from error
     return rows

@@ -1,4 +1,4 @@
-"""Readers of the benchmark folders and of the room's plain folder, and the check; no torch.
+"""Readers of the benchmark folders and of the task's plain folder, and the check; no torch.
 
 Plain folder::
 
@@ -43,7 +43,7 @@ def read_folder(root: Path, faults: Faults | None = None) -> SpatialData:
     faults = faults or Faults()
     by_image = _by_image(root, faults)
     if not by_image and not faults.problems:
-        raise DataError("holds no label", where=root / LABELS, mend=MEND)
+        raise DataError("holds no label", where=root / LABELS, hint=MEND)
     samples: list[SpatialSample] = []
     for name, own in by_image.items():
         with faults.each(root / name):
@@ -58,7 +58,7 @@ def _by_image(root: Path, faults: Faults) -> dict[str, list[tuple[int, dict[str,
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read ({error})", where=file, mend=MEND) from error
+        raise DataError(f"cannot be read ({error})", where=file, hint=MEND) from error
     found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         with faults.each(file):
@@ -72,9 +72,9 @@ def _line(line: str, number: int, file: Path) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise DataError(f"line {number} is not JSON ({error})", where=file, mend=MEND) from error
+        raise DataError(f"line {number} is not JSON ({error})", where=file, hint=MEND) from error
     if not isinstance(row, dict) or not isinstance(row.get("image"), str):
-        raise DataError(f"line {number} names no image", where=file, mend=MEND)
+        raise DataError(f"line {number} names no image", where=file, hint=MEND)
     return row
 
 
@@ -88,8 +88,8 @@ def _questions(
             where = f"{root / LABELS}:{number}"
             box = None if row.get("absent") else box_of(row, where)
             if row.get("split", "train") not in SPLITS:
-                mend = f"use {', '.join(SPLITS)}"
-                raise DataError(f"split {row['split']!r} is unknown", where=where, mend=mend)
+                hint = f"use {', '.join(SPLITS)}"
+                raise DataError(f"split {row['split']!r} is unknown", where=where, hint=hint)
             boxes.append((_expression(row, where), box, row))
     file = _inside(root / "images", name)
     camera, offset = read_calibration(root / "calib" / f"{Path(name).stem}.txt", image_size(file))
@@ -116,7 +116,7 @@ def _inside(folder: Path, name: str) -> Path:
     """A picture of the folder; names that lead out of it are refused."""
     file = folder / name
     if Path(name).name != name or not file.is_file():
-        raise DataError("no such picture", where=file, mend="name a file inside images/")
+        raise DataError("no such picture", where=file, hint="name a file inside images/")
     return file
 
 
@@ -124,11 +124,11 @@ def _expression(row: dict[str, Any], where: str) -> str | None:
     text = row.get("expression")
     if text is None:
         return None
-    mend = "write what is looked for, or null"
+    hint = "write what is looked for, or null"
     if not isinstance(text, str) or not text.strip():
-        raise DataError("an expression without words", where=where, mend=mend)
+        raise DataError("an expression without words", where=where, hint=hint)
     if not names_something(text):
-        raise DataError(f"an expression that names no object ({text!r})", where=where, mend=mend)
+        raise DataError(f"an expression that names no object ({text!r})", where=where, hint=hint)
     return text.strip()
 
 
@@ -141,9 +141,9 @@ def box_of(row: dict[str, Any], where: str) -> Box:
     try:
         box = Box.upright(row["centre"], row["size"], float(row["yaw"]), str(row.get("name", "")))
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"a box is incomplete ({error})", where=where, mend=MEND) from error
+        raise DataError(f"a box is incomplete ({error})", where=where, hint=MEND) from error
     if box.centre.shape != (3,) or box.size.shape != (3,):
-        raise DataError("centre and size need three numbers each", where=where, mend=MEND)
+        raise DataError("centre and size need three numbers each", where=where, hint=MEND)
     return checked(box, where)
 
 
@@ -166,7 +166,7 @@ def check(reader: str, root: Path) -> list[Problem]:
     try:
         data = READERS[reader](root, faults)
     except WildSightError as error:
-        last = Problem(Path(error.where or root), error.what, error.mend or "see the documentation")
+        last = Problem(Path(error.where or root), error.what, error.hint or "see the documentation")
         return [*faults.problems, last]
     spare = _unnamed(root) if reader == "folder" else []
     return [*faults.problems, *spare, *_check_samples(data)]
@@ -203,10 +203,10 @@ def _check_picture(sample: SpatialSample, file: Path) -> list[Problem]:
         try:
             load_image(sample.image)
         except WildSightError as error:
-            problems.append(Problem(file, error.what, error.mend or "restore it"))
+            problems.append(Problem(file, error.what, error.hint or "restore it"))
     if sample.camera.off_centre:
-        mend = "calibrate for this size, or add a line `size: WIDTH HEIGHT` to the calibration"
-        problems.append(Problem(file, "its calibration looks like one for another size", mend))
+        hint = "calibrate for this size, or add a line `size: WIDTH HEIGHT` to the calibration"
+        problems.append(Problem(file, "its calibration looks like one for another size", hint))
     for box in (*sample.targets, *sample.others):
         left, top, right, bottom = box.bounds(sample.camera.matrix, sample.camera.width, sample.camera.height)
         if right - left < 1 or bottom - top < 1:

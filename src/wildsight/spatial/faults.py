@@ -36,4 +36,4 @@ class Faults:
             if not self.noted:
                 raise
             where = Path(error.where or root)
-            self.problems.append(Problem(where, error.what, error.mend or "see the documentation"))
+            self.problems.append(Problem(where, error.what, error.hint or "see the documentation"))

@@ -1,4 +1,4 @@
-"""The public object of the spatial room: ask in words, get boxes in metres from one picture of any camera."""
+"""The public object of the spatial task: ask in words, get boxes in metres from one picture of any camera."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.estimators import Estimator
 from wildsight.files import digest_of
 from wildsight.images import Picture
 from wildsight.spatial.answers import (
@@ -33,7 +34,6 @@ from wildsight.spatial.result import GroundingResult, SpatialEvaluation
 from wildsight.spatial.samples import SpatialData, SpatialSample
 from wildsight.spatial.scoring import grouped
 from wildsight.spatial.source import read_source
-from wildsight.task import Task
 from wildsight.training import Batch, History, TrainConfig, depends_on, train
 from wildsight.training.progress import Meter
 
@@ -68,10 +68,10 @@ class SpatialSettings:
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
-            raise ConfigError(f"fit={self.fit!r} is unknown", mend=f"use one of {', '.join(FITS)}")
+            raise ConfigError(f"fit={self.fit!r} is unknown", hint=f"use one of {', '.join(FITS)}")
 
 
-class SpatialGrounder(Task):
+class SpatialGrounder(Estimator):
     """Says where in metres something is, from one picture.
 
     Args:
@@ -86,7 +86,7 @@ class SpatialGrounder(Task):
         ConfigError: unknown method, backbone or setting.
     """
 
-    room: ClassVar[str] = "spatial"
+    task: ClassVar[str] = "spatial"
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class SpatialGrounder(Task):
         try:
             self.settings = SpatialSettings(method, self.mllm.name, eyes.name, **settings)
         except TypeError as error:
-            raise ConfigError(str(error), mend="see SpatialSettings") from error
+            raise ConfigError(str(error), hint="see SpatialSettings") from error
         chosen = self.settings
         kept = {} if store is None else store
         self.eyes = Eyes(
@@ -141,11 +141,11 @@ class SpatialGrounder(Task):
             CheckpointError: ``folder`` holds the state of another fit.
         """
         if self.net is not None:
-            raise ConfigError("the grounder is fitted already", mend="make a new one")
+            raise ConfigError("the grounder is fitted already", hint="make a new one")
         data = source if isinstance(source, SpatialData) else read_source(source)
         samples = [s for s in data.part("train") if s.targets or not METHODS[self.settings.method].oracle]
         if not any(s.targets for s in samples):
-            raise DataError("no training question with a box", where=data.root, mend="see the layouts")
+            raise DataError("no training question with a box", where=data.root, hint="see the layouts")
         check_count(self.settings.method, max(len(s.targets) for s in samples), self.config.Q)
         config = self._training(training)
         self.mllm.learn_words([s.expression for s in samples])
@@ -169,7 +169,7 @@ class SpatialGrounder(Task):
         try:
             return replace(RECIPE, **{"seed": self.settings.seed, **given})
         except TypeError as error:
-            raise ConfigError(str(error), mend="see TrainConfig") from error
+            raise ConfigError(str(error), hint="see TrainConfig") from error
 
     def _rows(self, samples: Sequence[SpatialSample], progress: bool) -> Rows:
         text = METHODS[self.settings.method].text
@@ -194,7 +194,7 @@ class SpatialGrounder(Task):
 
     def _fitted(self) -> Any:
         if self.net is None:
-            raise ConfigError("the grounder is not fitted", mend="call fit or from_pretrained")
+            raise ConfigError("the grounder is not fitted", hint="call fit or from_pretrained")
         return self.net.eval()
 
     # -- answering -------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ class SpatialGrounder(Task):
         if not METHODS[self.settings.method].oracle:
             return None
         if box is None or len(box) != 4 or box[2] <= box[0] or box[3] <= box[1]:
-            raise ConfigError(f"{self.settings.method} needs a 2D box", mend="give left, top, right, bottom")
+            raise ConfigError(f"{self.settings.method} needs a 2D box", hint="give left, top, right, bottom")
         scale = self._scale(camera)
         left, top, right, bottom = (v * s for v, s in zip(box, (*scale, *scale), strict=True))
         return torch.tensor(((left + right) / 2, (top + bottom) / 2, right - left, bottom - top))
@@ -312,7 +312,7 @@ class SpatialGrounder(Task):
         oracle = METHODS[self.settings.method].oracle
         wanted = [s for s in data.part(split) if s.targets or not oracle]
         if not wanted:
-            raise DataError(f"no question for {split}", where=data.root, mend="run `wildsight check spatial`")
+            raise DataError(f"no question for {split}", where=data.root, hint="run `wildsight check spatial`")
         samples, errors = self._readable(wanted)
         answers: list[Answer] = []
         with Meter("questions", len(samples), enabled=progress) as meter:
@@ -339,7 +339,7 @@ class SpatialGrounder(Task):
                 continue
             good.append(sample)
         if not good:
-            raise DataError(f"no question can be asked: {errors[0]}", mend="run `wildsight check spatial`")
+            raise DataError(f"no question can be asked: {errors[0]}", hint="run `wildsight check spatial`")
         return good, errors
 
     @torch.no_grad()
@@ -378,7 +378,7 @@ class SpatialGrounder(Task):
         for mine, theirs in ((grounder.mllm, "backbone_sha256"), (grounder.eyes.cnn, "cnn_sha256")):
             if mine.sha != settings[theirs]:
                 what = f"was trained on other weights than {mine.name!r} holds now"
-                raise CheckpointError(what, mend="name the model it was trained on, or fit again")
+                raise CheckpointError(what, hint="name the model it was trained on, or fit again")
         grounder.mllm.words = list(settings["words"])
         grounder.fitted_on = settings["fitted_on"]
         grounder.net = grounder._new_net()

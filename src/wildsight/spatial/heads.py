@@ -145,7 +145,7 @@ def decode(
         ConfigError: another ``how``.
     """
     if how not in GEOMETRIES:
-        raise ConfigError(f"geometry={how!r} is unknown", mend=f"use one of {', '.join(GEOMETRIES)}")
+        raise ConfigError(f"geometry={how!r} is unknown", hint=f"use one of {', '.join(GEOMETRIES)}")
     focal = camera[:, 1]
     depth, spread = (metres(v.exp(), focal, virtual) for v in (readout.depth, readout.spread))
     if how != "virtual":

@@ -43,7 +43,7 @@ def iou_3d(
     second = [np.asarray(v, np.float64) for v in (centre2, size2, rotation2)]
     n = len(first[0])
     if any(v.shape != (n, *((3, 3) if i % 3 == 2 else (3,))) for i, v in enumerate((*first, *second))):
-        raise ConfigError("boxes of other shapes than [N, 3], [N, 3], [N, 3, 3]", mend="pair them up")
+        raise ConfigError("boxes of other shapes than [N, 3], [N, 3], [N, 3, 3]", hint="pair them up")
     first[2], second[2] = nearest_rotation(first[2]), nearest_rotation(second[2])
     shared = np.zeros(n)
     near = _near(first, second)
@@ -99,7 +99,7 @@ def box_of_corners(corners: Array) -> tuple[Array, Array, Array]:
     signs = np.concatenate([signs, signs * (1, 1, -1)]) / 2
     again = (signs * size[:, None]) @ turned.transpose(0, 2, 1) + centre[:, None]
     if bool((np.abs(again - points).max((1, 2)) > 0.01 * np.maximum(size.max(1), 1e-9)).any()):
-        raise ConfigError("corners that form no box", mend="give them in the order of geometry.corners")
+        raise ConfigError("corners that form no box", hint="give them in the order of geometry.corners")
     return centre, size, turned
 
 

@@ -32,14 +32,14 @@ def kitti_box(columns: Sequence[Any], where: Any) -> Box | None:
         DataError: columns that are missing or no numbers.
     """
     if len(columns) < COLUMNS:
-        raise DataError(f"{len(columns)} columns, not {COLUMNS}", where=where, mend="restore the label")
+        raise DataError(f"{len(columns)} columns, not {COLUMNS}", where=where, hint="restore the label")
     name = str(columns[0]).lower()
     if name in NOT_AN_OBJECT:
         return None
     try:
         h, w, length, x, y, z, ry = (float(v) for v in columns[8:15])
     except ValueError as error:
-        raise DataError(f"not numbers ({error})", where=where, mend="restore the label") from error
+        raise DataError(f"not numbers ({error})", where=where, hint="restore the label") from error
     return checked(Box.from_kitti((h, w, length), (x, y, z), ry, name), where)
 
 
@@ -58,7 +58,7 @@ def read_kitti(root: Path, faults: Faults | None = None) -> SpatialData:
     base = root / "training" if (root / "training").is_dir() else root
     for name in ("image_2", "label_2", "calib"):
         if not (base / name).is_dir():
-            raise DataError("no such folder", where=base / name, mend="name KITTI's object folder")
+            raise DataError("no such folder", where=base / name, hint="name KITTI's object folder")
     lists = {s: _stems(root / "ImageSets" / f"{s}.txt") for s in ("train", "val")}
     faults, left = faults or Faults(), 0
     samples: list[SpatialSample] = []
@@ -86,7 +86,7 @@ def kitti_labels(file: Path, faults: Faults | None = None) -> list[Box]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read ({error})", where=file, mend="restore it") from error
+        raise DataError(f"cannot be read ({error})", where=file, hint="restore it") from error
     found: list[Box | None] = []
     for number, line in enumerate(lines, start=1):
         with faults.each(file):
@@ -118,7 +118,7 @@ def read_mono3drefer(root: Path, faults: Faults | None = None) -> SpatialData:
     """
     faults, rows = faults or Faults(), read_json(root / "Mono3DRefer.json")
     if not isinstance(rows, list):
-        raise DataError("is no list", where=root / "Mono3DRefer.json", mend="restore it")
+        raise DataError("is no list", where=root / "Mono3DRefer.json", hint="restore it")
     lists = {s: _stems(root / f"Mono3DRefer_{s}_image.txt") for s in ("train", "val", "test")}
     special = root / "test_instanceID_split.json"
     kinds = _refer_kinds(special) if special.is_file() else None
@@ -148,7 +148,7 @@ def _refer_row(
         stem = Path(str(row["im_name"])).stem
         columns, text = row["label_2"], str(row["description"]).strip()
     except (KeyError, TypeError) as error:
-        raise DataError(f"a row lacks {error}", where=where, mend="restore it") from error
+        raise DataError(f"a row lacks {error}", where=where, hint="restore it") from error
     file = root / "images" / f"{stem}.png"
     if stem not in cameras:
         cameras[stem] = read_calibration(root / "calib" / f"{stem}.txt", image_size(file))
@@ -168,9 +168,9 @@ def _literal(value: Any, where: str) -> Sequence[Any]:
     try:
         columns = ast.literal_eval(value) if isinstance(value, str) else value
     except (ValueError, SyntaxError) as error:
-        raise DataError(f"label_2 is no list ({error})", where=where, mend="restore it") from error
+        raise DataError(f"label_2 is no list ({error})", where=where, hint="restore it") from error
     if not isinstance(columns, list | tuple):
-        raise DataError("label_2 is no list", where=where, mend="restore it")
+        raise DataError("label_2 is no list", where=where, hint="restore it")
     return columns
 
 
@@ -178,7 +178,7 @@ def _refer_kinds(file: Path) -> dict[str, set[str]]:
     """The objects of each list of the published split of the test, ``unique`` always among them."""
     content = read_json(file)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
-        raise DataError("is no object of lists", where=file, mend="restore it")
+        raise DataError("is no object of lists", where=file, hint="restore it")
     return {"unique": set(), **{str(k).lower(): set(map(str, v)) for k, v in content.items()}}
 
 
@@ -251,7 +251,7 @@ def read_omni3d(root: Path, faults: Faults | None = None) -> SpatialData:
     files = sorted(f for f in folder.glob("*.json") if f.stem.rpartition("_")[2] in ("train", "val", "test"))
     if not files:
         raise DataError(
-            "holds no NAME_train.json or NAME_test.json", where=folder, mend="name Omni3D's folder"
+            "holds no NAME_train.json or NAME_test.json", where=folder, hint="name Omni3D's folder"
         )
     samples: list[SpatialSample] = []
     ignored = 0
@@ -269,7 +269,7 @@ def _omni3d_file(root: Path, file: Path, faults: Faults) -> tuple[list[SpatialSa
     source, _, split = file.stem.rpartition("_")
     content = read_json(file)
     if not isinstance(content, dict):
-        raise DataError("is no object with images and annotations", where=file, mend="restore it")
+        raise DataError("is no object with images and annotations", where=file, hint="restore it")
     notes: dict[Any, list[Mapping[str, Any]]] = {}
     for note in content.get("annotations", []):
         with faults.each(file):
@@ -291,7 +291,7 @@ def _omni3d_file(root: Path, file: Path, faults: Faults) -> tuple[list[SpatialSa
 
 def _entry(row: Any, key: str, kind: str, file: Path) -> Any:
     if not isinstance(row, dict) or key not in row:
-        raise DataError(f"{kind} lacks {key!r}", where=file, mend="restore it")
+        raise DataError(f"{kind} lacks {key!r}", where=file, hint="restore it")
     return row[key]
 
 
@@ -300,9 +300,9 @@ def _omni3d_image(root: Path, image: Mapping[str, Any], file: Path) -> tuple[Pat
         camera = Camera.from_matrix(image["K"], int(image["width"]), int(image["height"]), "calibration")
         return root / str(image["file_path"]), camera
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"an image is incomplete ({error})", where=file, mend="restore it") from error
+        raise DataError(f"an image is incomplete ({error})", where=file, hint="restore it") from error
     except ConfigError as error:
-        raise DataError(f"image {image.get('id')}: {error.what}", where=file, mend="restore it") from error
+        raise DataError(f"image {image.get('id')}: {error.what}", where=file, hint="restore it") from error
 
 
 def _omni3d_boxes(
@@ -317,7 +317,7 @@ def _omni3d_boxes(
                 left_out = rule.ignores(note, camera.height)
             except (TypeError, ValueError, IndexError) as error:
                 raise DataError(
-                    f"an annotation is damaged ({error})", where=file, mend="restore it"
+                    f"an annotation is damaged ({error})", where=file, hint="restore it"
                 ) from error
             if left_out:
                 ignored += 1
@@ -333,5 +333,5 @@ def _omni3d_box(note: Mapping[str, Any], file: Path) -> Box:
             return checked(Box.from_omni3d(note["center_cam"], note["dimensions"], note["R_cam"], name), file)
         centre, size, rotation = box_of_corners(np.asarray([note["bbox3D_cam"]], float))
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"an annotation is incomplete ({error})", where=file, mend="restore it") from error
+        raise DataError(f"an annotation is incomplete ({error})", where=file, hint="restore it") from error
     return checked(Box(centre[0], size[0], rotation[0], name), file)

@@ -105,16 +105,16 @@ class LLMI3DConfig:
 
     def __post_init__(self) -> None:
         if min(self.Q, self.r, self.pool, self.K_d, self.d, self.hidden) < 1:
-            raise ConfigError("Q, r, pool, K_d, d and hidden are counts", mend="give at least 1 of each")
+            raise ConfigError("Q, r, pool, K_d, d and hidden are counts", hint="give at least 1 of each")
         if self.f_v <= 0 or not 0 < self.z_min < self.z_max or not 0 <= self.dropout < 1:
-            raise ConfigError("f_v, z_min, z_max or dropout is outside its range", mend="see LLMI3DConfig")
+            raise ConfigError("f_v, z_min, z_max or dropout is outside its range", hint="see LLMI3DConfig")
         if self.tune not in TUNES:
-            raise ConfigError(f"tune={self.tune!r} is unknown", mend=f"use one of {', '.join(TUNES)}")
+            raise ConfigError(f"tune={self.tune!r} is unknown", hint=f"use one of {', '.join(TUNES)}")
         if self.rays not in RAYS:
-            raise ConfigError(f"rays={self.rays!r} is unknown", mend=f"use one of {', '.join(RAYS)}")
+            raise ConfigError(f"rays={self.rays!r} is unknown", hint=f"use one of {', '.join(RAYS)}")
         if self.geometry not in GEOMETRIES:
             raise ConfigError(
-                f"geometry={self.geometry!r} is unknown", mend=f"use one of {', '.join(GEOMETRIES)}"
+                f"geometry={self.geometry!r} is unknown", hint=f"use one of {', '.join(GEOMETRIES)}"
             )
 
     @property

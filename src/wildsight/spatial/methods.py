@@ -51,16 +51,16 @@ def config_of(method: str, hyper: Mapping[str, Any]) -> LLMI3DConfig:
         ConfigError: an unknown method or name, or a value that the method fixes otherwise.
     """
     if method not in METHODS:
-        raise ConfigError(f"no method is called {method!r}", mend=f"use one of {', '.join(METHODS)}")
+        raise ConfigError(f"no method is called {method!r}", hint=f"use one of {', '.join(METHODS)}")
     fixed = METHODS[method].fixed
     for name, value in fixed.items():
         if hyper.get(name, value) != value:
-            raise ConfigError(f"{method} has {name}={value}", mend="leave it out, or use another method")
+            raise ConfigError(f"{method} has {name}={value}", hint="leave it out, or use another method")
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in hyper.items()}
     try:
         return LLMI3DConfig(**{**given, **fixed})
     except TypeError as error:
-        raise ConfigError(str(error), mend="see LLMI3DConfig") from error
+        raise ConfigError(str(error), hint="see LLMI3DConfig") from error
 
 
 def build(method: str, mllm: Mllm, channels: int, hyper: Mapping[str, Any]) -> nn.Module:
@@ -78,9 +78,9 @@ def check_count(method: str, most: int, Q: int) -> None:
     """
     if most > Q:
         fixed = "Q" in METHODS[method].fixed
-        mend = (
+        hint = (
             "leave such questions out, or use llmi3d"
             if fixed
             else f'set hyper={{"Q": {most}}} (--queries {most})'
         )
-        raise DataError(f"a question asks for {most} boxes, an answer of {method} holds Q={Q}", mend=mend)
+        raise DataError(f"a question asks for {most} boxes, an answer of {method} holds Q={Q}", hint=hint)

@@ -178,7 +178,7 @@ def load_mllm(name: str | Path = DEFAULT) -> Mllm:
     except (OSError, ValueError, KeyError) as error:
         short = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"cannot be loaded ({short})", where=folder, mend="name a LLaVA checkpoint"
+            f"cannot be loaded ({short})", where=folder, hint="name a LLaVA checkpoint"
         ) from error
     check_family(model)
     pictures = processor.image_processor
@@ -210,13 +210,13 @@ def check_family(model: Any) -> None:
     Raises:
         UnsupportedModelError: a model of another family, or a tower whose pictures have many sizes.
     """
-    kind, mend = type(model).__name__, f"use one of {', '.join(KINDS)}"
+    kind, hint = type(model).__name__, f"use one of {', '.join(KINDS)}"
     if kind not in KINDS:
-        raise UnsupportedModelError(f"{kind} is not supported", mend=mend)
+        raise UnsupportedModelError(f"{kind} is not supported", hint=hint)
     vision = model.config.vision_config
     if vision.model_type == "pixtral" or not isinstance(getattr(vision, "image_size", None), int):
         what = f"{kind} with a tower {vision.model_type} of no fixed size is not supported"
-        raise UnsupportedModelError(what, mend=f"{mend} with a CLIP or SigLIP tower")
+        raise UnsupportedModelError(what, hint=f"{hint} with a CLIP or SigLIP tower")
 
 
 def _template(processor: Any) -> str:
@@ -242,7 +242,7 @@ def _folder(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]))
     except Exception as error:
         what = f"no model is called {name!r} here, and it could not be fetched ({type(error).__name__})"
-        raise ConfigError(what, mend=f"name a local folder, or {DEFAULT}") from error
+        raise ConfigError(what, hint=f"name a local folder, or {DEFAULT}") from error
 
 
 def add_lora(mllm: Mllm, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> int:
@@ -257,7 +257,7 @@ def add_lora(mllm: Mllm, rank: int, alpha: float, dropout: float, targets: Seque
     try:
         inject_adapter_in_model(settings, mllm.model.model.language_model)
     except ValueError as error:
-        raise ConfigError(f"LoRA fits no layer ({error})", mend="name layers such as q_proj") from error
+        raise ConfigError(f"LoRA fits no layer ({error})", hint="name layers such as q_proj") from error
     weights = [p for n, p in mllm.model.model.language_model.named_parameters() if "lora_" in n]
     for weight in weights:
         weight.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""What every reader of this room gives: pictures with a camera, an expression, and the boxes it names."""
+"""What every reader of this task gives: pictures with a camera, an expression, and the boxes it names."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def pooled(tokens: Tensor, grid: int, pool: int) -> Tensor:
     if pool == 1:
         return tokens
     if grid % pool:
-        raise ConfigError(f"pool={pool} does not divide a grid of {grid} tokens", mend="choose a divisor")
+        raise ConfigError(f"pool={pool} does not divide a grid of {grid} tokens", hint="choose a divisor")
     b, _, d = tokens.shape
     blocks = tokens.reshape(b, grid // pool, pool, grid // pool, pool, d)
     return blocks.mean((2, 4)).flatten(1, 2)

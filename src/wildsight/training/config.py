@@ -73,10 +73,10 @@ class TrainConfig:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        for name, (fits, mend) in _RANGES.items():
+        for name, (fits, hint) in _RANGES.items():
             value = getattr(self, name)
             if not fits(value):
-                raise ConfigError(f"{name}={value!r} is outside its range", mend=mend)
+                raise ConfigError(f"{name}={value!r} is outside its range", hint=hint)
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:

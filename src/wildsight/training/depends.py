@@ -1,4 +1,4 @@
-"""What a fit depends on beyond its recipe, for ``extra`` of `train`: told once, the same for every room."""
+"""What a fit depends on beyond its recipe, for ``extra`` of `train`: told once, the same for every task."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def depends_on(
     its size and its last 4 KiB, where PNG keeps a checksum of all pixels; no picture is read whole.
 
     Args:
-        settings: the room's, a dataclass.
+        settings: the task's, a dataclass.
         hyper: the method's hyper-parameters, a dataclass or by name.
         learned: what is learned from: samples, class names, ...; dataclasses, lists, paths, arrays, plain
             values.

@@ -99,7 +99,7 @@ class _Run:
         extra: Mapping[str, Any] | None,
     ) -> None:
         if len(data) == 0:
-            raise ConfigError("no sample to train on", mend="give at least one")
+            raise ConfigError("no sample to train on", hint="give at least one")
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         self.config, self.step_fn, self.folder, self.validate = config, step, folder, validate
         self.data, self.main, self.stopping = Indexed(data), self.accelerator.is_main_process, False
@@ -232,7 +232,7 @@ class _Run:
     def _save(self) -> None:
         for name, weight in self.raw.named_parameters():
             if not bool(weight.isfinite().all()):
-                raise ConfigError(f"{name} is no longer finite at step {self.at.step}", mend="lower the lr")
+                raise ConfigError(f"{name} is no longer finite at step {self.at.step}", hint="lower the lr")
         if self.folder is not None and self.main:
             self.at.scaler = self.scaler.state_dict()
             save_state(self.folder, self.raw, self.optimizer, self.at, self.identity)
@@ -269,4 +269,4 @@ def _seed(seed: int) -> None:
 
 def _finite(name: str, value: float, step: int) -> None:
     if not math.isfinite(value):
-        raise ConfigError(f"{name} became {value} at step {step}", mend="lower the lr")
+        raise ConfigError(f"{name} became {value} at step {step}", hint="lower the lr")

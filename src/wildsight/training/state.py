@@ -98,5 +98,5 @@ def _same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
         raise CheckpointError(
             f"holds a run with {name}={saved.get(name)}, not {now.get(name)}",
             where=folder,
-            mend="use the same settings, or another folder",
+            hint="use the same settings, or another folder",
         )

@@ -1,1 +1,1 @@
-"""Floor 3: what ties rooms together (the tour of all methods, the benches)."""
+"""Floor 3: what ties tasks together (the tour of all methods, the benches)."""

@@ -1,6 +1,6 @@
-"""One bench form for every room: methods x seeds on one source, mean and spread, one folder.
+"""One bench form for every task: methods x seeds on one source, mean and spread, one folder.
 
-A room's bench function yields rows; a row is one method, one seed and one group (a category, or
+A task's bench function yields rows; a row is one method, one seed and one group (a category, or
 ``mean`` over categories) with its metrics. This file turns them into tables, files and a report.
 """
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from wildsight.errors import ConfigError
+from wildsight.estimators import resolve, task_named
 from wildsight.files import check_writable
 from wildsight.report import Report
 from wildsight.report.plots import scatter
 from wildsight.results import RunFolder, Table, environment, score_table, scores_of, spread, title, write_csv
-from wildsight.task import resolve, room
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,24 @@ class BenchResult:
     cost: str | None = None
 
 
-def run_bench(room_name: str, source: str, out: Path, **options: Any) -> tuple[BenchResult, list[Table]]:
-    """Run a room's bench and write its folder.
+def run_bench(task_name: str, source: str, out: Path, **options: Any) -> tuple[BenchResult, list[Table]]:
+    """Run a task's bench and write its folder.
 
     Args:
-        room_name: name of the room.
+        task_name: name of the task.
         source: source string.
         out: folder for ``scores.json``, ``results.csv`` and ``report.html``; finished cells are kept
             there too, so that an interrupted bench goes on where it stopped.
-        options: passed to the room's bench function.
+        options: passed to the task's bench function.
 
     Returns:
         The rows and one table per metric.
 
     Raises:
-        ConfigError: an option that this room's bench does not have. DataError: ``out`` cannot be written.
+        ConfigError: an option that this task's bench does not have. DataError: ``out`` cannot be written.
     """
-    run = resolve(room(room_name).bench)
-    _known(room_name, run, options)
+    run = resolve(task_named(task_name).bench)
+    _known(task_name, run, options)
     folder = RunFolder(out)
     check_writable(folder.report)
     result: BenchResult = BenchResult(**run(source, out=out, **options))
@@ -64,25 +64,25 @@ def run_bench(room_name: str, source: str, out: Path, **options: Any) -> tuple[B
     write_csv(folder.results, result.rows)
     folder.write_scores(
         {
-            "room": room_name,
+            "task": task_name,
             "source": source,
             "facts": dict(result.facts),
             "scores": _scores(result),
             "environment": environment(),
         }
     )
-    _report(room_name, source, result, tables).save(folder.report)
+    _report(task_name, source, result, tables).save(folder.report)
     return result, tables
 
 
-def _known(room_name: str, run: Any, options: Mapping[str, Any]) -> None:
-    """Refuse options that the room's bench function does not take."""
+def _known(task_name: str, run: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options that the task's bench function does not take."""
     parameters = inspect.signature(run).parameters.values()
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("out", "progress")]
     for name in options:
         if name != "progress" and name not in names:
-            text = f"the bench of {room_name} has no option {name.replace('_', '-')!r}"
-            raise ConfigError(text, mend=f"it takes {', '.join(names)}")
+            text = f"the bench of {task_name} has no option {name.replace('_', '-')!r}"
+            raise ConfigError(text, hint=f"it takes {', '.join(names)}")
 
 
 def against_cost(result: BenchResult, cost: str) -> dict[str, tuple[float, float]]:
@@ -115,8 +115,8 @@ def named(metric: str) -> str:
     return metric if words == metric else f"{words} ({metric})"
 
 
-def _report(room_name: str, source: str, result: BenchResult, tables: list[Table]) -> Report:
-    report = Report(f"Bench: {room_name}", f"{source}: {room(room_name).problem}")
+def _report(task_name: str, source: str, result: BenchResult, tables: list[Table]) -> Report:
+    report = Report(f"Bench: {task_name}", f"{source}: {task_named(task_name).problem}")
     for table in tables:
         report.table(table, f"{named(table.columns[0])}: mean and standard deviation over seeds")
     points = against_cost(result, result.cost) if result.cost else {}

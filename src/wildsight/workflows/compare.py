@@ -85,7 +85,7 @@ def _number(value: Any) -> bool:
 def _scores(path: str | Path) -> Any:
     file = RunFolder(Path(path)).scores if Path(path).is_dir() else Path(path)
     if not file.is_file():
-        raise DataError("holds no scores.json", where=path, mend="name the folder of a finished run")
+        raise DataError("holds no scores.json", where=path, hint="name the folder of a finished run")
     return read_json(file)
 
 

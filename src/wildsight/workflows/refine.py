@@ -1,4 +1,4 @@
-"""Heat map to outline: the anomaly room finds, the segmentation room draws. Neither knows of the other.
+"""Heat map to outline: the anomaly task finds, the segmentation task draws. Neither knows of the other.
 
 ``map -> threshold -> connected regions -> boxes -> one mask per box -> their union``, and nothing at all
 where the detector says that the picture is good: a segmenter always answers with a mask.
@@ -75,7 +75,7 @@ class Refined(Result):
         from wildsight.report.plots import side_by_side
 
         if self.image is None:
-            raise ConfigError("the picture is not known", mend="use strip(picture)")
+            raise ConfigError("the picture is not known", hint="use strip(picture)")
         shown = load_image(self.image)
         raw, final = paint(shown, self.raw, DRAFT), paint(shown, self.mask, FINAL)
         return side_by_side([(shown, "picture"), (raw, "heat map"), (final, "outline")])
@@ -105,7 +105,7 @@ def refine(
         ImageError: the picture cannot be read.
     """
     if picture is None and result.image is None:
-        raise ConfigError("the picture is not known", mend="pass it to refine(result, segmenter, picture)")
+        raise ConfigError("the picture is not known", hint="pass it to refine(result, segmenter, picture)")
     shown = picture or load_image(result.image or "")
     empty = np.zeros((shown.height, shown.width), bool)
     if not result.anomalous:
@@ -161,7 +161,7 @@ def detect(detector: AnomalyDetector, data: SegmentationData) -> list[Detected]:
         category = sample.category if sample.category in detector.thresholds else None
         found.append(Detected(sample, truth, detector.predict(sample.image, category=category)[0]))
     if not found:
-        raise DataError("no usable test picture", where=data.root, mend="run `wildsight check segmentation`")
+        raise DataError("no usable test picture", where=data.root, hint="run `wildsight check segmentation`")
     return found
 
 

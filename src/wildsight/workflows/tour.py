@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from wildsight.errors import ConfigError, WildSightError
+from wildsight.estimators import TASKS, resolve
 from wildsight.files import check_writable
 from wildsight.report import Report
 from wildsight.results import Table, environment
-from wildsight.task import ROOMS, resolve
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class Outcome:
     error: str | None
 
 
-def _room_stop(name: str) -> Stop:
-    """The stop of a room: its module ``demo``, imported when the tour gets there."""
+def _task_stop(name: str) -> Stop:
+    """The stop of a task: its module ``demo``, imported when the tour gets there."""
 
     def run(report: Report, folder: Path, quick: bool) -> None:
         resolve(f"wildsight.{name}.demo:demo")(report, folder, quick)
 
-    return Stop(name, ROOMS[name].problem if name in ROOMS else WORLD_PROBLEM, run)
+    return Stop(name, TASKS[name].problem if name in TASKS else WORLD_PROBLEM, run)
 
 
 WORLD_PROBLEM = "try every method with exact labels and no download"
-STOPS: tuple[Stop, ...] = tuple(_room_stop(name) for name in ("world", *ROOMS))
+STOPS: tuple[Stop, ...] = tuple(_task_stop(name) for name in ("world", *TASKS))
 
 
 def tour(
@@ -79,7 +79,7 @@ def tour(
     names = [stop.name for stop in STOPS]
     for name in only:
         if name not in names:
-            raise ConfigError(f"no stop is called {name!r}", mend=f"use one of {', '.join(names)}")
+            raise ConfigError(f"no stop is called {name!r}", hint=f"use one of {', '.join(names)}")
     check_writable(out)
     report = Report("WildSight tour", "every method on the embedded world, no download")
     outcomes = [_visit(s, report, work / s.name, quick, say) for s in STOPS if not only or s.name in only]

@@ -2,7 +2,7 @@
 
 One description renders to everything: `scene` says what stands where, `render` draws it, `labels` says what
 is where, `sensors` sees it in other ways, `language` talks about it, `drawing` sketches it. `products`
-draws product-like objects with defects. `sets` builds a data set for every room, `export` writes it to
+draws product-like objects with defects. `sets` builds a data set for every task, `export` writes it to
 folders, `sheets` shows it all.
 """
 

@@ -174,7 +174,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
     unknown = [k for k in kinds if k not in KINDS]
     if unknown or not kinds:
         what = f"unknown kind {unknown[0]!r}" if unknown else "no kind of question"
-        raise ConfigError(what, where="kinds", mend=f"choose from {', '.join(KINDS)}")
+        raise ConfigError(what, where="kinds", hint=f"choose from {', '.join(KINDS)}")
 
 
 def all_questions(scene: Scene, kinds: Sequence[str] = KINDS) -> list[Question]:

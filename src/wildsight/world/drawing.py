@@ -43,7 +43,7 @@ class Hand:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"is {getattr(self, name)}", where=name, mend="give 0 to 1")
+                raise ConfigError(f"is {getattr(self, name)}", where=name, hint="give 0 to 1")
 
 
 def visible_lines(scene: Scene, size: int = 256) -> list[Array]:

@@ -1,4 +1,4 @@
-"""Write the world's data sets to plain folders, in the layouts that the rooms read."""
+"""Write the world's data sets to plain folders, in the layouts that the tasks read."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def export(
         DataError: the folder cannot be written.
     """
     if name not in EXPORTS:
-        raise ConfigError(f"no set is called {name!r}", where="set", mend=f"choose from {', '.join(EXPORTS)}")
+        raise ConfigError(f"no set is called {name!r}", where="set", hint=f"choose from {', '.join(EXPORTS)}")
     write, usual, _ = EXPORTS[name]
     number = usual if count is None else count
     check(size, seed)
@@ -241,8 +241,8 @@ def export(
     for failure in failures:
         check_sensors(tuple(SENSORS), failure)
     if failures and name not in FAILING:
-        mend = f"export {' or '.join(FAILING)}"
-        raise ConfigError(f"a failure of {name}, which no sensor sees", where="failure", mend=mend)
+        hint = f"export {' or '.join(FAILING)}"
+        raise ConfigError(f"a failure of {name}, which no sensor sees", where="failure", hint=hint)
     if name == "products":
         return export_products(folder, good=number, size=size, seed=seed)
     with atomic_folder(folder) as root:

@@ -139,7 +139,7 @@ def expression(scene: Scene, index: int) -> str | None:
     'the cross'
     """
     if not scene.things:
-        raise ConfigError("a scene without things", where="scene", mend="give one of 1 to 6 things")
+        raise ConfigError("a scene without things", where="scene", hint="give one of 1 to 6 things")
     whole(index, "index", 0, len(scene.things) - 1)
     thing = scene.things[index]
     for attributes in _TRIES:

@@ -155,9 +155,9 @@ def _lit(layers: Layers, category: str, seed: int, size: int) -> Array:
 
 def _check(category: str, defect: str | None, size: int) -> None:
     if category not in CATEGORIES:
-        raise ConfigError(f"unknown category {category!r}", mend=f"choose one of {', '.join(CATEGORIES)}")
+        raise ConfigError(f"unknown category {category!r}", hint=f"choose one of {', '.join(CATEGORIES)}")
     if defect is not None and defect not in DEFECTS:
-        raise ConfigError(f"unknown defect {defect!r}", mend=f"choose one of {', '.join(DEFECTS)}")
+        raise ConfigError(f"unknown defect {defect!r}", hint=f"choose one of {', '.join(DEFECTS)}")
     whole(size, "size", 32, 1024)
 
 

@@ -15,7 +15,7 @@ def within(value: float, name: str, low: float, high: float) -> None:
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        raise ConfigError(f"is {value}", where=name, mend=f"give {_short(low)} to {_short(high)}")
+        raise ConfigError(f"is {value}", where=name, hint=f"give {_short(low)} to {_short(high)}")
 
 
 def whole(value: int, name: str, low: int, high: int) -> None:
@@ -23,8 +23,8 @@ def whole(value: int, name: str, low: int, high: int) -> None:
     try:
         operator.index(value)
     except TypeError as error:
-        mend = f"give a whole number, {low} to {high}"
-        raise ConfigError(f"is {value}", where=name, mend=mend) from error
+        hint = f"give a whole number, {low} to {high}"
+        raise ConfigError(f"is {value}", where=name, hint=hint) from error
     within(value, name, low, high)
 
 
@@ -36,8 +36,8 @@ def span(values: Sequence[float], name: str, low: float, high: float) -> None:
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        mend = f"give two numbers of {_short(low)} to {_short(high)}, the smaller first"
-        raise ConfigError(f"is {values}", where=name, mend=mend)
+        hint = f"give two numbers of {_short(low)} to {_short(high)}, the smaller first"
+        raise ConfigError(f"is {values}", where=name, hint=hint)
 
 
 def _short(value: float) -> str:

@@ -72,7 +72,7 @@ class Thing:
         for name, pool in pools.items():
             if getattr(self, name) not in pool:
                 what = f"{getattr(self, name)!r} is none of the world's"
-                raise ConfigError(what, where=name, mend=f"choose one of {', '.join(pool)}")
+                raise ConfigError(what, where=name, hint=f"choose one of {', '.join(pool)}")
         within(self.x, "x", -FAR, FAR)
         within(self.y, "y", -FAR, FAR)
         within(self.yaw, "yaw", -TURN, TURN)
@@ -212,7 +212,7 @@ class Scene:
         whole(len(self.things), "things", 0, MOST)
         if self.floor not in FLOORS:
             what = f"{self.floor!r} is none of the world's"
-            raise ConfigError(what, where="floor", mend=f"choose one of {', '.join(FLOORS)}")
+            raise ConfigError(what, where="floor", hint=f"choose one of {', '.join(FLOORS)}")
 
 
 def random_lamp(rng: np.random.Generator) -> Lamp:
@@ -266,7 +266,7 @@ def random_scene(
     unknown = [s for s in shapes if s not in SOLIDS]
     if unknown or not shapes:
         what = f"{unknown[0]!r} is none of the world's" if unknown else "no shape to draw from"
-        raise ConfigError(what, where="shapes", mend=f"choose from {', '.join(SOLIDS)}")
+        raise ConfigError(what, where="shapes", hint=f"choose from {', '.join(SOLIDS)}")
     rng = np.random.default_rng(seed)
     number = int(rng.integers(1, 7)) if count is None else count
     for _ in range(60):
@@ -276,8 +276,8 @@ def random_scene(
         if things:
             floor = FLOORS[int(rng.integers(len(FLOORS)))]
             return Scene(things, eye, random_lamp(rng), floor, seed)
-    mend = "give fewer, 1 to 6, or move the camera"
-    raise ConfigError(f"{number} things find no room", where="count", mend=mend)
+    hint = "give fewer, 1 to 6, or move the camera"
+    raise ConfigError(f"{number} things find no room", where="count", hint=hint)
 
 
 def strew(

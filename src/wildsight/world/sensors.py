@@ -123,11 +123,11 @@ def check_sensors(names: Sequence[str], failure: str | None) -> None:
     unknown = [n for n in names if n not in SENSORS]
     if unknown or not names or len(set(names)) < len(names):
         what = f"unknown sensor {unknown[0]!r}" if unknown else "no sensor, or one named twice"
-        raise ConfigError(what, where="names", mend=f"choose from {', '.join(SENSORS)}")
+        raise ConfigError(what, where="names", hint=f"choose from {', '.join(SENSORS)}")
     allowed = (*FAILURES, *(f"dead:{n}" for n in names))
     if failure is not None and failure not in allowed:
         raise ConfigError(
-            f"unknown failure {failure!r}", where="failure", mend=f"choose from {', '.join(allowed)}"
+            f"unknown failure {failure!r}", where="failure", hint=f"choose from {', '.join(allowed)}"
         )
 
 

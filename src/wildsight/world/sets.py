@@ -1,4 +1,4 @@
-"""A data set for every room, each by one function, all of it fixed by the seed.
+"""A data set for every task, each by one function, all of it fixed by the seed.
 
 Pictures are uint8 [N, S, S, 3]. Splits never share a picture, and the numbers in a picture's seed are the
 set's seed, the split and its place, so that asking for more pictures keeps those that were there.

@@ -232,7 +232,7 @@ def sheet(part: str, *, seed: int = 0) -> Image.Image:
     """
     if part not in SHEETS:
         raise ConfigError(
-            f"no part is called {part!r}", where="part", mend=f"choose from {', '.join(SHEETS)}"
+            f"no part is called {part!r}", where="part", hint=f"choose from {', '.join(SHEETS)}"
         )
     check(32, seed)
     return SHEETS[part](seed=seed)
@@ -248,7 +248,7 @@ def save_sheet(part: str, file: Path, *, seed: int = 0) -> Path:
     kinds = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}
     if file.suffix not in kinds:
         raise ConfigError(
-            f"cannot write {file.suffix or 'a file without a kind'}", mend="give png, jpg or webp"
+            f"cannot write {file.suffix or 'a file without a kind'}", hint="give png, jpg or webp"
         )
     picture = sheet(part, seed=seed)
     with atomic_path(file) as temporary:

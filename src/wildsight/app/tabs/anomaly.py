@@ -103,7 +103,7 @@ def _fitted(method: str, source: Any) -> Any:
 
 
 def _as_folder(pictures: list[Path], key: str) -> Path:
-    """The uploaded good pictures in the plain layout that the room reads."""
+    """The uploaded good pictures in the plain layout that the task reads."""
     import shutil
 
     from wildsight.files import atomic_folder, cache_folder

@@ -64,8 +64,8 @@ def fuse_scene(
     segmenter = _segmenter(kind, folder)
     scene = by_sensor(paths(own), segmenter.modalities) if own else _sample(condition, int(number))
     if not (known := {name: picture for name, picture in scene.items() if name in segmenter.modalities}):
-        mend = f"give pictures of {', '.join(segmenter.modalities)}"
-        raise gr.Error(f"the model knows none of the sample's sensors; {mend}", print_exception=False)
+        hint = f"give pictures of {', '.join(segmenter.modalities)}"
+        raise gr.Error(f"the model knows none of the sample's sensors; {hint}", print_exception=False)
     if not (scene := {name: picture for name, picture in known.items() if name in live}):
         raise gr.Error("every sensor is off; leave at least one on", print_exception=False)
     result = segmenter.predict(scene)[0]
@@ -94,10 +94,10 @@ def by_sensor(files: list[Path], names: tuple[str, ...]) -> dict[str, Path]:
         told = (n for n in sorted(names, key=len, reverse=True) if _tells(words, n.lower().replace("-", "_")))
         name = next(told, None)
         if name is None:
-            mend = f"begin or end it with one of {', '.join(names)}"
-            raise DataError("its name tells no sensor of the model", where=file, mend=mend)
+            hint = f"begin or end it with one of {', '.join(names)}"
+            raise DataError("its name tells no sensor of the model", where=file, hint=hint)
         if name in found:
-            raise DataError(f"is a second picture of {name}", where=file, mend="give one of each")
+            raise DataError(f"is a second picture of {name}", where=file, hint="give one of each")
         found[name] = file
     return found
 

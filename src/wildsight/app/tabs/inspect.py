@@ -18,7 +18,7 @@ from wildsight.world.products import CATEGORIES
 MOST = 40
 """Finds shown in the page."""
 LEARNING: dict[str, Any] = {}
-"""Fields of `TrainConfig` that differ from the room's recipe."""
+"""Fields of `TrainConfig` that differ from the task's recipe."""
 
 
 def build() -> None:
@@ -99,8 +99,8 @@ def _same_product(project: Any, product: str) -> None:
     """ConfigError where a project of one sample product is given pictures of another."""
     stands = Path(project.settings["good"]).name.removeprefix("product-")
     if stands in CATEGORIES and stands != product:
-        mend = "choose that product, or another project folder"
-        raise ConfigError(f"this project inspects the sample product {stands}", mend=mend)
+        hint = "choose that product, or another project folder"
+        raise ConfigError(f"this project inspects the sample product {stands}", hint=hint)
 
 
 def _good(root: Path, product: str, good: Any) -> str:

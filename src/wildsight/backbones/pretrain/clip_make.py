@@ -55,7 +55,7 @@ def pretrain_clip(
     """
     settings = config or ClipConfig()
     if min(settings.window_steps, settings.scene_steps, settings.painted_steps) < 1:
-        raise ConfigError("a part of the schooling has no step", mend="give at least 1")
+        raise ConfigError("a part of the schooling has no step", hint="give at least 1")
     pupil, facts = schooled(None if data is None else Path(data), teacher, settings, progress=progress)
     return ship_clip(Path(out), pupil, tokenizer(), facts)
 

@@ -68,7 +68,7 @@ def pretrain_conv(
     """
     settings = config or ConvConfig()
     if settings.steps < 1:
-        raise ConfigError(f"steps={settings.steps} is below 1", mend="give at least 1")
+        raise ConfigError(f"steps={settings.steps} is below 1", hint="give at least 1")
     root = None if data is None else Path(data)
     guide = load_backbone(teacher or teacher_name(root))
     pictures, named = photographs(root, settings)

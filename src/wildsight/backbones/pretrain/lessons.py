@@ -105,7 +105,7 @@ def lessons(count: int, size: int = 96, *, first: int = TRAIN) -> Book:
         ConfigError: a count below 1.
     """
     if count < 1:
-        raise ConfigError(f"{count} scenes", where="count", mend="give at least 1")
+        raise ConfigError(f"{count} scenes", where="count", hint="give at least 1")
     parts = [_part(first + start, size, min(_PART, count - start)) for start in range(0, count, _PART)]
     things, places, seen = (np.concatenate([np.load(p[k]) for p in parts]) for k in (2, 3, 4))
     pictures, maps = (tuple(np.load(p[k], mmap_mode="r") for p in parts) for k in (0, 1))

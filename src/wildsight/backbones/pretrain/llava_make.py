@@ -49,7 +49,7 @@ def pretrain_llava(
     """
     settings = config or LlavaLessons()
     if min(settings.steps, settings.few_steps, settings.agree_steps) < 1:
-        raise ConfigError("a part of the schooling has no step", mend="give at least 1")
+        raise ConfigError("a part of the schooling has no step", hint="give at least 1")
     talker, facts, words = taught(tower, settings, progress=progress)
     return ship_llava(Path(out), talker, words, facts)
 

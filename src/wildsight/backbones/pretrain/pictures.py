@@ -43,7 +43,7 @@ def training_files(data: Path) -> dict[str, list[Path]]:
     }
     named = {name: files for name, files in found.items() if files}
     if not named:
-        raise DataError("holds none of the known sets", where=data, mend="check the path, or leave it out")
+        raise DataError("holds none of the known sets", where=data, hint="check the path, or leave it out")
     return named
 
 

@@ -56,7 +56,7 @@ def pretrain_sam(
     """
     settings = config or SamLessons()
     if min(settings.steps, settings.still_steps) < 1:
-        raise ConfigError(f"steps={settings.steps} is below 1", mend="give at least 1")
+        raise ConfigError(f"steps={settings.steps} is below 1", hint="give at least 1")
     model, clip = new_sam(settings), None if tower is None else load_backbone(tower)
     book, flawed = lessons(settings.scenes, settings.size), faults(settings.products, settings.size)
     if clip is not None:

@@ -1,6 +1,6 @@
-"""Each find in two words, what is wrong and on what: the composition room on the crops.
+"""Each find in two words, what is wrong and on what: the composition task on the crops.
 
-The room is taught on the world's products (state x product, defects cut out as finds are), once a machine.
+The task is taught on the world's products (state x product, defects cut out as finds are), once a machine.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from wildsight.composition import CompositionRecognizer
 from wildsight.composition.methods import METHODS
 from wildsight.errors import ConfigError, DataError
+from wildsight.estimators import kept
 from wildsight.files import atomic_folder, cache_folder, digest_of
 from wildsight.images import from_array
-from wildsight.task import kept
 from wildsight.training.progress import Meter
 from wildsight.workflows.inspect.project import GOOD, Project
 from wildsight.workflows.inspect.steps import cropped, readable
@@ -46,7 +46,7 @@ def describe(
 
     Args:
         project: an open project; saved.
-        model: a method of the composition room, taught on the world's products, or a folder that
+        model: a method of the composition task, taught on the world's products, or a folder that
             ``wildsight composition fit`` wrote.
         backbone: tower of a method; a folder has its own.
         words: file with one pair a line, attribute and object; None takes the pairs that were taught. Words
@@ -63,7 +63,7 @@ def describe(
     pairs = None if words is None else read_words(Path(words))
     finds = [f for f in project.finds() if readable(project.crop(f))]
     if not finds:
-        raise DataError("no find to describe", where=project.folder, mend="look at more pictures first")
+        raise DataError("no find to describe", where=project.folder, hint="look at more pictures first")
     recognizer = _recognizer(model, backbone, progress)
     files = [project.crop(f) for f in finds]
     new = _new_words(recognizer, pairs, words)
@@ -87,7 +87,7 @@ def _new_words(recognizer: CompositionRecognizer, pairs: Sequence[Pair] | None, 
     new = [] if pairs is None else [w for many in recognizer.knowledge.new_words(pairs) for w in many]
     if new and recognizer.texts is None:
         what = f"{new[0]!r} was not taught, and {recognizer.backbone.name} reads no text"
-        raise ConfigError(what, where=words, mend="give --backbone a CLIP, or use words that were taught")
+        raise ConfigError(what, where=words, hint="give --backbone a CLIP, or use words that were taught")
     return bool(new)
 
 
@@ -100,18 +100,18 @@ def read_words(file: Path) -> list[Pair]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read ({error})", where=file, mend="give a text file") from error
+        raise DataError(f"cannot be read ({error})", where=file, hint="give a text file") from error
     pairs: list[Pair] = []
     for number, line in enumerate(lines, start=1):
         parts = line.split()
         if not parts or line.lstrip().startswith("#"):
             continue
         if len(parts) != 2:
-            mend = "write an attribute and an object, such as `scratch washer`"
-            raise DataError(f"line {number} is no pair: {line!r}", where=file, mend=mend)
+            hint = "write an attribute and an object, such as `scratch washer`"
+            raise DataError(f"line {number} is no pair: {line!r}", where=file, hint=hint)
         pairs.append((parts[0], parts[1]))
     if not pairs:
-        raise DataError("holds no pair", where=file, mend="write one a line, such as `scratch washer`")
+        raise DataError("holds no pair", where=file, hint="write one a line, such as `scratch washer`")
     return pairs
 
 
@@ -129,8 +129,8 @@ def _recognizer(model: str, backbone: str, progress: bool) -> CompositionRecogni
     if Path(model).is_dir():
         return CompositionRecognizer.from_pretrained(model)
     if model not in METHODS:
-        mend = f"use one of {', '.join(METHODS)}, or a folder that `wildsight composition fit` wrote"
-        raise ConfigError(f"no method or folder is called {model!r}", mend=mend)
+        hint = f"use one of {', '.join(METHODS)}, or a folder that `wildsight composition fit` wrote"
+        raise ConfigError(f"no method or folder is called {model!r}", hint=hint)
     made = CompositionRecognizer(model, backbone)
     key = digest_of([VERSION, LESSON, model, backbone, made.backbone.sha])[:16]
 
@@ -142,7 +142,7 @@ def _recognizer(model: str, backbone: str, progress: bool) -> CompositionRecogni
 
 
 def lesson(*, progress: bool = False, held_out: Callable[[Pair], bool] | None = None) -> Path:
-    """Crops of the world's products, good and with every defect, as the composition room reads them.
+    """Crops of the world's products, good and with every defect, as the composition task reads them.
 
     Args:
         progress: show progress and the time left.

@@ -1,4 +1,4 @@
-"""Named groups are learned as tasks of the continual room; later finds are answered with their names."""
+"""Named groups are learned as tasks of the continual task; later finds are answered with their names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def learn(
 
     Args:
         project: an open project; saved.
-        method: of the continual room; None is ``mulki``, or that of the learner that stands.
+        method: of the continual task; None is ``mulki``, or that of the learner that stands.
         backbone: the CLIP to begin with; None is ``nano-clip``, or that of the learner that stands.
         again: begin with a new learner, and teach it every name.
         progress: show progress and the time left.
@@ -51,12 +51,12 @@ def learn(
     crops = _crops(project)
     if len(crops) < 2:
         what = f"no name has {LEAST} finds yet"
-        raise DataError(what, where=project.folder, mend="name a group with `wildsight inspect name`")
+        raise DataError(what, where=project.folder, hint="name a group with `wildsight inspect name`")
     known = {} if again else _taught(project)
     fresh = [name for name, files in crops.items() if known.get(name) != digest_of(files)]
     if not fresh and set(known) == set(crops):
         raise DataError(
-            "nothing was named since the last time", where=project.folder, mend="name a find first"
+            "nothing was named since the last time", where=project.folder, hint="name a find first"
         )
     learner = _begun(project, method, backbone) if known else _new(method, backbone)
     if fresh:
@@ -79,8 +79,8 @@ def _begun(project: Project, method: str | None, backbone: str | None) -> Contin
     for what, asked in (("method", method), ("backbone", backbone)):
         stands = getattr(learner.settings, what)
         if asked is not None and asked != stands:
-            mend = "leave it out, or begin a new learner with --again"
-            raise ConfigError(f"the learner's {what} is {stands}", where=project.learner, mend=mend)
+            hint = "leave it out, or begin a new learner with --again"
+            raise ConfigError(f"the learner's {what} is {stands}", where=project.learner, hint=hint)
     return learner
 
 
@@ -103,8 +103,8 @@ def _taught(project: Project) -> dict[str, str]:
     file = project.learner / TAUGHT
     if not project.learner.is_dir():
         return {}
-    mend = f"restore a copy of it, or delete the folder {project.learner} and learn again"
-    found: dict[str, str] = checked(read_json(file), mapped(text), file, mend)
+    hint = f"restore a copy of it, or delete the folder {project.learner} and learn again"
+    found: dict[str, str] = checked(read_json(file), mapped(text), file, hint)
     return found
 
 

@@ -22,7 +22,7 @@ def name(project: Project, what: str, word: str) -> int:
     """
     given = word.strip()
     if not given:
-        raise ConfigError("an empty name", mend="give a word")
+        raise ConfigError("an empty name", hint="give a word")
     members = _members(project, what)
     chosen = [f for f in members if not project.groups.get(f, {}).get("doubtful")] or members
     for find in chosen:
@@ -48,7 +48,7 @@ def clear(project: Project, what: str) -> int:
     """
     chosen = [f for f in _members(project, what) if f in project.names]
     if not chosen:
-        raise ConfigError("was not named by a person", where=what, mend="there is nothing to take back")
+        raise ConfigError("was not named by a person", where=what, hint="there is nothing to take back")
     for find in chosen:
         if project.groups.get(find, {}).get("group") == project.names.pop(find):
             del project.groups[find]
@@ -66,7 +66,7 @@ def _members(project: Project, what: str) -> list[str]:
     if not members:
         groups = {str(project.groups[f]["group"]) for f in finds if f in project.groups}
         known = ", ".join(sorted(groups)) or "none yet"
-        raise ConfigError(f"no group or find is called {what!r}", mend=f"the groups are: {known}")
+        raise ConfigError(f"no group or find is called {what!r}", hint=f"the groups are: {known}")
     return members
 
 

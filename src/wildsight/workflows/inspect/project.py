@@ -204,7 +204,7 @@ def start(
 
     Args:
         folder: new folder of the project.
-        good: source of good pictures, as the anomaly room reads it.
+        good: source of good pictures, as the anomaly task reads it.
         method: ``patchcore`` and ``padim`` in seconds, ``ras`` and ``uniad`` in minutes.
         backbone: hub id, local folder or ``nano-*``.
         adapter: folder written by ``wildsight segmentation fit``; None outlines by the heat map alone.
@@ -241,10 +241,10 @@ def _place(root: Path, again: bool) -> Project:
     if not root.exists() or (root.is_dir() and _left_by_a_start(root)):
         return Project(root, {})
     if not (root / "project.json").is_file():
-        raise ConfigError("is not empty and holds no project", where=root, mend="name a new folder")
+        raise ConfigError("is not empty and holds no project", where=root, hint="name a new folder")
     if not again:
-        mend = "go on with it, learn anew with --again, or name a new folder"
-        raise ConfigError("is not empty: it holds a project", where=root, mend=mend)
+        hint = "go on with it, learn anew with --again, or name a new folder"
+        raise ConfigError("is not empty: it holds a project", where=root, hint=hint)
     return open_project(root)
 
 
@@ -254,7 +254,7 @@ def _left_by_a_start(root: Path) -> bool:
 
 
 def absolute_source(text: str) -> str:
-    """A source of the anomaly room that means the same from any directory.
+    """A source of the anomaly task that means the same from any directory.
 
     Raises:
         DataError: no such folder or reader.
@@ -274,7 +274,7 @@ def absolute_folder(name: str) -> str:
 
 
 def _check_adapter(adapter: str) -> None:
-    """CheckpointError where a folder holds no adapter of the segmentation room."""
+    """CheckpointError where a folder holds no adapter of the segmentation task."""
     from wildsight.segmentation import AnomalySegmenter
 
     AnomalySegmenter.from_pretrained(adapter)

@@ -107,12 +107,12 @@ def read_settings(root: Path) -> dict[str, Any]:
     """
     file = root / "project.json"
     if not file.is_file():
-        raise DataError("holds no project", where=root, mend="make one with `wildsight inspect start`")
+        raise DataError("holds no project", where=root, hint="make one with `wildsight inspect start`")
     value = read_json(file)
     found = value.get("format") if isinstance(value, dict) else None
     if isinstance(found, bool) or found not in READS:
-        mend = f"this version reads {' and '.join(map(str, READS))}; restore it or start a new project"
-        raise CheckpointError(f"has format {found}", where=file, mend=mend)
+        hint = f"this version reads {' and '.join(map(str, READS))}; restore it or start a new project"
+        raise CheckpointError(f"has format {found}", where=file, hint=hint)
     settings = {k: v for k, v in value.items() if k != "format"}
     checked(settings, SETTINGS, file, "restore a copy of it, or start a new project")
     return settings
@@ -120,29 +120,29 @@ def read_settings(root: Path) -> dict[str, Any]:
 
 def read_looked(root: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The pictures of ``looked.json`` as rows, and the sentence of each file that could not be read."""
-    file, mend = root / "looked.json", AGAIN.format("look at the pictures")
+    file, hint = root / "looked.json", AGAIN.format("look at the pictures")
     if not file.exists():
         return [], {}
     value = read_json(file)
-    checked(value, record({"pictures": listed(LOOKED), "not_read": lambda _: True}), file, mend)
+    checked(value, record({"pictures": listed(LOOKED), "not_read": lambda _: True}), file, hint)
     told = value["not_read"]
     errors = {} if listed(text)(told) else told  # the first format's list names no files
-    checked(errors, mapped(text), file, mend)
+    checked(errors, mapped(text), file, hint)
     return value["pictures"], errors
 
 
 def read_part(root: Path, name: str) -> dict[str, Any]:
     """One of `PARTS`; empty where its file is absent."""
-    file, (check, mend) = root / f"{name}.json", PARTS[name]
-    return checked(read_json(file), check, file, mend) if file.exists() else {}
+    file, (check, hint) = root / f"{name}.json", PARTS[name]
+    return checked(read_json(file), check, file, hint) if file.exists() else {}
 
 
-def checked(value: Any, check: Check, file: Path, mend: str) -> Any:
+def checked(value: Any, check: Check, file: Path, hint: str) -> Any:
     """``value``, if it is what it should be.
 
     Raises:
         DataError: it is not.
     """
     if not check(value):
-        raise DataError("is damaged: a value is missing or of another kind", where=file, mend=mend)
+        raise DataError("is damaged: a value is missing or of another kind", where=file, hint=hint)
     return value

@@ -92,7 +92,7 @@ def files_of(pictures: Sequence[str | Path]) -> list[Path]:
     """
     files = [file.absolute() for item in pictures for file in expand(item)]
     if not files:
-        raise DataError("no picture found", where=" ".join(map(str, pictures)), mend="name files or a folder")
+        raise DataError("no picture found", where=" ".join(map(str, pictures)), hint="name files or a folder")
     return files
 
 
@@ -115,10 +115,10 @@ def _hash(file: Path) -> str:
     try:
         return sha256(file)
     except FileNotFoundError as error:
-        raise ImageError("no such file", where=file, mend="check the path") from error
+        raise ImageError("no such file", where=file, hint="check the path") from error
     except OSError as error:
         what = f"cannot be opened ({error.strerror})"
-        raise ImageError(what, where=file, mend="check its rights") from error
+        raise ImageError(what, where=file, hint="check its rights") from error
 
 
 Outline = Callable[[Image, AnomalyResult, Sequence[AnomalyBox]], list[np.ndarray]]
@@ -203,7 +203,7 @@ def group(
     Args:
         project: an open project; saved.
         k: number of groups, known ones included; ``auto``, a number or a range.
-        method: of the discovery room: ``sskmeans``, or ``nngcd`` (the paper) and its peers.
+        method: of the discovery task: ``sskmeans``, or ``nngcd`` (the paper) and its peers.
         backbone: tower for the crops.
         progress: show progress.
         training: fields of `TrainConfig`, for trained methods.
@@ -219,7 +219,7 @@ def group(
     finds = list(project.finds())
     if len(finds) < GROUPED_FROM:
         text = f"{len(finds)} finds are too few to group"
-        raise DataError(text, where=project.folder, mend="look at more pictures first")
+        raise DataError(text, where=project.folder, hint="look at more pictures first")
     named = project.names_here()
     samples = [CategorySample(project.crop(f), named.get(f)) for f in finds]
     samples += [CategorySample(file, GOOD) for file in good_crops(project)]

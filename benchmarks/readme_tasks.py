@@ -1,8 +1,8 @@
-"""Write the README's tables of the other rooms and of the nano checkpoints.
+"""Write the README's tables of the other tasks and of the nano checkpoints.
 
-python benchmarks/readme_rooms.py
+python benchmarks/readme_tasks.py
 
-The rooms come from the committed outputs of their benches, the checkpoints from what their training left.
+The tasks come from the committed outputs of their benches, the checkpoints from what their training left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from readme_table import ROOT, between
 
-# room, folder of results, metric and its name, group, the paper's method first
+# task, folder of results, metric and its name, group, the paper's method first
 SHOWN = (
     ("segmentation", "segmentation-world", "iou", "IoU, world", "mean", "spt@3e-3"),
     ("segmentation", "segmentation-real", "iou", "IoU, photographs", "mean", "spt@3e-3"),
@@ -73,15 +73,15 @@ def cell(found: list[float], digits: int) -> str:
     return f"{statistics.mean(found):.{digits}f}{spread}"
 
 
-def rooms() -> list[str]:
+def tasks() -> list[str]:
     """One line per claim: the paper's method, then its peers from best to worst."""
-    lines = ["| room | measured | the paper's method | its peers |", "|---|---|---|---|"]
-    for room, folder, metric, name, group, own in SHOWN:
+    lines = ["| task | measured | the paper's method | its peers |", "|---|---|---|---|"]
+    for task, folder, metric, name, group, own in SHOWN:
         found = values(folder, metric, group)
         sign, digits = 1 if metric in LOWER else -1, 1 if metric in PERCENT else 3
         peers = sorted((m for m in found if m != own), key=lambda m: sign * statistics.mean(found[m]))
         told = ", ".join(f"{m} {cell(found[m], digits)}" for m in peers)
-        lines.append(f"| {room} | {name} | {own} {cell(found[own], digits)} | {told} |")
+        lines.append(f"| {task} | {name} | {own} {cell(found[own], digits)} | {told} |")
     return lines
 
 
@@ -119,5 +119,5 @@ def checkpoints() -> list[str]:
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    text = between(readme.read_text(encoding="utf-8"), "rooms", "\n".join(rooms()))
+    text = between(readme.read_text(encoding="utf-8"), "tasks", "\n".join(tasks()))
     readme.write_text(between(text, "nano", "\n".join(checkpoints())), encoding="utf-8")

@@ -1,0 +1,90 @@
+"""The table of tasks: what each answers, and where its parts are. Importing it imports no task, no torch."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from wildsight.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """Where a task's parts are, as strings, so that listing tasks imports none of them.
+
+    Attributes:
+        problem: the question it answers, as a user would say it.
+        check: ``module:function`` that takes a source string and returns the problems found.
+        bench: ``module:function`` that runs the method and its peers.
+    """
+
+    problem: str
+    check: str
+    bench: str
+
+
+TASKS: dict[str, TaskEntry] = {
+    "anomaly": TaskEntry(
+        problem="find what is wrong in these pictures, I only have good ones",
+        check="wildsight.anomaly.source:check_source",
+        bench="wildsight.anomaly.bench:bench",
+    ),
+    "compression": TaskEntry(
+        problem="my multimodal LLM is too slow and too big",
+        check="wildsight.compression.questions:check_source",
+        bench="wildsight.compression.bench:bench",
+    ),
+    "composition": TaskEntry(
+        problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
+        check="wildsight.composition.source:check_source",
+        bench="wildsight.composition.bench:bench",
+    ),
+    "continual": TaskEntry(
+        problem="keep teaching one CLIP new tasks, break nothing it knew",
+        check="wildsight.continual.source:check_source",
+        bench="wildsight.continual.bench:bench",
+    ),
+    "discovery": TaskEntry(
+        problem="sort this unlabelled folder into the classes I know and the new ones",
+        check="wildsight.discovery.source:check_source",
+        bench="wildsight.discovery.bench:bench",
+    ),
+    "segmentation": TaskEntry(
+        problem="outline the defect exactly",
+        check="wildsight.segmentation.source:check_source",
+        bench="wildsight.segmentation.bench:bench",
+    ),
+    "fusion": TaskEntry(
+        problem="RGB, depth, thermal, event, LiDAR: one mask",
+        check="wildsight.fusion.source:check_source",
+        bench="wildsight.fusion.bench:bench",
+    ),
+    "retrieval": TaskEntry(
+        problem="find the photo from my sketch, for classes never trained",
+        check="wildsight.retrieval.source:check_source",
+        bench="wildsight.retrieval.bench:bench",
+    ),
+    "spatial": TaskEntry(
+        problem="where in metres is the black car, from one picture",
+        check="wildsight.spatial.source:check_source",
+        bench="wildsight.spatial.bench:bench",
+    ),
+}
+
+
+def task_named(name: str) -> TaskEntry:
+    """The task called ``name``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"no task is called {name!r}", hint=f"use one of {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def resolve(target: str) -> Any:
+    """The object that a ``module:name`` string points to."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
