@@ -12,6 +12,7 @@ import io
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 100_000_000
 WHITE = (255, 255, 255)
-Picture = str | Path | Image.Image | np.ndarray
-"""A file, a PIL picture, or pixels as `from_array` takes them."""
+Picture = str | Path | Image.Image | np.ndarray | bytes
+"""A file, a PIL picture, pixels as `from_array` takes them, or an encoded picture's bytes."""
 
 
 def _pixel_cap() -> int:
@@ -37,13 +38,13 @@ def _pixel_cap() -> int:
     return int(text)
 
 
-def _open(path: Path, max_pixels: int | None) -> Image.Image:
-    """An opened, not yet decoded picture whose header has been checked."""
+def _open(path: Path, max_pixels: int | None, data: bytes | None = None) -> Image.Image:
+    """An opened, not yet decoded picture whose header has been checked; from ``data`` where it is given."""
     cap = _pixel_cap() if max_pixels is None else max_pixels
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path, formats=FORMATS)
+            picture = Image.open(path if data is None else io.BytesIO(data), formats=FORMATS)
     except FileNotFoundError as error:
         raise ImageError("no such file", where=path, hint="check the path") from error
     except UnidentifiedImageError as error:
@@ -95,8 +96,18 @@ def load_image(
     Raises:
         ImageError: missing, unknown, truncated, holding NaN, or with more pixels than allowed.
     """
-    file = Path(path)
-    with _open(file, max_pixels) as picture:
+    return _loaded(Path(path), None, background, full_scale, max_pixels)
+
+
+def _loaded(
+    file: Path,
+    data: bytes | None,
+    background: tuple[int, int, int] = WHITE,
+    full_scale: float | None = None,
+    max_pixels: int | None = None,
+) -> Image.Image:
+    """A picture file, or the bytes of one, as 8-bit RGB."""
+    with _open(file, max_pixels, data) as picture:
         upright = _decode(picture, file)
     try:
         return _to_rgb(upright, background, full_scale)
@@ -139,14 +150,26 @@ def from_array(array: np.ndarray, *, full_scale: float | None = None) -> Image.I
 
 
 def as_picture(item: Picture) -> Image.Image:
-    """A file, a PIL picture or pixels as 8-bit RGB.
+    """A file, a PIL picture, pixels or encoded bytes as 8-bit RGB: the same pixels, whichever way they come.
+
+    A PIL picture is treated as its file would be: turned upright by its EXIF, transparency laid over white,
+    16-bit and float values scaled. One that is 8-bit RGB and upright is returned as it is.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: it cannot be read, is empty, or holds NaN.
     """
     if isinstance(item, Image.Image):
-        return item.convert("RGB")
+        where = Path(getattr(item, "filename", "") or "the picture")
+        return _to_rgb(_decode(item, where), WHITE) if getattr(item, "format", None) else _to_rgb(item, WHITE)
+    if isinstance(item, bytes | bytearray | memoryview):
+        return _loaded(Path("the bytes"), bytes(item))
     return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
+
+
+def as_list(items: Picture | Sequence[Picture]) -> list[Picture]:
+    """One picture or several as a list."""
+    single = isinstance(items, str | Path | Image.Image | np.ndarray | bytes)
+    return [items] if single else list(items)  # type: ignore[list-item, arg-type]
 
 
 def path_of(item: Picture) -> Path | None:

@@ -15,14 +15,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wildsight.anomaly.detector import AnomalyDetector, AnomalyResult, Evaluation
+    from wildsight.anomaly.estimator import AnomalyDetector, AnomalyEvaluation, AnomalyResult
 
-__all__ = ["AnomalyDetector", "AnomalyResult", "Evaluation"]
+__all__ = ["AnomalyDetector", "AnomalyEvaluation", "AnomalyResult"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    from wildsight.anomaly import detector
+    from wildsight.anomaly import estimator
 
-    return getattr(detector, name)
+    return getattr(estimator, name)

@@ -10,8 +10,9 @@ import numpy as np
 from PIL.Image import Image
 
 from wildsight.anomaly.boxes import AnomalyBox, boxes_of
-from wildsight.anomaly.datasets import AnomalySample
-from wildsight.errors import ConfigError
+from wildsight.anomaly.datasets import AnomalySample, read_mask
+from wildsight.errors import ConfigError, WildSightError
+from wildsight.estimators.evaluation import Evaluation
 from wildsight.images import load_image
 from wildsight.results import Result
 
@@ -51,6 +52,11 @@ class AnomalyResult(Result):
             "peak_y": float((peak[0] + 0.5) / height),
         }
 
+    def line(self) -> str:
+        """The result on one line of a terminal."""
+        verdict = "ANOMALOUS" if self.anomalous else "good"
+        return f"{self.image}: {verdict} score {self.score:.4f} threshold {self.threshold:.4f}"
+
     def boxes(self, picture_size: tuple[int, int] | None = None, **settings: Any) -> list[AnomalyBox]:
         """Boxes around what lies above the threshold (`boxes_of`); none where the picture is good."""
         if not self.anomalous:
@@ -77,22 +83,48 @@ class AnomalyResult(Result):
         )
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a detector on a data set.
+@dataclass(frozen=True, kw_only=True)
+class AnomalyEvaluation(Evaluation):
+    """Scores of a detector on a data set: rows per category, then ``mean``, metrics in [0, 1].
 
     Attributes:
-        rows: one mapping per category, then ``mean``: image and pixel metrics in [0, 1].
         scores: raw score of each test picture, in the order of ``samples``.
         maps: [N, H, W] float32.
         samples: the test pictures that could be read.
-        errors: one sentence per picture that could not, or whose mask could not.
-        protocol: split, its hash and its assumptions.
+        limits: [N] threshold of each picture's category; None while a fit goes on.
     """
 
-    rows: list[dict[str, Any]]
     scores: np.ndarray
     maps: np.ndarray
     samples: list[AnomalySample]
-    errors: list[str]
-    protocol: dict[str, Any]
+    limits: np.ndarray | None = None
+
+    def pictures(self, each: int = 4) -> list[tuple[Image, str]]:
+        """Heat maps of the defects found best, the defects missed most, and the worst false alarms."""
+        from wildsight.report.plots import overlay_heatmap
+
+        if self.limits is None:
+            return []
+        labels = np.array([s.label for s in self.samples])
+        excess = self.scores / np.maximum(self.limits, 1e-12)
+        bad, good = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+        chosen = [
+            *(("found", i) for i in bad[np.argsort(-excess[bad])[:each]]),
+            *(("missed most", i) for i in bad[np.argsort(excess[bad])[:each]]),
+            *(("highest good", i) for i in good[np.argsort(-excess[good])[:each]]),
+        ]
+        shown = []
+        for kind, i in chosen:
+            sample = self.samples[i]
+            mask = _mask(sample, self.maps.shape[1:])
+            heat = overlay_heatmap(load_image(sample.image), self.maps[i] / max(self.limits[i], 1e-12), mask)
+            shown.append((heat, f"{kind}: {sample.category}/{sample.defect}, {excess[i]:.2f} x the threshold"))
+        return shown
+
+
+def _mask(sample: AnomalySample, size: tuple[int, int]) -> np.ndarray | None:
+    """A sample's mask, or None where there is none to be read."""
+    try:
+        return read_mask(sample, size) if sample.masks else None
+    except WildSightError:
+        return None

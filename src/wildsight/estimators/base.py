@@ -1,80 +1,455 @@
-"""The base of every public object.
+"""The base of every public object: constructor, five verbs, checkpoints, what a fit depends on. Once, for all.
 
-A public object has five verbs: ``fit``, ``predict``, ``evaluate``, ``save_pretrained`` and
-``from_pretrained``.
+A task writes what is its own: `_fit`, `_predict`, `_evaluate`, `_state` and `_load_state`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from wildsight.errors import CheckpointError, WildSightError
-from wildsight.files import CONFIG, load_checkpoint, save_checkpoint
+from wildsight.errors import CheckpointError, ConfigError, WildSightError
+from wildsight.estimators.evaluation import Evaluation
+from wildsight.estimators.registry import Registry, configured, hyper_names, unknown_name
+from wildsight.files import CONFIG, MANIFEST, check_replaceable, digest_of, load_checkpoint, save_checkpoint
+from wildsight.images import Picture, as_list, as_picture, path_of
+from wildsight.results import RunFolder
 
 if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
     from torch import Tensor
 
+    from wildsight.backbones import Backbone
+    from wildsight.training import History, TrainConfig
+
 FORMAT = 1
+BATCH = 16
+Data = TypeVar("Data")
+R = TypeVar("R")
+P = TypeVar("P")
 
 
-class Estimator(ABC):
-    """Base of the public objects: one checkpoint form for all tasks.
+class Estimator(ABC, Generic[Data, R]):
+    """Base of the public objects.
 
-    A subclass names its ``task`` and turns itself into (tensors, settings) and back.
+    Args:
+        method: a name from ``methods``, or the method itself, which carries its hyper-parameters; None takes
+            ``default_method``.
+        backbone: hub id, local folder, ``nano-*``, or one that is loaded; None takes ``default_backbone``.
+        hyper: the method's hyper-parameters by name, or the method itself.
+        device: ``auto`` (CUDA, MPS, then the CPU) or a device; see `wildsight.devices.resolve_device`.
+        settings: fields of ``settings_type``.
+
+    Raises:
+        ConfigError: an unknown method, hyper-parameter, setting or device, before any work starts.
     """
 
     task: ClassVar[str]
+    methods: ClassVar[Registry[Any]]
+    default_method: ClassVar[str]
+    default_backbone: ClassVar[str]
+    settings_type: ClassVar[type[Any]]
+    """Frozen dataclass with at least ``method``, ``backbone`` and ``seed``."""
+    noun: ClassVar[str] = "estimator"
+    """What the object is called in messages: ``the detector is not fitted``."""
     weights_name: ClassVar[str] = "head"
     """Stem of the checkpoint's tensor file."""
     config_name: ClassVar[str] = CONFIG
     """Name of the checkpoint's settings' file."""
+    free_settings: ClassVar[frozenset[str]] = frozenset()
+    """Settings and hyper-parameters that change nothing that is learned."""
+
+    def __init__(
+        self,
+        method: Any = None,
+        backbone: Any = None,
+        *,
+        hyper: Mapping[str, Any] | Any | None = None,
+        device: str | int | torch.device | None = "auto",
+        **settings: Any,
+    ) -> None:
+        from wildsight.devices import resolve_device
+
+        self.method = self._create_method(self.default_method if method is None else method, hyper)
+        name = self.methods.name_of(self.method)
+        chosen = self.default_backbone if backbone is None else backbone
+        known = [f.name for f in fields(self.settings_type) if f.name not in ("method", "backbone")]
+        for word in settings:
+            if word not in known:
+                raise unknown_name("setting", word, known)
+        self.settings: Any = configured(
+            self.settings_type, settings, method=name, backbone=getattr(chosen, "name", str(chosen))
+        )
+        self.device = resolve_device(device)
+        self.backbone = self._load_backbone(chosen)
+        self.settings = replace(self.settings, backbone=self.backbone.name)
+        self.fitted_on: dict[str, Any] = {}
+        self.history: History | None = None
+        self.not_read: list[str] = []
+
+    # -- hooks of a task ------------------------------------------------------------------------------------
+
+    def _create_method(self, method: Any, hyper: Any) -> Any:
+        """The method with its hyper-parameters; overridden where a task has named variants."""
+        return self.methods.create(method, hyper)
+
+    def _load_backbone(self, backbone: Any) -> Any:
+        """The frozen network on the device."""
+        from wildsight.backbones import load_backbone
+
+        if isinstance(backbone, str | Path):
+            return load_backbone(str(backbone), device=self.device)
+        return backbone.to(self.device)
+
+    @abstractmethod
+    def _read(self, source: Any) -> Data:
+        """The task's data behind a source; data already read are returned as they are."""
+
+    @abstractmethod
+    def _fit(
+        self, data: Data, config: TrainConfig, folder: Path | None, progress: bool, **options: Any
+    ) -> dict[str, Any]:
+        """Learn from ``data``; returns facts for ``fitted_on``."""
+
+    def _predict(self, pictures: Sequence[Image], files: Sequence[Path | None], **options: Any) -> list[R]:
+        """One result per picture of a batch, in order."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def _evaluate(self, data: Data, split: str, progress: bool, **options: Any) -> Evaluation:
+        """Compare predictions on a split with its labels."""
 
     @abstractmethod
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The trained tensors by name, and the JSON-able settings that rebuild the object."""
+        """The trained tensors by name, and the JSON-able facts of this task that rebuild the object."""
 
-    @classmethod
     @abstractmethod
-    def _restore(cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any) -> Self:
-        """The object that `_state` described."""
+    def _load_state(self, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+        """Take what `_state` gave; ``self`` is fresh from its constructor."""
+
+    def _recipe(self) -> TrainConfig:
+        """The method's own training settings."""
+        from wildsight.training import TrainConfig
+
+        return TrainConfig()
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it can predict."""
+        return bool(self.fitted_on)
+
+    def check_fitted(self) -> None:
+        """Refuse work that needs a fit.
+
+        Raises:
+            ConfigError: not fitted.
+        """
+        if not self.fitted:
+            raise ConfigError(f"the {self.noun} is not fitted", hint="call fit or from_pretrained")
+
+    # -- parameters -----------------------------------------------------------------------------------------
+
+    @property
+    def hyper(self) -> dict[str, Any]:
+        """The method's hyper-parameters that differ from its defaults."""
+        return changed_fields(self.method)
+
+    def get_params(self) -> dict[str, Any]:
+        """What the constructor takes, so that ``type(e)(**e.get_params())`` is an equal, unfitted object."""
+        names = [f.name for f in fields(self.settings)]
+        return {n: getattr(self.settings, n) for n in names} | {
+            "hyper": self.hyper,
+            "device": str(self.device),
+        }
+
+    def training_config(self, given: Mapping[str, Any]) -> TrainConfig:
+        """The method's recipe with ``given`` in place of its own values.
+
+        Raises:
+            ConfigError: an unknown name, with the nearest one, or a value outside its range.
+        """
+        from wildsight.training import TrainConfig
+
+        recipe = replace(self._recipe(), seed=self.settings.seed)
+        known = [f.name for f in fields(TrainConfig)]
+        for word in given:
+            if word not in known:
+                raise unknown_name("training setting", word, known)
+        values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+        return configured(TrainConfig, {**values, **given}, noun="training setting")
+
+    def depends(self, learned: Any, root: Path | None, **more: Any) -> dict[str, Any]:
+        """What a saved training state must have been made from for a fit to go on with it.
+
+        Args:
+            learned: samples, class names, ...; see `wildsight.training.depends_on`.
+            root: the folder that paths are named from.
+            more: further facts.
+        """
+        from wildsight.training import depends_on
+
+        settings, sha = self.settings, self.backbone.sha
+        return depends_on(
+            settings, self.method, learned, root, backbone=sha, without=self.free_settings, **more
+        )
+
+    # -- verbs ----------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        source: Any,
+        out: str | Path | None = None,
+        *,
+        folder: str | Path | None = None,
+        progress: bool = True,
+        **training: Any,
+    ) -> Self:
+        """Learn from the training pictures of ``source``.
+
+        Args:
+            source: ``world``, a folder, ``NAME:PATH``, or data already read.
+            out: folder of the run: training state, checkpoint, scores and report; a killed fit goes on there,
+                and the state of another fit is refused.
+            folder: keep the training state here, and write nothing else; ``out/train`` where not given.
+            progress: show progress and the time left.
+            training: fields of `TrainConfig`; the method's own recipe where not given.
+
+        Raises:
+            DataError: nothing to learn from.
+            ConfigError: an unknown setting or one outside its range.
+            CheckpointError: the folder holds the state of another fit.
+        """
+        return self._run_fit(source, out, folder, progress, training)
+
+    def _run_fit(
+        self,
+        source: Any,
+        out: str | Path | None,
+        folder: str | Path | None,
+        progress: bool,
+        training: Mapping[str, Any],
+        **options: Any,
+    ) -> Self:
+        """What every `fit` does around the task's own `_fit`."""
+        config = self.training_config(training)
+        run = None if out is None else RunFolder(Path(out))
+        if run is not None:
+            check_replaceable(run.checkpoint, MANIFEST)
+        where = Path(folder) if folder is not None else None if run is None else run.path / "train"
+        data = self._read(source)
+        facts = self._fit(data, config, where, progress, **options)
+        self.fitted_on = {"source": getattr(data, "name", str(source)), **facts}
+        if run is not None:
+            from wildsight.estimators.reporting import write_fit
+
+            self.save_pretrained(run.checkpoint)
+            write_fit(self, run)
+        return self
+
+    def predict(
+        self, pictures: Picture | Sequence[Picture], *, batch_size: int | None = None, **options: Any
+    ) -> list[R]:
+        """Predict for pictures.
+
+        Args:
+            pictures: files, PIL pictures, arrays ([H, W] or [H, W, 3]) or encoded bytes; one or several.
+            batch_size: pictures at a time.
+            options: the task's own.
+
+        Returns:
+            One result per picture, in order.
+
+        Raises:
+            ImageError: a picture cannot be read.
+            ConfigError: not fitted, or an option outside its range.
+        """
+        self.check_fitted()
+        results: list[R] = []
+        for batch in batches(as_list(pictures), batch_size):
+            results += self._predict([as_picture(p) for p in batch], [path_of(p) for p in batch], **options)
+        return results
+
+    def predict_files(
+        self,
+        files: Sequence[str | Path],
+        *,
+        progress: Callable[[int], Any] | None = None,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> tuple[list[R], list[WildSightError]]:
+        """`predict` for many files: the unreadable ones are listed, the others still processed.
+
+        Args:
+            files: pictures.
+            progress: called with the number of files just done.
+            batch_size: pictures at a time.
+            options: as `predict`.
+        """
+        self.check_fitted()
+        results: list[R] = []
+        errors: list[WildSightError] = []
+        for batch in batches(files, batch_size):
+            pictures: list[Image] = []
+            readable: list[Path | None] = []
+            for file in batch:
+                try:
+                    pictures.append(as_picture(file))
+                    readable.append(Path(file))
+                except WildSightError as error:
+                    errors.append(error)
+            if pictures:
+                results += self._predict(pictures, readable, **options)
+            if progress:
+                progress(len(batch))
+        return results, errors
+
+    def evaluate(
+        self, source: Any, *, split: str = "test", progress: bool = True, **options: Any
+    ) -> Evaluation:
+        """Compare predictions with the labels of a split of ``source``; nothing is selected on them here.
+
+        Args:
+            source: ``world``, a folder, ``NAME:PATH``, or data already read.
+            split: which pictures: ``test``, or another that the source has.
+            progress: show progress and the time left.
+            options: the task's own.
+
+        Raises:
+            DataError: no readable picture in that split.
+            ConfigError: not fitted, or an unknown split.
+        """
+        self.check_fitted()
+        return self._evaluate(self._read(source), split, progress, **options)
+
+    def to(self, device: str | int | torch.device) -> Self:
+        """Move every network to ``device``; results come back to the CPU."""
+        from wildsight.devices import resolve_device
+
+        self.device = resolve_device(device)
+        self.backbone = self.backbone.to(self.device)
+        self._to(self.device)
+        return self
+
+    def _to(self, device: torch.device) -> None:
+        """Move what the task trained."""
+
+    # -- checkpoints ----------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write a checkpoint folder (safetensors, JSON, SHA-256 manifest), whole or not at all.
 
         Raises:
+            ConfigError: not fitted.
             DataError: the folder cannot be written, or the disk is full.
         """
-        tensors, settings = self._state()
-        config = {"format": FORMAT, "task": self.task, "object": type(self).__name__, **settings}
-        return save_checkpoint(folder, tensors, config, name=self.weights_name, config_name=self.config_name)
+        self.check_fitted()
+        tensors, own = self._state()
+        config = {"format": FORMAT, "task": self.task, "object": type(self).__name__}
+        cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        return save_checkpoint(
+            folder,
+            cpu,
+            {**config, **self._described(), **own},
+            name=self.weights_name,
+            config_name=self.config_name,
+        )
+
+    def _described(self) -> dict[str, Any]:
+        """What every checkpoint says of itself."""
+        return {
+            "settings": asdict(self.settings),
+            "hyper": self.hyper,
+            "backbone_sha256": self.backbone.sha,
+            "fitted_on": self.fitted_on,
+            "fingerprint": digest_of(self.fitted_on),
+        }
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
         """Load what `save_pretrained` wrote.
 
+        Args:
+            folder: the checkpoint.
+            options: ``backbone=`` where its folder has moved, ``device=``.
+
         Raises:
-            CheckpointError: damaged, of another task or format, or made for another base.
+            CheckpointError: damaged, of another task or format, or made for another backbone.
         """
-        tensors, settings = load_checkpoint(folder, name=cls.weights_name, config_name=cls.config_name)
-        task = settings.get("task", settings.get("room"))  # "room" until 0.1
-        if task != cls.task or settings.get("object") != cls.__name__:
-            kind = f"{task}/{settings.get('object')}"
+        tensors, config = load_checkpoint(folder, name=cls.weights_name, config_name=cls.config_name)
+        task = config.get("task", config.get("room"))  # "room" until 0.1
+        if task != cls.task or config.get("object") != cls.__name__:
+            kind = f"{task}/{config.get('object')}"
             raise CheckpointError(f"is a checkpoint of {kind}", where=folder, hint=f"load it with {kind}")
-        if settings.get("format") != FORMAT:
-            raise CheckpointError(
-                f"has format {settings.get('format')}", where=folder, hint=f"this version reads {FORMAT}"
-            )
+        if config.get("format") != FORMAT:
+            what = f"has format {config.get('format')}"
+            raise CheckpointError(what, where=folder, hint=f"this version reads {FORMAT}")
         try:
-            return cls._restore(tensors, settings, **options)
-        except (KeyError, TypeError, RuntimeError) as error:
+            return cls._restore(tensors, config, **options)
+        except (KeyError, TypeError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"does not fit ({error})", where=folder, hint="save it again") from error
 
+    @classmethod
+    def _restore(cls, tensors: dict[str, Tensor], config: dict[str, Any], **options: Any) -> Self:
+        """The object that a checkpoint describes."""
+        arguments, backbone = cls._arguments(config)
+        made = cls(
+            backbone=options.pop("backbone", None) or backbone,
+            **arguments,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+        made.check_backbone(config)
+        made.fitted_on = dict(config["fitted_on"])
+        made._load_state(tensors, config)
+        return made
 
-Kept = TypeVar("Kept", bound=Estimator)
+    @classmethod
+    def _arguments(cls, config: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """The constructor's arguments but the backbone, and the backbone, as a checkpoint names them."""
+        saved = dict(config["settings"])
+        backbone = saved.pop("backbone")
+        return {**saved, "hyper": config["hyper"]}, backbone
+
+    def check_backbone(self, config: Mapping[str, Any]) -> None:
+        """Refuse a backbone with other weights than the checkpoint was made on.
+
+        Raises:
+            CheckpointError: they differ.
+        """
+        if self.backbone.sha != config["backbone_sha256"]:
+            raise CheckpointError(
+                f"was trained on other weights than {self.backbone.name!r} holds now",
+                hint="name the backbone it was trained on, or fit again",
+            )
+
+
+def batches(items: Sequence[P], size: int | None) -> Iterator[Sequence[P]]:
+    """``items`` in parts of ``size``.
+
+    Raises:
+        ConfigError: a size below 1.
+    """
+    step = BATCH if size is None else size
+    if step < 1:
+        raise ConfigError(f"batch_size={size}", hint="give 1 or more")
+    for start in range(0, len(items), step):
+        yield items[start : start + step]
+
+
+def changed_fields(method: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, nested ones as mappings."""
+    if not is_dataclass(method) or isinstance(method, type):
+        return {}
+    values = asdict(method)
+    plain = type(method)()
+    return {n: values[n] for n in hyper_names(method) if getattr(method, n) != getattr(plain, n)}
+
+
+Kept = TypeVar("Kept", bound=Estimator[Any, Any])
 
 
 def kept(folder: Path, load: Callable[[Path], Kept], make: Callable[[], Kept]) -> Kept:

@@ -23,7 +23,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
 from wildsight.errors import ConfigError
@@ -53,6 +53,24 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str | None =
     else:
         hint = f"did you mean {nearest!r}? There are {listed}"
     return ConfigError(f"unknown {kind} {name!r}", where=where, hint=hint)
+
+
+def from_data(default: Any) -> Any:
+    """A field that the data decide (channels, a grid, the seed): no hyper-parameter, whatever its default."""
+    return field(default=default, metadata={"from_data": True})
+
+
+def hyper_names(kind: Any) -> list[str]:
+    """The fields of a dataclass (or of an instance) that are a user's to set.
+
+    >>> @dataclass(frozen=True)
+    ... class Example:
+    ...     d: int = 256
+    ...     channels: int = from_data(0)
+    >>> hyper_names(Example)
+    ['d']
+    """
+    return [f.name for f in fields(kind) if f.init and not f.metadata.get("from_data")]
 
 
 def configured(
@@ -85,10 +103,11 @@ def configured(
     else:
         text = f"{noun}s of {kind.__name__} are given as {type(given).__name__}"
         raise ConfigError(text, hint=f"give a mapping such as {{'name': value}}, or {kind.__name__}(...)")
-    known = [f.name for f in fields(kind) if f.init]  # type: ignore[arg-type]
-    for name in values:
-        if name not in known:
-            raise unknown_name(noun, str(name), known)
+    known = hyper_names(kind)
+    if not isinstance(given, kind):
+        for name in values:
+            if name not in known:
+                raise unknown_name(noun, str(name), known)
     hints = _hints(typing.cast(Any, kind))
     checked = {n: _checked(kind, n, v, hints.get(n, Any), noun) for n, v in values.items()}
     try:

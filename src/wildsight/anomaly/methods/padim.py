@@ -20,20 +20,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wildsight.anomaly.patchcore import FittedBuffers, pictures
+from wildsight.anomaly.methods import METHODS, AnomalyMethod
+from wildsight.anomaly.methods.patchcore import FittedBuffers, pictures
 from wildsight.errors import ConfigError, DataError
 
 
-@dataclass(frozen=True)
-class PaDiMConfig:
-    """Settings of PaDiM; defaults are the paper's."""
+@METHODS.register("padim")
+@dataclass(frozen=True, kw_only=True)
+class PaDiMMethod(AnomalyMethod):
+    """PaDiM with its hyper-parameters; defaults are the paper's."""
+
+    title = "PaDiM"
 
     dims: int = 100
     """Channels drawn at random; all of them where there are fewer."""
     regularisation: float = 0.01
     """Added to the covariance's diagonal, > 0."""
-    seed: int = 0
-    """Seed of the channel draw."""
+
+    def head(self) -> PaDiM:
+        """Gaussians to be fitted; its seed is that of the channel draw."""
+        return PaDiM(self)
+
+    def score(self, head: nn.Module, features: Tensor) -> tuple[Tensor, None]:
+        """Mahalanobis map."""
+        return head(features), None
 
 
 def gaussians(points: Iterable[Tensor], regularisation: float) -> tuple[Tensor, Tensor]:
@@ -66,11 +76,11 @@ class PaDiM(FittedBuffers):
     mean: Tensor
     whiten: Tensor
 
-    def __init__(self, config: PaDiMConfig | None = None) -> None:
+    def __init__(self, config: PaDiMMethod | None = None) -> None:
         super().__init__(kept=torch.int64, mean=torch.float32, whiten=torch.float32)
-        self.config = config or PaDiMConfig()
+        self.config = config or PaDiMMethod()
         if self.config.dims < 1 or self.config.regularisation <= 0.0:
-            raise ConfigError("dims and regularisation must be positive", where="PaDiMConfig")
+            raise ConfigError("dims and regularisation must be positive", where="PaDiMMethod")
 
     @torch.no_grad()
     def fit(self, features: Sequence[Any] | np.ndarray | Tensor) -> PaDiM:

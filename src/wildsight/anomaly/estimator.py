@@ -13,74 +13,77 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from wildsight.anomaly.datasets import AnomalyData, AnomalySample
-from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
-from wildsight.anomaly.methods import METHODS, train_settings
-from wildsight.anomaly.result import AnomalyResult, Evaluation
+from wildsight.anomaly.features import features_of_files, features_of_images
+from wildsight.anomaly.methods import METHODS, AnomalyMethod
+from wildsight.anomaly.result import AnomalyEvaluation, AnomalyResult
 from wildsight.anomaly.scoring import BATCH, TokenSet, figures, score_tokens
 from wildsight.anomaly.select import SELECTIONS, Selector, headline, held_back, synthetic_judge
 from wildsight.anomaly.settings import DetectorSettings
 from wildsight.anomaly.source import read_source
 from wildsight.anomaly.threshold import Threshold, conformal_threshold
 from wildsight.anomaly.tiling import seen_in_tiles
-from wildsight.backbones import Backbone, load_backbone
-from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.errors import ConfigError, DataError
 from wildsight.estimators import Estimator
-from wildsight.files import digest_of
-from wildsight.images import Picture, as_picture, path_of
-from wildsight.training import History, TrainConfig, depends_on, train
+from wildsight.estimators.evaluation import table_of
+from wildsight.images import Picture
+from wildsight.results import Table
+from wildsight.training import TrainConfig, train
 from wildsight.training.progress import Meter
 
 
-class AnomalyDetector(Estimator):
+class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
     """Says which picture is wrong, how sure it is, and where.
 
     >>> AnomalyDetector(method="nosuch")
     Traceback (most recent call last):
-    wildsight.errors.ConfigError: no method is called 'nosuch'; use one of ras, uniad, patchcore, padim
+    wildsight.errors.ConfigError: unknown method 'nosuch'; use one of ras, uniad, patchcore, padim
 
     Args:
-        method: ``ras`` (the paper), or a peer: ``uniad``, ``patchcore``, ``padim``.
+        method: ``ras`` (the paper), or a peer: ``uniad``, ``patchcore``, ``padim``; or the method itself, such
+            as ``RAS(d=128)``.
         backbone: frozen network that gives the features.
         hyper: the method's own hyper-parameters by name, e.g. ``{"encoder_layers": 0}``.
+        device: where everything runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         settings: other fields of `DetectorSettings`.
 
     Raises:
-        ConfigError: unknown method, backbone or setting.
+        ConfigError: unknown method, hyper-parameter, setting, backbone or device.
     """
 
     task: ClassVar[str] = "anomaly"
+    methods = METHODS
+    default_method = "ras"
+    default_backbone = "nano-conv"
+    settings_type = DetectorSettings
+    noun = "detector"
+    free_settings = frozenset({"false_alarm_rate"})
+
+    method: AnomalyMethod
+    settings: DetectorSettings
 
     def __init__(
         self,
-        method: str = "ras",
-        backbone: str | Backbone = "nano-conv",
+        method: str | AnomalyMethod | None = None,
+        backbone: Any = None,
         *,
-        hyper: Mapping[str, Any] | None = None,
+        hyper: Mapping[str, Any] | AnomalyMethod | None = None,
+        device: str | int | torch.device | None = "auto",
         **settings: Any,
     ) -> None:
-        if method not in METHODS:
-            raise ConfigError(f"no method is called {method!r}", hint=f"use one of {', '.join(METHODS)}")
-        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
-        try:
-            self.settings = DetectorSettings(method=method, backbone=self.backbone.name, **settings)
-        except TypeError as error:
-            raise ConfigError(str(error), hint="see DetectorSettings") from error
+        super().__init__(method, backbone, hyper=hyper, device=device, **settings)
         self.settings = replace(self.settings, neck=self.settings.neck.on(self.backbone))
-        self.hyper = dict(hyper or {})
         self.head: nn.Module | None = None
         self._inference: nn.Module | None = None
         self.channels = 0
         self.thresholds: dict[str, Threshold] = {}
-        self.fitted_on: dict[str, Any] = {}
-        self.history: History | None = None
-        self.not_read: list[str] = []
 
     def fit(
         self,
         source: str | Path | AnomalyData,
+        out: str | Path | None = None,
         *,
-        folder: Path | None = None,
         select: str = "last",
+        folder: str | Path | None = None,
         progress: bool = True,
         **training: Any,
     ) -> Self:
@@ -88,40 +91,51 @@ class AnomalyDetector(Estimator):
 
         Args:
             source: ``world``, a folder, ``NAME:PATH``, or data already read.
-            folder: where the training state is kept; a killed fit goes on there, another one is refused.
+            out: folder of the run: training state, checkpoint, scores and report.
             select: which epoch of a trained method is kept: the ``last``, the best on ``val`` (held-out good
                 pictures against synthetic defects), or the best on ``test``, which is an oracle.
+            folder: keep the training state here, and write nothing else; ``out/train`` where not given.
             progress: show progress and the time left.
             training: fields of `TrainConfig`; the method's own values where not given.
 
         Raises:
             DataError: no readable good picture.
             ConfigError: a setting outside its range.
-            CheckpointError: ``folder`` holds the state of another fit.
+            CheckpointError: the folder holds the state of another fit.
         """
         if select not in SELECTIONS:
             raise ConfigError(f"select={select!r} is unknown", hint=f"use one of {', '.join(SELECTIONS)}")
-        data = source if isinstance(source, AnomalyData) else read_source(source)
+        return self._run_fit(source, out, folder, progress, training, select=select)
+
+    def _read(self, source: Any) -> AnomalyData:
+        return source if isinstance(source, AnomalyData) else read_source(source)
+
+    def _recipe(self) -> TrainConfig:
+        return self.method.recipe
+
+    def _fit(
+        self, data: AnomalyData, config: TrainConfig, folder: Path | None, progress: bool, **options: Any
+    ) -> dict[str, Any]:
+        select = options["select"]
         features, samples = self._cached(data.normal, data.root, progress)
         learn, held = self._split(len(samples))
         self.channels = int(features.shape[1])
-        self.head, self._inference = self._new_head(self.channels), None
-        if METHODS[self.settings.method].trained:
+        self.head, self._inference = self._new_head(), None
+        if self.method.trained:
             learn, judge = self._judge(select, data, samples, learn)
             judged = data.test if select == "test" else ()
-            told = self._depends([*(samples[i] for i in learn), *judged], data.root, select)
-            self._train(TokenSet(features, learn), self._training(training), folder, judge, progress, told)
+            learned = [(s.image, s.masks, s.label) for s in [*(samples[i] for i in learn), *judged]]
+            depends = self.depends(learned, data.root, select=select)  # a category may be the folder's name
+            self._train(TokenSet(features, learn), config, folder, judge, progress, depends)
         else:
             self.head.fit(features[learn])
         self._set_thresholds(features, samples, held)
-        self.fitted_on = {
-            "source": data.name,
+        return {
             "good": len(learn),
             "held_out": len(held),
             "selection": SELECTIONS[select],
             "protocol": dict(data.protocol),
         }
-        return self
 
     def _cached(
         self, samples: Sequence[AnomalySample], where: Path, progress: bool
@@ -164,23 +178,10 @@ class AnomalyDetector(Estimator):
         order = np.random.default_rng(self.settings.seed).permutation(count)
         return np.sort(order[held:]), np.sort(order[:held])
 
-    def _new_head(self, channels: int) -> nn.Module:
+    def _new_head(self) -> nn.Module:
         torch.manual_seed(self.settings.seed)
-        grid = self.settings.neck.grid
-        return METHODS[self.settings.method].build(channels, grid, self.settings.seed, self.hyper)
-
-    def _training(self, given: Mapping[str, Any]) -> TrainConfig:
-        try:
-            chosen = replace(train_settings(self.settings.method), seed=self.settings.seed)
-            return replace(chosen, **given)
-        except TypeError as error:
-            raise ConfigError(str(error), hint="see TrainConfig") from error
-
-    def _depends(self, samples: Sequence[AnomalySample], root: Path, select: str) -> dict[str, Any]:
-        """What a saved state must have been made from; not the category, which may be the folder's name."""
-        learned = [(s.image, s.masks, s.label) for s in samples]
-        config, sha, free = self._fitted_head().config, self.backbone.sha, ("false_alarm_rate",)
-        return depends_on(self.settings, config, learned, root, backbone=sha, without=free, select=select)
+        self.method = self.method.on(self.channels, self.settings.neck.grid, self.settings.seed)
+        return self.method.head().to(self.device)
 
     def _train(
         self,
@@ -189,17 +190,24 @@ class AnomalyDetector(Estimator):
         folder: Path | None,
         judge: Callable[[nn.Module], float] | None,
         progress: bool,
-        told: Mapping[str, Any],
+        depends: Mapping[str, Any],
     ) -> None:
-        name = self.settings.method
-        head, step = self._fitted_head(), METHODS[name].step
+        head, step = self._fitted_head(), self.method.step
         keep = None if judge is None else Selector(judge, None if folder is None else folder / "best")
         self.history = train(
-            head, data, step, config, folder=folder, validate=keep, progress=progress, label=name, extra=told
+            head,
+            data,
+            step,
+            config,
+            folder=folder,
+            validate=keep,
+            progress=progress,
+            label=self.settings.method,
+            extra=depends,
         )
         if keep is not None:
             keep.restore(head)
-        head.to(self.backbone.device)
+        head.to(self.device)
 
     def _set_thresholds(
         self, features: np.ndarray, samples: Sequence[AnomalySample], held: np.ndarray
@@ -218,7 +226,7 @@ class AnomalyDetector(Estimator):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Raw scores [N] and maps [N, H, W] of token grids [N, C, h, w]."""
         head = self.inference_head() if head is None else head
-        return score_tokens(METHODS[self.settings.method], head, features, self.settings.neck.image_size)
+        return score_tokens(self.method, head, features, self.settings.neck.image_size)
 
     def _fitted_head(self) -> nn.Module:
         if self.head is None:
@@ -236,24 +244,29 @@ class AnomalyDetector(Estimator):
             self._inference = head.eval().fold() if hasattr(head, "fold") else head.eval()
         return self._inference
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the backbone and the head to ``device``; results come back to the CPU."""
-        self.backbone.model.to(device)
+    def _to(self, device: torch.device) -> None:
         self._inference = None
         if self.head is not None:
             self.head.to(device)
-        return self
 
     def predict(
-        self, images: Picture | Sequence[Picture], *, category: str | None = None, tile: int | None = None
+        self,
+        pictures: Picture | Sequence[Picture],
+        *,
+        batch_size: int | None = None,
+        category: str | None = None,
+        tile: int | None = None,
+        **options: Any,
     ) -> list[AnomalyResult]:
         """Score pictures.
 
         Args:
-            images: files, PIL pictures or arrays ([H, W] or [H, W, 3]); one or several.
+            pictures: files, PIL pictures, arrays ([H, W] or [H, W, 3]) or encoded bytes; one or several.
+            batch_size: pictures at a time.
             category: use this category's threshold; default the global one.
             tile: cut larger pictures into overlapping tiles of this side, pixels, for a detector whose good
                 pictures show what one tile shows; None stretches the whole picture.
+            options: none; another word is refused.
 
         Returns:
             One result per picture, in order.
@@ -262,18 +275,22 @@ class AnomalyDetector(Estimator):
             ImageError: a picture cannot be read.
             ConfigError: not fitted, or a category that was not trained.
         """
-        many = [images] if isinstance(images, str | Path | Image | np.ndarray) else list(images)
+        return super().predict(pictures, batch_size=batch_size, category=category, tile=tile, **options)
+
+    def _predict(
+        self,
+        pictures: Sequence[Image],
+        files: Sequence[Path | None],
+        *,
+        category: str | None = None,
+        tile: int | None = None,
+    ) -> list[AnomalyResult]:
         limit = self.threshold(category)
-        results: list[AnomalyResult] = []
-        for start in range(0, len(many), BATCH):
-            batch = many[start : start + BATCH]
-            pictures = [as_picture(item) for item in batch]
-            found = self._seen(pictures) if tile is None else [self._seen_in_tiles(p, tile) for p in pictures]
-            results += [
-                AnomalyResult(path_of(item), score, limit.value, score > limit.value, heat, category)
-                for item, (score, heat) in zip(batch, found, strict=True)
-            ]
-        return results
+        found = self._seen(pictures) if tile is None else [self._seen_in_tiles(p, tile) for p in pictures]
+        return [
+            AnomalyResult(file, score, limit.value, score > limit.value, heat, category)
+            for file, (score, heat) in zip(files, found, strict=True)
+        ]
 
     def _seen(self, pictures: Sequence[Image]) -> list[tuple[float, np.ndarray]]:
         """Raw score and map of each picture."""
@@ -282,30 +299,10 @@ class AnomalyDetector(Estimator):
         return [(float(score), heat) for score, heat in zip(scores, maps, strict=True)]
 
     def _seen_in_tiles(self, picture: Image, tile: int) -> tuple[float, np.ndarray]:
-        method = METHODS[self.settings.method]
+        method = self.method
         score, heat = seen_in_tiles(picture, tile, self._seen, BATCH)
         peak = method.picture_score(torch.from_numpy(heat)[None, None])
         return (score if method.own_score else float(peak)), heat
-
-    def predict_files(
-        self,
-        files: Sequence[Path],
-        *,
-        category: str | None = None,
-        tile: int | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> tuple[list[AnomalyResult], list[WildSightError]]:
-        """`predict` for many files: the unreadable ones are listed, the others still processed."""
-        results: list[AnomalyResult] = []
-        errors: list[WildSightError] = []
-        for file in files:
-            try:
-                results += self.predict(file, category=category, tile=tile)
-            except WildSightError as error:
-                errors.append(error)
-            if progress:
-                progress(1)
-        return results, errors
 
     def threshold(self, category: str | None = None) -> Threshold:
         """The limit for ``category``, or the global one.
@@ -320,20 +317,16 @@ class AnomalyDetector(Estimator):
             raise ConfigError(f"no category is called {category!r}", hint=f"use one of {known}")
         return self.thresholds[category or ""]
 
-    def evaluate(self, source: str | Path | AnomalyData, *, progress: bool = False) -> Evaluation:
-        """Score the test pictures of ``source`` and compare them with their labels and masks.
-
-        Metrics are per category, then their unweighted mean; maps and masks are compared at the
-        detector's image size. Nothing is selected on the test data here; how the weights were, the
-        ``protocol`` says under ``selection``.
-
-        Raises:
-            DataError: no readable test picture.
-        """
-        data = source if isinstance(source, AnomalyData) else read_source(source)
+    def _evaluate(
+        self, data: AnomalyData, split: str, progress: bool, **options: Any
+    ) -> AnomalyEvaluation:
+        """Metrics are per category, then their unweighted mean; maps and masks are compared at the detector's
+        image size. How the weights were chosen, the ``protocol`` says under ``selection``."""
+        if split != "test":
+            raise ConfigError(f"split={split!r} is unknown", hint="use test")
         return self._evaluated(data, None, progress)
 
-    def _evaluated(self, data: AnomalyData, head: nn.Module | None, progress: bool = False) -> Evaluation:
+    def _evaluated(self, data: AnomalyData, head: nn.Module | None, progress: bool = False) -> AnomalyEvaluation:
         """`evaluate` with a head that may still be learning."""
         with Meter("features", len(data.test), enabled=progress) as meter:
             files = [s.image for s in data.test]
@@ -346,47 +339,42 @@ class AnomalyDetector(Estimator):
         rows, faults = figures(samples, scores, maps)
         errors = [*(str(e) for e in cached.errors), *faults]
         protocol = {**data.protocol, "selection": self.fitted_on.get("selection", SELECTIONS["last"])}
-        return Evaluation(rows, scores, maps, samples, errors, protocol)
+        limits = np.array([self.threshold(s.category).value for s in samples]) if self.thresholds else None
+        return AnomalyEvaluation(
+            rows=rows,
+            errors=errors,
+            protocol=protocol,
+            scores=scores,
+            maps=maps,
+            samples=samples,
+            limits=limits,
+        )
+
+    def fit_tables(self) -> list[tuple[Table, str]]:
+        """The thresholds, for the report of a fit."""
+        limits = [
+            {"category": name or "(global)", "threshold": t.value, "false_alarm_rate": t.rate, "held_out": t.n}
+            for name, t in self.thresholds.items()
+        ]
+        return [(table_of(limits), "Thresholds, from held-out good pictures alone: a score above is anomalous")]
+
+    def warnings(self) -> list[str]:
+        """What a reader of its reports must know first."""
+        selection = str(self.fitted_on.get("selection", ""))
+        return [selection] if selection.startswith("ORACLE") else []
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        if self.head is None:
-            raise ConfigError("the detector is not fitted", hint="call fit first")
-        settings = {
-            "settings": asdict(self.settings),
-            "hyper": self.hyper,
+        return dict(self._fitted_head().state_dict()), {
             "channels": self.channels,
-            "backbone_sha256": self.backbone.sha,
             "normalisation": {"mean": list(self.backbone.mean), "std": list(self.backbone.std)},
             "thresholds": {k: asdict(v) for k, v in self.thresholds.items()},
-            "fitted_on": self.fitted_on,
-            "fingerprint": digest_of(self.fitted_on),
         }
-        return dict(self.head.state_dict()), settings
 
-    @classmethod
-    def _restore(cls, tensors: dict[str, Tensor], settings: dict[str, Any], **options: Any) -> Self:
-        saved = dict(settings["settings"])
-        neck, named = saved.pop("neck"), saved.pop("backbone")
-        saved["neck"] = NeckConfig(neck["image_size"], tuple(neck["strides"]), neck["smooth"])
-        detector = cls(
-            saved.pop("method"),
-            options.get("backbone") or named,
-            hyper=settings["hyper"],
-            **saved,
-        )
-        if detector.backbone.sha != settings["backbone_sha256"]:
-            raise CheckpointError(
-                f"was trained on other weights than {detector.backbone.name!r} holds now",
-                hint="name the backbone it was trained on, or fit again",
-            )
-        method = METHODS[detector.settings.method]
-        detector.head = method.restore(
-            tensors, settings["channels"], detector.settings.neck.grid, detector.hyper
-        )
-        detector.channels = settings["channels"]
-        detector.thresholds = {k: Threshold(**v) for k, v in settings["thresholds"].items()}
-        detector.fitted_on = settings["fitted_on"]
-        return detector
+    def _load_state(self, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+        self.channels = config["channels"]
+        self.method = self.method.on(self.channels, self.settings.neck.grid, 0)
+        self.head = self.method.restore(tensors).to(self.device)
+        self.thresholds = {k: Threshold(**v) for k, v in config["thresholds"].items()}
 
 
-__all__ = ["AnomalyDetector", "AnomalyResult", "DetectorSettings", "Evaluation"]
+__all__ = ["AnomalyDetector", "AnomalyEvaluation", "AnomalyResult", "DetectorSettings"]

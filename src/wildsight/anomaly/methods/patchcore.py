@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wildsight.anomaly.methods import METHODS, AnomalyMethod
 from wildsight.errors import ConfigError, DataError
 from wildsight.keep import n_keep
 
@@ -30,9 +31,13 @@ DISTANCE_CELLS = 2**23
 """Distances held at once while searching the bank (32 MiB in float32)."""
 
 
-@dataclass(frozen=True)
-class PatchCoreConfig:
-    """Settings of PatchCore; defaults are the paper's."""
+@METHODS.register("patchcore")
+@dataclass(frozen=True, kw_only=True)
+class PatchCoreMethod(AnomalyMethod):
+    """PatchCore with its hyper-parameters; defaults are the paper's."""
+
+    title = "PatchCore"
+    own_score = True
 
     coreset: int | float = 0.1
     """What the bank keeps of the candidate tokens: a count, or a share in (0, 1]."""
@@ -42,8 +47,16 @@ class PatchCoreConfig:
     """Channels of the random projection the coreset is searched in; more than C leaves tokens as they are."""
     max_tokens: int = 50_000
     """Candidate tokens, at most; bounds time (candidates x bank) and memory (candidates x C)."""
-    seed: int = 0
-    """Seed of the candidates, the projection and the first centre."""
+
+    def head(self) -> PatchCore:
+        """An empty bank; its seed is that of the candidates, the projection and the first centre."""
+        return PatchCore(self)
+
+    def score(self, head: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance map and re-weighted picture score."""
+        if not isinstance(head, PatchCore):
+            raise ConfigError("not a PatchCore head")
+        return head.map_and_score(features)
 
 
 class FittedBuffers(nn.Module):
@@ -160,12 +173,12 @@ class PatchCore(FittedBuffers):
 
     bank: Tensor
 
-    def __init__(self, config: PatchCoreConfig | None = None) -> None:
+    def __init__(self, config: PatchCoreMethod | None = None) -> None:
         super().__init__(bank=torch.float32)
-        self.config = config or PatchCoreConfig()
+        self.config = config or PatchCoreMethod()
         if min(self.config.neighbours, self.config.projection, self.config.max_tokens) < 1:
             raise ConfigError(
-                "neighbours, projection and max_tokens must be at least 1", where="PatchCoreConfig"
+                "neighbours, projection and max_tokens must be at least 1", where="PatchCoreMethod"
             )
 
     @torch.no_grad()

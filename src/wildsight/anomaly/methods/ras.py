@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,17 +28,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wildsight.anomaly.attention import FeedForward, MultiHead, TokenEncoder, linear, share_start
+from wildsight.anomaly.methods import METHODS, RECIPE, AnomalyMethod, image_score, residual_map
 from wildsight.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class RASConfig:
-    """Settings of the RAS head and of its training; defaults are the paper's."""
+@METHODS.register("ras")
+@dataclass(frozen=True, kw_only=True)
+class RAS(AnomalyMethod):
+    """RAS with its hyper-parameters; defaults are the paper's.
 
-    channels: int
-    """C, concatenated feature channels (272 for the published EfficientNet-B4 taps)."""
-    grid: tuple[int, int] = (14, 14)
-    """H, W of the token grid."""
+    Published training: AdamW 7e-4 (VisA 1e-3, BTAD 9e-4), batch 64, 500 epochs, seed 333.
+    """
+
+    title = "RAS"
+    trained = True
+    recipe = replace(RECIPE, lr=7e-4)
+
     d: int = 256
     """Hidden channels."""
     heads: int = 8
@@ -63,18 +68,14 @@ class RASConfig:
     """Off: the step's attention output is ``g_t`` itself."""
     init: Literal["independent", "reference"] = "independent"
     """Whether steps start apart or with equal context tables and attention projections."""
-    lr: float = 7e-4
-    """AdamW rate (VisA 1e-3, BTAD 9e-4); constant."""
-    weight_decay: float = 1e-4
-    """AdamW decay."""
-    clip: float = 0.1
-    """Largest gradient norm."""
-    batch: int = 64
-    """Pictures per step over all devices."""
-    epochs: int = 500
-    """Passes over the training pictures."""
-    seed: int = 333
-    """Seed of weights, order and noise."""
+
+    def head(self) -> RASHead:
+        """The trainable part; see `RASHead`."""
+        return RASHead(self)
+
+    def score(self, head: nn.Module, features: Tensor) -> tuple[Tensor, None]:
+        """`residual_map` of the reconstruction."""
+        return residual_map(head(features), features), None
 
 
 class StepConstants(NamedTuple):
@@ -147,18 +148,6 @@ def reconstruction_loss(f_hat: Tensor, f: Tensor) -> Tensor:
     return F.mse_loss(f_hat.float(), f.float())
 
 
-def residual_map(f_hat: Tensor, f: Tensor) -> Tensor:
-    """``||f_hat_i - f_i||_2`` per token, ``[B, 1, H, W]``; its gradient at zero is zero."""
-    return torch.linalg.vector_norm(f_hat.float() - f.float(), dim=1, keepdim=True)
-
-
-def image_score(heat: Tensor, pool: int = 16) -> Tensor:
-    """Largest mean over any ``pool x pool`` window of ``[B, 1, H, W]`` in pixels, ``[B]``."""
-    side = min(pool, heat.shape[-2], heat.shape[-1])
-    down = F.avg_pool2d(heat, (side, 1), stride=1)  # one axis after the other: 2 x 16 sums, not 256
-    return F.avg_pool2d(down, (1, side), stride=1).flatten(1).amax(dim=1)
-
-
 def warn_without_noise(noise_ratio: float) -> None:
     """Warn when nothing closes the token-wise path from input to output.
 
@@ -189,7 +178,7 @@ def noisy(f: Tensor, noise_ratio: float, eps: Tensor | None, training: bool) -> 
 class RASStep(nn.Module):
     """One step: ``g = gate * l``; ``u = LN(c + MHA(c + p, g + p, g))``; ``l' = LN((W_U l + h) / 2)``."""
 
-    def __init__(self, config: RASConfig) -> None:
+    def __init__(self, config: RAS) -> None:
         super().__init__()
         d = config.d
         self.context = nn.Parameter(torch.randn(config.grid[0] * config.grid[1], d))
@@ -242,7 +231,7 @@ class RASHead(TokenEncoder):
         ConfigError: sizes that do not divide, no decoder step, or a mask that blocks everything.
     """
 
-    def __init__(self, config: RASConfig) -> None:
+    def __init__(self, config: RAS) -> None:
         if config.decoder_steps < 1:
             raise ConfigError("RAS needs at least one decoder step", where="decoder_steps")
         warn_without_noise(config.noise_ratio)
@@ -308,3 +297,16 @@ class FoldedRAS(nn.Module):
 
     def _step(self, index: int) -> StepConstants:
         return StepConstants(*(self.get_buffer(f"step_{index}_{name}") for name in StepConstants._fields))
+
+
+__all__ = [
+    "RAS",
+    "FoldedRAS",
+    "RASHead",
+    "gate",
+    "image_score",
+    "jitter",
+    "reconstruction_loss",
+    "residual_map",
+    "smooth_neck",
+]

@@ -12,25 +12,30 @@ Differences from the published code:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from wildsight.anomaly.attention import FeedForward, MultiHead, TokenEncoder, share_start
-from wildsight.anomaly.ras import noisy, reconstruction_loss, warn_without_noise
+from wildsight.anomaly.methods import METHODS, RECIPE, AnomalyMethod, residual_map
+from wildsight.anomaly.methods.ras import noisy, reconstruction_loss, warn_without_noise
 from wildsight.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class UniADConfig:
-    """Settings of the UniAD head and of its training; defaults are the paper's."""
+@METHODS.register("uniad")
+@dataclass(frozen=True, kw_only=True)
+class UniAD(AnomalyMethod):
+    """UniAD with its hyper-parameters; defaults are the paper's.
 
-    channels: int
-    """C, concatenated feature channels (272 for the published EfficientNet-B4 taps)."""
-    grid: tuple[int, int] = (14, 14)
-    """H, W of the token grid."""
+    Published training: AdamW 1e-4, divided by ten after 800 of 1000 epochs, batch 64, seed 133.
+    """
+
+    title = "UniAD"
+    trained = True
+    recipe = replace(RECIPE, lr=1e-4)
+
     d: int = 256
     """Hidden channels."""
     heads: int = 8
@@ -51,24 +56,20 @@ class UniADConfig:
     """Side of that neighbourhood in tokens, odd."""
     init: Literal["independent", "reference"] = "independent"
     """Whether layers start apart or with equal query tables and attention projections."""
-    lr: float = 1e-4
-    """AdamW rate, divided by ten after 800 epochs."""
-    weight_decay: float = 1e-4
-    """AdamW decay."""
-    clip: float = 0.1
-    """Largest gradient norm."""
-    batch: int = 64
-    """Pictures per step over all devices."""
-    epochs: int = 1000
-    """Passes over the training pictures."""
-    seed: int = 133
-    """Seed of weights, order and noise."""
+
+    def head(self) -> UniADHead:
+        """The trainable part; see `UniADHead`."""
+        return UniADHead(self)
+
+    def score(self, head: nn.Module, features: Tensor) -> tuple[Tensor, None]:
+        """`residual_map` of the reconstruction."""
+        return residual_map(head(features), features), None
 
 
 class UniADLayer(nn.Module):
     """``a = LN(q + MHA(q, m, m))``; ``b = LN(a + MHA(a, o, o))``; ``LN(b + FFN(b))``."""
 
-    def __init__(self, config: UniADConfig) -> None:
+    def __init__(self, config: UniAD) -> None:
         super().__init__()
         d = config.d
         self.query = nn.Parameter(torch.randn(config.grid[0] * config.grid[1], d))
@@ -100,7 +101,7 @@ class UniADHead(TokenEncoder):
         ConfigError: sizes that do not divide, no decoder layer, or a mask that blocks everything.
     """
 
-    def __init__(self, config: UniADConfig) -> None:
+    def __init__(self, config: UniAD) -> None:
         if config.decoder_layers < 1:
             raise ConfigError("UniAD needs at least one decoder layer", where="decoder_layers")
         warn_without_noise(config.noise_ratio)
