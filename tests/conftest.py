@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WILDSIGHT_DEVICE", "cpu")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
 from wildsight.backbones.tokens import as_map, chain, pooled, token_grid
+from wildsight.devices import precision_for, resolve_device
 from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError
 from wildsight.files import digest_of, read_json, sha256, verify_manifest
 
@@ -50,6 +51,7 @@ class Backbone:
         mean, std: normalisation that belongs to the weights, on the scale 0-1.
         normalised_by: the file that ``mean`` and ``std`` come from, or ``"ImageNet default"``.
         folder: the files of the checkpoint, or None.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``, as it was asked for; see `dtype`.
     """
 
     def __init__(
@@ -62,16 +64,38 @@ class Backbone:
         *,
         normalised_by: str = "ImageNet default",
         folder: Path | None = None,
+        precision: str = "auto",
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.name, self.sha = name, sha
         self.mean, self.std = tuple(mean), tuple(std)
         self.normalised_by, self.folder = normalised_by, folder
+        self.precision = precision
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are, and `preprocess` puts pixels."""
+        """Where the weights are, `preprocess` puts pixels, and features come out."""
         return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What frozen features are computed in; they come out in fp32, and the weights stay in it."""
+        return precision_for(self.device, self.precision)
+
+    def to(self, device: str | int | torch.device | None) -> Self:
+        """Move the weights; returns itself.
+
+        Raises:
+            ConfigError: no such device.
+        """
+        self.model.to(resolve_device(device))
+        return self
+
+    def _computing(self) -> AbstractContextManager[Any]:
+        """Frozen features are computed in `dtype` inside the block."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
 
     def preprocess(self, images: Sequence[Image], size: int | tuple[int, int]) -> Tensor:
         """RGB pictures to [B, 3, H, W], normalised; stretched to ``size`` (side, or (H, W)), bilinear."""
@@ -93,29 +117,33 @@ class Backbone:
         """The last feature map of each stride, computed no deeper than needed.
 
         Args:
-            pixels: [B, 3, H, W] from `preprocess`.
+            pixels: [B, 3, H, W] from `preprocess`, on any device.
             strides: wanted strides, in pixels per token.
             layers: hidden states (0 = the embedding) whose maps are concatenated along channels, in
                 place of the last one; only for networks with one stride (ViT, DINOv2, CLIP).
 
         Returns:
-            stride -> [B, C, h, w], h and w near H/stride and W/stride (how a network rounds is its own).
+            stride -> [B, C, h, w] on the backbone's device, h and w near H/stride and W/stride (how a network
+            rounds is its own).
 
         Raises:
             ConfigError: a stride or a layer that this network does not have.
         """
-        return self.pyramid_with_grad(pixels, strides, layers=layers)
+        with self._computing():
+            maps = self.pyramid_with_grad(pixels, strides, layers=layers)
+        return {stride: feature.float() for stride, feature in maps.items()}
 
     def pyramid_with_grad(
         self, pixels: Tensor, strides: Sequence[int], *, layers: Sequence[int] | None = None
     ) -> dict[int, Tensor]:
-        """`pyramid` with gradients, to those weights of ``model`` that ask for them."""
+        """`pyramid` in the caller's precision, with gradients to those weights that ask for them."""
         missing = [s for s in strides if s not in self._taps]
         if missing:
             raise ConfigError(
                 f"{self.name} has no feature map at stride {missing[0]}",
                 hint=f"choose strides from {', '.join(map(str, self.strides))}",
             )
+        pixels = pixels.to(self.device)
         if layers is not None:
             return {strides[0]: self._layers(pixels, layers)}
         wanted = {self._taps[s]: s for s in strides}
@@ -190,14 +218,15 @@ class Backbone:
         """Global feature and tokens of the last layer.
 
         Args:
-            pixels: [B, 3, H, W] from `preprocess`.
+            pixels: [B, 3, H, W] from `preprocess`, on any device.
 
         Raises:
             UnsupportedModelError: a timm model, which is built for its maps alone.
         """
         if not hasattr(self._tower, "config"):
             raise UnsupportedModelError("timm models give maps alone", where=self.name, hint="use pyramid")
-        hidden = self._run(pixels).last_hidden_state
+        with self._computing():
+            hidden = self._run(pixels.to(self.device)).last_hidden_state.float()
         if hidden.ndim == 4:
             rows, columns = hidden.shape[2:]
             return Features(hidden.mean((2, 3)), hidden.flatten(2).transpose(1, 2), (rows, columns))
@@ -213,7 +242,11 @@ class Backbone:
             UnsupportedModelError: a network without a shared space (only CLIP and SigLIP have one).
         """
         self._need_shared_space()
-        return pooled(self.model.get_image_features(pixel_values=pixels, interpolate_pos_encoding=True))
+        with self._computing():
+            output = self.model.get_image_features(
+                pixel_values=pixels.to(self.device), interpolate_pos_encoding=True
+            )
+        return pooled(output).float()
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -229,7 +262,8 @@ class Backbone:
         )
         names = inspect.signature(self.model.get_text_features).parameters
         given = {k: v.to(self.device) for k, v in tokens.items() if k in names}
-        return pooled(self.model.get_text_features(**given))
+        with self._computing():
+            return pooled(self.model.get_text_features(**given)).float()
 
     def _need_shared_space(self) -> None:
         if not hasattr(self.model, "get_text_features"):
@@ -253,24 +287,27 @@ class Backbone:
             ) from error
 
 
-def load_backbone(name: str | Path, *, device: str = "cpu") -> Backbone:
+def load_backbone(
+    name: str | Path, *, device: str | int | torch.device | None = "auto", precision: str = "auto"
+) -> Backbone:
     """A frozen backbone by name.
 
     Args:
         name: ``nano-*`` (inside the package), a local folder in `transformers` form, a hub id, or
             ``timm:NAME`` when timm is installed.
-        device: where it runs, as torch names it.
+        device: where it runs; see `wildsight.devices.resolve_device`.
+        precision: of its frozen features, ``fp32``, ``bf16``, ``fp16`` or ``auto``; see
+            `wildsight.devices.precision_for`.
 
     Raises:
-        ConfigError: nothing of that name, no network to fetch it, or no such device.
+        ConfigError: nothing of that name, no network to fetch it, or no such device or precision.
         CheckpointError: weights missing, or a nano checkpoint whose hash differs.
     """
+    place = resolve_device(device)
+    precision_for(place, precision)
     backbone = _named(str(name))
-    try:
-        backbone.model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} cannot be used", hint="use cpu, or see doctor") from error
-    return backbone
+    backbone.precision = precision
+    return backbone.to(place)
 
 
 def _named(name: str) -> Backbone:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -131,6 +132,8 @@ def _through_store(
     if not files:
         raise DataError("no pictures", hint="check the source")
     weights = [backbone.sha, list(backbone.mean), list(backbone.std)]
+    if backbone.dtype != torch.float32:
+        weights.append(str(backbone.dtype))
     key = digest_of([weights, settings, [_stamp(f) for f in files]])
     store = _Store(cache_folder("features") / key[:24], len(files), np.dtype(dtype))
     errors: list[WildSightError] = []

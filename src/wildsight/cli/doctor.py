@@ -24,7 +24,7 @@ def doctor() -> None:
     from wildsight.cli.common import console
     from wildsight.results import environment, version_of
 
-    broken = [fault for fault in (torch_trouble(), torchvision_trouble(), cache_trouble()) if fault]
+    broken = [fault for fault in _faults() if fault]
     facts = environment() | _machine()
     for name, value in facts.items():
         console.print(f"{name:22} {value}", markup=False, soft_wrap=True, highlight=False)
@@ -37,6 +37,10 @@ def doctor() -> None:
     if broken:
         raise typer.Exit(1)
     console.print("nothing is broken")
+
+
+def _faults() -> list[str | None]:
+    return [torch_trouble(), torchvision_trouble(), device_trouble(), cache_trouble()]
 
 
 def torch_trouble() -> str | None:
@@ -59,6 +63,24 @@ def torchvision_trouble() -> str | None:
     except Exception as error:
         return f"torchvision does not fit this torch ({error}); run: pip uninstall torchvision timm"
     return None
+
+
+def device_trouble() -> str | None:
+    """Why a device that is here, or that the environment names, cannot be used; None if all is well."""
+    from wildsight.errors import WildSightError
+
+    try:
+        from wildsight.devices import driver_trouble, resolve_device
+
+        fault = driver_trouble()
+        resolve_device("auto")
+    except WildSightError as error:
+        return str(error)
+    except ImportError:
+        return None  # reported as trouble with torch
+    if fault is None:
+        return None
+    return f"CUDA cannot be used ({fault}); update the driver, or install a torch built for it"
 
 
 def cache_trouble() -> str | None:
@@ -101,9 +123,8 @@ def _memory() -> str:
 
 def _devices() -> str:
     try:
-        import torch
+        from wildsight.devices import device_names
+
+        return ", ".join(device_names())
     except Exception:
         return "unknown"
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    mps = ["mps"] if torch.backends.mps.is_available() else []
-    return ", ".join([*names, *mps, "cpu"])

@@ -69,7 +69,7 @@ class Pictures(Backbone):
 
     def __init__(self, base: SamBase, geometry: str, *, flip: bool = False) -> None:
         inner = base.backbone
-        super().__init__(inner.model, inner.name, inner.sha, inner.mean, inner.std)
+        super().__init__(inner.model, inner.name, inner.sha, inner.mean, inner.std, precision=inner.precision)
         self.base, self.geometry, self.flip = base, geometry, flip
 
     def preprocess(self, images: Sequence[Image], size: int | tuple[int, int]) -> Tensor:
@@ -262,7 +262,7 @@ def _single_token(decoder: Any) -> Iterator[None]:
         decoder.dynamic_multimask_via_stability = before
 
 
-def load_base(name: str | Path | Backbone, *, device: str = "cpu") -> SamBase:
+def load_base(name: str | Path | Backbone, *, device: str | int | torch.device | None = "auto") -> SamBase:
     """A base by name: ``nano-sam``, a local folder, or a hub id.
 
     Raises:
