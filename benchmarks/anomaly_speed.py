@@ -51,11 +51,11 @@ def heads() -> list[Row]:
     """RAS's head against UniAD's: the same tokens, 272 channels on a 14 x 14 grid, fp32 inference."""
     import torch
 
-    from wildsight.anomaly.ras import RASConfig, RASHead
-    from wildsight.anomaly.uniad import UniADConfig, UniADHead
+    from wildsight.anomaly.methods.ras import RAS, RASHead
+    from wildsight.anomaly.methods.uniad import UniAD, UniADHead
 
     torch.manual_seed(0)
-    ras, uniad = RASHead(RASConfig(channels=272)).eval(), UniADHead(UniADConfig(channels=272)).eval()
+    ras, uniad = RASHead(RAS(channels=272)).eval(), UniADHead(UniAD(channels=272)).eval()
     folded = ras.fold()
     count = {h: sum(p.numel() for p in m.parameters()) for h, m in (("ras", ras), ("uniad", uniad))}
     rows = [row("parameters, RAS / UniAD", count["ras"] / count["uniad"], "<= 0.80", **count)]

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.spatial.distance import mahalanobis
 
-from wildsight.anomaly.padim import PaDiM, PaDiMConfig
-from wildsight.anomaly.patchcore import PatchCore, PatchCoreConfig, draw_tokens, k_centre, nearest, reweight
+from wildsight.anomaly.methods.padim import PaDiM, PaDiMMethod
+from wildsight.anomaly.methods.patchcore import PatchCore, PatchCoreMethod, draw_tokens, k_centre, nearest, reweight
 from wildsight.errors import BudgetError, ConfigError, DataError
 
 
@@ -35,7 +35,7 @@ def test_coreset_of_everything_keeps_everything_once() -> None:
 
 def test_nearest_is_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, bank = torch.randn(30, 6), torch.randn(11, 6)
-    monkeypatch.setattr("wildsight.anomaly.patchcore.DISTANCE_CELLS", 44)
+    monkeypatch.setattr("wildsight.anomaly.methods.patchcore.DISTANCE_CELLS", 44)
     distance, index = nearest(tokens, bank)
     brute = torch.stack([(bank - t).norm(dim=1) for t in tokens])
     assert torch.allclose(distance, brute.amin(1), atol=1e-6)
@@ -66,7 +66,7 @@ def test_drawn_tokens_are_the_pictures_own(normal: torch.Tensor) -> None:
 
 
 def test_patchcore_is_deterministic_and_finds_the_stranger(normal: torch.Tensor) -> None:
-    config = PatchCoreConfig(coreset=0.5, projection=4)
+    config = PatchCoreMethod(coreset=0.5, projection=4)
     model, again = PatchCore(config).fit(normal), PatchCore(config).fit(normal.numpy())
     assert model.bank.shape == (120, 6)
     assert torch.equal(model.bank, again.bank)
@@ -77,11 +77,11 @@ def test_patchcore_is_deterministic_and_finds_the_stranger(normal: torch.Tensor)
     assert int(heat[0].argmax()) == 2 * 5 + 3
     assert score[0] > score[1]
     assert torch.equal(model(strange), heat)
-    assert PatchCore(PatchCoreConfig(coreset=1.0)).fit(normal)(normal).max() < 1e-6
+    assert PatchCore(PatchCoreMethod(coreset=1.0)).fit(normal)(normal).max() < 1e-6
 
 
 def test_padim_is_scipys_mahalanobis(normal: torch.Tensor) -> None:
-    model = PaDiM(PaDiMConfig(dims=4)).fit(normal)
+    model = PaDiM(PaDiMMethod(dims=4)).fit(normal)
     new = torch.randn(2, 6, 4, 5)
     heat = model(new)
     assert heat.shape == (2, 1, 4, 5)
@@ -118,8 +118,8 @@ def test_faults_are_named(normal: torch.Tensor) -> None:
         with pytest.raises(ConfigError, match="do not fit"):
             model.fit(normal)(normal[:, :3])
     with pytest.raises(BudgetError):
-        PatchCore(PatchCoreConfig(coreset=0.0)).fit(normal)
+        PatchCore(PatchCoreMethod(coreset=0.0)).fit(normal)
     with pytest.raises(ConfigError):
-        PatchCore(PatchCoreConfig(neighbours=0))
+        PatchCore(PatchCoreMethod(neighbours=0))
     with pytest.raises(ConfigError):
-        PaDiM(PaDiMConfig(regularisation=0.0))
+        PaDiM(PaDiMMethod(regularisation=0.0))

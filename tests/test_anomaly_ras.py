@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wildsight.anomaly.attention import attend, neighbour_mask
-from wildsight.anomaly.ras import (
-    RASConfig,
+from wildsight.anomaly.methods.ras import (
+    RAS,
     RASHead,
     gate,
     image_score,
@@ -23,7 +23,7 @@ from wildsight.anomaly.ras import (
 )
 from wildsight.errors import ConfigError
 
-SMALL = RASConfig(channels=12, grid=(4, 5), d=16, heads=4, ffn=32, kernel=3)
+SMALL = RAS(channels=12, grid=(4, 5), d=16, heads=4, ffn=32, kernel=3)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def _seed() -> None:
 
 
 def head(**changes: object) -> RASHead:
-    return RASHead(RASConfig(**{**vars(SMALL), **changes}))  # type: ignore[arg-type]
+    return RASHead(RAS(**{**vars(SMALL), **changes}))  # type: ignore[arg-type]
 
 
 def layer_norm(x: np.ndarray, norm: torch.nn.LayerNorm) -> np.ndarray:
@@ -73,7 +73,7 @@ def randomise(module: torch.nn.Module) -> None:
 @pytest.mark.parametrize(("batch", "channels", "d"), [(1, 48, 32), (3, 272, 32), (3, 48, 256)])
 def test_shapes_on_a_grid_that_is_not_square(batch: int, channels: int, d: int) -> None:
     f = torch.randn(batch, channels, 10, 14)
-    model = RASHead(RASConfig(channels, (10, 14), d=d, encoder_layers=1, decoder_steps=2))
+    model = RASHead(RAS(channels=channels, grid=(10, 14), d=d, encoder_layers=1, decoder_steps=2))
     out = model(f, torch.randn_like(f))
     assert out.shape == f.shape
     assert residual_map(out, f).shape == (batch, 1, 10, 14)
@@ -259,7 +259,7 @@ def test_image_score_is_the_largest_window_mean() -> None:
 
 @pytest.mark.parametrize(("layers", "steps", "millions"), [(2, 4, 5.87), (0, 1, 1.18)])
 def test_parameter_count(layers: int, steps: int, millions: float) -> None:
-    model = RASHead(RASConfig(272, encoder_layers=layers, decoder_steps=steps))
+    model = RASHead(RAS(channels=272, encoder_layers=layers, decoder_steps=steps))
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
 
 

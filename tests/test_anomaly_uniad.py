@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from wildsight.anomaly.uniad import UniADConfig, UniADHead
+from wildsight.anomaly.methods.uniad import UniAD, UniADHead
 from wildsight.errors import ConfigError
 
-SMALL = UniADConfig(
+SMALL = UniAD(
     channels=12, grid=(4, 5), d=16, heads=4, ffn=32, encoder_layers=1, decoder_layers=2, kernel=3
 )
 
@@ -61,7 +61,7 @@ def test_decoder_layer_follows_the_equation() -> None:
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_shapes_and_every_parameter_learns(batch: int) -> None:
-    model = UniADHead(UniADConfig(48, (10, 14), d=32, encoder_layers=1, decoder_layers=2))
+    model = UniADHead(UniAD(channels=48, grid=(10, 14), d=32, encoder_layers=1, decoder_layers=2))
     f = torch.randn(batch, 48, 10, 14)
     out = model(f, torch.randn_like(f))
     assert out.shape == f.shape
@@ -70,7 +70,7 @@ def test_shapes_and_every_parameter_learns(batch: int) -> None:
 
 
 def test_parameter_count() -> None:
-    assert round(sum(p.numel() for p in UniADHead(UniADConfig(272)).parameters()) / 1e6, 2) == 7.72
+    assert round(sum(p.numel() for p in UniADHead(UniAD(channels=272)).parameters()) / 1e6, 2) == 7.72
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -83,7 +83,7 @@ def test_dropout_acts_in_training_only() -> None:
 def test_overfits_eight_maps() -> None:
     settings = {**vars(SMALL), "dropout": 0.0, "noise_ratio": 0.0, "d": 32, "encoder_layers": 1}
     with pytest.warns(UserWarning, match="noise_ratio=0"):
-        model = UniADHead(UniADConfig(**settings))
+        model = UniADHead(UniAD(**settings))
     f = torch.randn(8, 12, 4, 5)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
@@ -97,9 +97,9 @@ def test_overfits_eight_maps() -> None:
 
 
 def test_reference_start_and_faults() -> None:
-    same = UniADHead(UniADConfig(**{**vars(SMALL), "init": "reference"}))
+    same = UniADHead(UniAD(**{**vars(SMALL), "init": "reference"}))
     assert torch.equal(same.decoder[0].query, same.decoder[1].query)
     with pytest.raises(ConfigError, match="at least one"):
-        UniADHead(UniADConfig(12, decoder_layers=0))
+        UniADHead(UniAD(channels=12, decoder_layers=0))
     with pytest.raises(ConfigError, match="do not fit"):
         same(torch.zeros(1, 13, 4, 5))

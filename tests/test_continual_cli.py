@@ -21,7 +21,7 @@ from wildsight.continual.towers import Towers
 from wildsight.continual.zscl import distance_to
 from wildsight.errors import DataError
 from wildsight.files import read_json, write_json
-from wildsight.workflows.bench import run_bench
+from wildsight.estimators.bench import run_bench
 
 
 @pytest.fixture(scope="module")

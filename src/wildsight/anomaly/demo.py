@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wildsight.anomaly.bench import DEFAULT, bench
+from wildsight.anomaly.bench import AnomalyBench
 from wildsight.report import Report
 from wildsight.results import score_table, scores_of, title
 
@@ -21,8 +21,8 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         folder: for what the demonstration leaves; finished parts in it are not run again.
         quick: a shorter budget.
     """
-    epochs, methods = (8, ("ras", "patchcore", "padim")) if quick else (16, DEFAULT)
-    result = bench(
+    epochs, methods = (8, ("ras", "patchcore", "padim")) if quick else (16, None)
+    result = AnomalyBench(
         "world",
         out=folder,
         methods=methods,
@@ -32,22 +32,23 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         hyper=SMALL,
         image_size=128,
         progress=not quick,
-    )
+        precision="bf16",
+    ).run()
     report.text(
         f"Good pictures of {', '.join(CATEGORIES)} were shown, none of their defects. One model of each "
         "method serves all of them; **1.000** would part every defect from every good picture."
     )
-    for metric in result["metrics"][:3]:
-        table = score_table(result["rows"], metric)
+    for metric in result.metrics[:3]:
+        table = score_table(result.rows, metric)
         report.table(
             table, f"{title(metric)}, one seed, {epochs} epochs, heads of half the width: a demonstration"
         )
-    ras, core = (scores_of(result["rows"], m, "mean", result["metrics"][0]) for m in ("ras", "patchcore"))
+    ras, core = (scores_of(result.rows, m, "mean", result.metrics[0]) for m in ("ras", "patchcore"))
     if ras < core:
         report.text(
             f"Here RAS, trained for {epochs} epochs at half its width, stands below PatchCore, which needs "
             "no training. What both reach on photographs with a full training stands in "
             "`REPRODUCIBILITY.md`, under *RAS against PatchCore and PaDiM*."
         )
-    if result["pictures"]:
-        report.gallery(list(result["pictures"]), "Heat maps: red is at or above the threshold")
+    if result.pictures:
+        report.gallery(list(result.pictures), "Heat maps: red is at or above the threshold")

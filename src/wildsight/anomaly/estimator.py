@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from wildsight.anomaly.datasets import AnomalyData, AnomalySample
-from wildsight.anomaly.features import features_of_files, features_of_images
+from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
 from wildsight.anomaly.methods import METHODS, AnomalyMethod
 from wildsight.anomaly.result import AnomalyEvaluation, AnomalyResult
 from wildsight.anomaly.scoring import BATCH, TokenSet, figures, score_tokens
@@ -39,11 +39,12 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
     wildsight.errors.ConfigError: unknown method 'nosuch'; use one of ras, uniad, patchcore, padim
 
     Args:
-        method: ``ras`` (the paper), or a peer: ``uniad``, ``patchcore``, ``padim``; or the method itself, such
-            as ``RAS(d=128)``.
+        method: ``ras`` (the paper), or a peer: ``uniad``, ``patchcore``, ``padim``; or the method itself,
+            such as ``RAS(d=128)``.
         backbone: frozen network that gives the features.
         hyper: the method's own hyper-parameters by name, e.g. ``{"encoder_layers": 0}``.
         device: where everything runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        image_size: of the neck: pictures are stretched to a square of this side, pixels.
         settings: other fields of `DetectorSettings`.
 
     Raises:
@@ -68,8 +69,11 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         *,
         hyper: Mapping[str, Any] | AnomalyMethod | None = None,
         device: str | int | torch.device | None = "auto",
+        image_size: int | None = None,
         **settings: Any,
     ) -> None:
+        if image_size is not None:
+            settings["neck"] = replace(settings.get("neck") or NeckConfig(), image_size=image_size)
         super().__init__(method, backbone, hyper=hyper, device=device, **settings)
         self.settings = replace(self.settings, neck=self.settings.neck.on(self.backbone))
         self.head: nn.Module | None = None
@@ -256,7 +260,6 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         batch_size: int | None = None,
         category: str | None = None,
         tile: int | None = None,
-        **options: Any,
     ) -> list[AnomalyResult]:
         """Score pictures.
 
@@ -266,7 +269,6 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             category: use this category's threshold; default the global one.
             tile: cut larger pictures into overlapping tiles of this side, pixels, for a detector whose good
                 pictures show what one tile shows; None stretches the whole picture.
-            options: none; another word is refused.
 
         Returns:
             One result per picture, in order.
@@ -275,7 +277,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             ImageError: a picture cannot be read.
             ConfigError: not fitted, or a category that was not trained.
         """
-        return super().predict(pictures, batch_size=batch_size, category=category, tile=tile, **options)
+        return super().predict(pictures, batch_size=batch_size, category=category, tile=tile)
 
     def _predict(
         self,
@@ -317,16 +319,16 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             raise ConfigError(f"no category is called {category!r}", hint=f"use one of {known}")
         return self.thresholds[category or ""]
 
-    def _evaluate(
-        self, data: AnomalyData, split: str, progress: bool, **options: Any
-    ) -> AnomalyEvaluation:
+    def _evaluate(self, data: AnomalyData, split: str, progress: bool, **options: Any) -> AnomalyEvaluation:
         """Metrics are per category, then their unweighted mean; maps and masks are compared at the detector's
         image size. How the weights were chosen, the ``protocol`` says under ``selection``."""
         if split != "test":
             raise ConfigError(f"split={split!r} is unknown", hint="use test")
         return self._evaluated(data, None, progress)
 
-    def _evaluated(self, data: AnomalyData, head: nn.Module | None, progress: bool = False) -> AnomalyEvaluation:
+    def _evaluated(
+        self, data: AnomalyData, head: nn.Module | None, progress: bool = False
+    ) -> AnomalyEvaluation:
         """`evaluate` with a head that may still be learning."""
         with Meter("features", len(data.test), enabled=progress) as meter:
             files = [s.image for s in data.test]
@@ -353,10 +355,17 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
     def fit_tables(self) -> list[tuple[Table, str]]:
         """The thresholds, for the report of a fit."""
         limits = [
-            {"category": name or "(global)", "threshold": t.value, "false_alarm_rate": t.rate, "held_out": t.n}
+            {
+                "category": name or "(global)",
+                "threshold": t.value,
+                "false_alarm_rate": t.rate,
+                "held_out": t.n,
+            }
             for name, t in self.thresholds.items()
         ]
-        return [(table_of(limits), "Thresholds, from held-out good pictures alone: a score above is anomalous")]
+        return [
+            (table_of(limits), "Thresholds, from held-out good pictures alone: a score above is anomalous")
+        ]
 
     def warnings(self) -> list[str]:
         """What a reader of its reports must know first."""

@@ -16,9 +16,8 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from wildsight.anomaly.detector import AnomalyDetector
+from wildsight.anomaly.estimator import AnomalyDetector
 from wildsight.anomaly.features import assemble
-from wildsight.anomaly.methods import METHODS
 from wildsight.anomaly.source import read_source
 from wildsight.errors import ConfigError
 from wildsight.export import ExportReport, export_onnx, open_session, pillow_resize
@@ -41,7 +40,7 @@ class DetectorGraph(nn.Module):
         super().__init__()
         self.backbone, self.neck = detector.backbone, detector.settings.neck
         self.network, self.head = detector.backbone.model, detector.inference_head()
-        self.method = METHODS[detector.settings.method]
+        self.method = detector.method
         self.register_buffer("mean", torch.tensor(self.backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.backbone.std).view(1, 3, 1, 1))
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wildsight.anomaly.ras import resize_to_grid, smooth_neck
+from wildsight.anomaly.methods.ras import resize_to_grid, smooth_neck
 from wildsight.backbones.cache import CachedFeatures, cached_features
 
 if TYPE_CHECKING:

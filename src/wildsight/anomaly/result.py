@@ -52,6 +52,11 @@ class AnomalyResult(Result):
             "peak_y": float((peak[0] + 0.5) / height),
         }
 
+    @property
+    def alarm(self) -> bool:
+        """Whether a command that made it ends with exit code 1."""
+        return self.anomalous
+
     def line(self) -> str:
         """The result on one line of a terminal."""
         verdict = "ANOMALOUS" if self.anomalous else "good"
@@ -118,7 +123,9 @@ class AnomalyEvaluation(Evaluation):
             sample = self.samples[i]
             mask = _mask(sample, self.maps.shape[1:])
             heat = overlay_heatmap(load_image(sample.image), self.maps[i] / max(self.limits[i], 1e-12), mask)
-            shown.append((heat, f"{kind}: {sample.category}/{sample.defect}, {excess[i]:.2f} x the threshold"))
+            shown.append(
+                (heat, f"{kind}: {sample.category}/{sample.defect}, {excess[i]:.2f} x the threshold")
+            )
         return shown
 
 

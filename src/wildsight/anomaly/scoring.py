@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from wildsight.anomaly.datasets import AnomalySample, read_mask
-from wildsight.anomaly.methods import Method
+from wildsight.anomaly.methods import AnomalyMethod
 from wildsight.anomaly.metrics import mean_over_categories, score_category
 from wildsight.errors import WildSightError
 
@@ -22,7 +22,7 @@ VANISHED = "no pixel of its defect is left at {} x {} and pixel figures count it
 
 @torch.no_grad()
 def score_tokens(
-    method: Method, head: nn.Module, features: np.ndarray | Tensor, image_size: int
+    method: AnomalyMethod, head: nn.Module, features: np.ndarray | Tensor, image_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Raw scores [N] and maps [N, S, S] of token grids [N, C, h, w], S = ``image_size``."""
     device, size = device_of(head), (image_size, image_size)

@@ -3,43 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from wildsight.cli.task import BACKBONE, DEVICE, TRAINING, Flag, argument, command
 
-def bench(
-    task: Annotated[str, typer.Argument(help="Which task, e.g. anomaly.")],
-    source: Annotated[str, typer.Argument(help="`world`, a folder, or NAME:PATH.")] = "world",
-    backbone: Annotated[str | None, typer.Option(help="Hub id, local folder or nano-*.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only these methods; repeat it.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every trained method.")] = None,
-    image_size: Annotated[int | None, typer.Option(min=32, help="Side of the input square, pixels.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
-    option: Annotated[list[str] | None, typer.Option("--set", help="Another of the task's options.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default runs/bench-TASK.")] = None,
-) -> None:
-    """Run a method and its peers on one source, print the table with mean and spread, and write it.
+BENCH_FLAGS = (
+    BACKBONE,
+    Flag("method", list[str], None, "Only these, also as NAME\\[a=1] or NAME@RATE; repeat it."),
+    Flag("seeds", int, None, "How many seeds, from 0.", min=1),
+    DEVICE,
+    *TRAINING,
+    Flag("image_size", int, None, "Side of the input square, pixels.", min=32),
+    Flag("option", list[str], None, "name=value: any other option of the bench.", spelled="--set"),
+)
 
-    What is not given takes the task's own default. `--set name=value` gives an option that only this
-    task has.
-    """
-    from wildsight.cli.common import console, finish, pairs
-    from wildsight.workflows.bench import run_bench
+app = typer.Typer(add_completion=False)
 
-    folder = out or Path("runs") / f"bench-{task}"
-    options: dict[str, Any] = {
-        "backbone": backbone,
-        "methods": method or None,
-        "seeds": seeds,
-        "epochs": epochs,
-        "image_size": image_size,
-        "precision": precision,
-        **pairs(option),
-    }
-    given = {name: value for name, value in options.items() if value is not None}
-    _, tables = run_bench(task, source, folder, **given)
+
+def run(task: str, values: dict[str, Any]) -> None:
+    """Run a task's bench and print its first tables."""
+    from wildsight.cli.common import console, finish
+    from wildsight.estimators.bench import run_bench
+    from wildsight.estimators.registry import options_from
+
+    folder = values.get("out") or Path("runs") / f"bench-{task}"
+    given = options_from(values.pop("option") or ())
+    names = {"method": "methods"}
+    for flag in BENCH_FLAGS[:-1]:
+        value = values[flag.name]
+        if value is not None and value != []:
+            given[names.get(flag.name, flag.name)] = value
+    _, tables = run_bench(task, values["source"], folder, **given)
     for table in tables[:3]:
         console.print(table.rich())
     finish(folder / "report.html")
+
+
+command(
+    app,
+    "bench",
+    lambda values: run(values.pop("task"), values),
+    "Run a method and its peers on one source, print the table with mean and spread, and write it. What is "
+    "not given takes the product's own default.",
+    [
+        argument("task", str, "Which task, e.g. anomaly."),
+        argument("source", str, "`world`, a folder, or NAME:PATH.", "world"),
+    ],
+    (Flag("out", Path, None, "Folder to write; default runs/bench-TASK."), *BENCH_FLAGS),
+)

@@ -43,14 +43,14 @@ from wildsight.errors import (
     UnsupportedModelError,
     WildSightError,
 )
-from wildsight.estimators import Estimator
-from wildsight.images import Picture, as_picture, load_image, path_of
+from wildsight.estimators.legacy import SavedObject
+from wildsight.images import Picture, as_list, as_picture, load_image, path_of
 from wildsight.training import History, TrainConfig
 
 BATCH = 16
 
 
-class CompositionRecognizer(Estimator):
+class CompositionRecognizer(SavedObject):
     """Says what a picture shows and in which state, for pairs seen in training and for new ones.
 
     >>> CompositionRecognizer(method="nosuch")  # doctest: +ELLIPSIS
@@ -298,7 +298,7 @@ class CompositionRecognizer(Estimator):
         """
         if open_vocabulary:
             return self._with_words_of(self.knowledge.listed(pairs)).predict(images, pairs=pairs, top=top)
-        many = [images] if isinstance(images, str | Path | Image | np.ndarray) else list(images)
+        many = as_list(images)
         candidates, head = self.candidates(pairs), self.fitted()
         results: list[PairResult] = []
         for start in range(0, len(many), BATCH):

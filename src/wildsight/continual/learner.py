@@ -26,14 +26,14 @@ from wildsight.continual.source import read_source
 from wildsight.continual.teaching import Teaching
 from wildsight.continual.towers import Towers
 from wildsight.errors import CheckpointError, ConfigError
-from wildsight.estimators import Estimator
+from wildsight.estimators.legacy import SavedObject
 from wildsight.files import digest_of
-from wildsight.images import from_array, load_image, path_of
+from wildsight.images import as_list, from_array, load_image, path_of
 
 Shown = str | Path | Image | np.ndarray
 
 
-class ContinualLearner(Estimator):
+class ContinualLearner(SavedObject):
     """Teaches one CLIP new tasks and keeps what it knew.
 
     >>> ContinualLearner(method="nosuch")  # doctest: +ELLIPSIS
@@ -273,7 +273,7 @@ class ContinualLearner(Estimator):
             ConfigError: nothing learned and no names given. ImageError: a picture cannot be read.
         """
         names, texts = self._candidates(task, classes, templates)
-        many = [images] if isinstance(images, str | Path | Image | np.ndarray) else list(images)
+        many = as_list(images)
         if not many:
             return []
         pixels = torch.stack([torch.from_numpy(np.array(self.towers.pixels(_rgb(p)))) for p in many])

@@ -41,8 +41,8 @@ from wildsight.discovery.space import Space, fit_space
 from wildsight.discovery.sskmeans import Ids, SSKMeansConfig, check_rows, means, ss_kmeans
 from wildsight.discovery.trunk import Trunk
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
-from wildsight.estimators import Estimator
-from wildsight.images import Picture, as_picture, path_of
+from wildsight.estimators.legacy import SavedObject
+from wildsight.images import Picture, as_list, as_picture, path_of
 from wildsight.training import History
 from wildsight.training.progress import Meter
 
@@ -51,7 +51,7 @@ TRIED = 20
 """About how many K an estimate tries."""
 
 
-class CategoryDiscoverer(Estimator):
+class CategoryDiscoverer(SavedObject):
     """Sorts unlabelled pictures into the classes that are known and groups that are new.
 
     >>> CategoryDiscoverer(k="many")
@@ -303,7 +303,7 @@ class CategoryDiscoverer(Estimator):
             ImageError: a picture cannot be read.
             ConfigError: not fitted.
         """
-        many = [images] if isinstance(images, str | Path | Image | np.ndarray) else list(images)
+        many = as_list(images)
         results: list[DiscoveryResult] = []
         for start in range(0, len(many), BATCH):
             batch = many[start : start + BATCH]

@@ -1,4 +1,4 @@
-"""The base of every public object: constructor, five verbs, checkpoints, what a fit depends on. Once, for all.
+"""The base of every public object: constructor, five verbs, checkpoints, and what a fit depends on.
 
 A task writes what is its own: `_fit`, `_predict`, `_evaluate`, `_state` and `_load_state`.
 """
@@ -10,21 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from wildsight.errors import CheckpointError, ConfigError, WildSightError
 from wildsight.estimators.evaluation import Evaluation
-from wildsight.estimators.registry import Registry, configured, hyper_names, unknown_name
+from wildsight.estimators.registry import Registry, Variant, configured, hyper_names, unknown_name
 from wildsight.files import CONFIG, MANIFEST, check_replaceable, digest_of, load_checkpoint, save_checkpoint
 from wildsight.images import Picture, as_list, as_picture, path_of
-from wildsight.results import RunFolder
+from wildsight.results import RunFolder, Table
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
     from torch import Tensor
 
-    from wildsight.backbones import Backbone
     from wildsight.training import History, TrainConfig
 
 FORMAT = 1
@@ -98,6 +97,11 @@ class Estimator(ABC, Generic[Data, R]):
         """The method with its hyper-parameters; overridden where a task has named variants."""
         return self.methods.create(method, hyper)
 
+    @classmethod
+    def variant(cls, text: str) -> Variant[Any]:
+        """The method that ``NAME``, ``NAME[a=1]`` or ``NAME@RATE`` names."""
+        return cls.methods.parse(text)
+
     def _load_backbone(self, backbone: Any) -> Any:
         """The frozen network on the device."""
         from wildsight.backbones import load_backbone
@@ -151,6 +155,14 @@ class Estimator(ABC, Generic[Data, R]):
         """
         if not self.fitted:
             raise ConfigError(f"the {self.noun} is not fitted", hint="call fit or from_pretrained")
+
+    def fit_tables(self) -> list[tuple[Table, str]]:
+        """Tables with captions for the report of a fit; the first is its ``results.csv``."""
+        return []
+
+    def warnings(self) -> list[str]:
+        """What a reader of its reports must know first, such as an oracle."""
+        return []
 
     # -- parameters -----------------------------------------------------------------------------------------
 
@@ -449,7 +461,15 @@ def changed_fields(method: Any) -> dict[str, Any]:
     return {n: values[n] for n in hyper_names(method) if getattr(method, n) != getattr(plain, n)}
 
 
-Kept = TypeVar("Kept", bound=Estimator[Any, Any])
+class Saved(Protocol):
+    """What can write itself to a folder."""
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write a checkpoint."""
+        ...
+
+
+Kept = TypeVar("Kept", bound=Saved)
 
 
 def kept(folder: Path, load: Callable[[Path], Kept], make: Callable[[], Kept]) -> Kept:

@@ -28,6 +28,8 @@ class Evaluation:
 
     group: ClassVar[str] = "category"
     """The key of a row that names its group."""
+    caption: ClassVar[str] = "Scores per group"
+    """What stands above the table of a report."""
 
     @property
     def overall(self) -> dict[str, Any]:
@@ -44,6 +46,10 @@ class Evaluation:
 
     def show(self, report: Report) -> None:
         """Add the task's own figures to a report; none here."""
+
+    def pictures(self) -> list[tuple[Any, str]]:
+        """Best and worst cases with captions, for reports and benches; none here."""
+        return []
 
 
 def table_of(rows: Sequence[dict[str, Any]], digits: int = 4) -> Table:

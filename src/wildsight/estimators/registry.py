@@ -149,7 +149,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _accepted(hint: Any) -> list[_Form]:
-    """(test, words, conversion) of each form that a type hint allows; any value fits a hint that is not plain."""
+    """(test, words, conversion) of each form that a type hint allows; any value fits an unknown hint."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return [form for part in typing.get_args(hint) for form in _accepted(part)]

@@ -15,11 +15,13 @@ class TaskEntry:
 
     Attributes:
         problem: the question it answers, as a user would say it.
+        estimator: ``module:Class`` of the public object.
         check: ``module:function`` that takes a source string and returns the problems found.
-        bench: ``module:function`` that runs the method and its peers.
+        bench: ``module:Class`` of the bench, or a function that runs it.
     """
 
     problem: str
+    estimator: str
     check: str
     bench: str
 
@@ -27,46 +29,55 @@ class TaskEntry:
 TASKS: dict[str, TaskEntry] = {
     "anomaly": TaskEntry(
         problem="find what is wrong in these pictures, I only have good ones",
+        estimator="wildsight.anomaly:AnomalyDetector",
         check="wildsight.anomaly.source:check_source",
-        bench="wildsight.anomaly.bench:bench",
+        bench="wildsight.anomaly.bench:AnomalyBench",
     ),
     "compression": TaskEntry(
         problem="my multimodal LLM is too slow and too big",
+        estimator="wildsight.compression:Compressed",
         check="wildsight.compression.questions:check_source",
         bench="wildsight.compression.bench:bench",
     ),
     "composition": TaskEntry(
         problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
+        estimator="wildsight.composition:CompositionRecognizer",
         check="wildsight.composition.source:check_source",
         bench="wildsight.composition.bench:bench",
     ),
     "continual": TaskEntry(
         problem="keep teaching one CLIP new tasks, break nothing it knew",
+        estimator="wildsight.continual:ContinualLearner",
         check="wildsight.continual.source:check_source",
         bench="wildsight.continual.bench:bench",
     ),
     "discovery": TaskEntry(
         problem="sort this unlabelled folder into the classes I know and the new ones",
+        estimator="wildsight.discovery:CategoryDiscoverer",
         check="wildsight.discovery.source:check_source",
         bench="wildsight.discovery.bench:bench",
     ),
     "segmentation": TaskEntry(
         problem="outline the defect exactly",
+        estimator="wildsight.segmentation:AnomalySegmenter",
         check="wildsight.segmentation.source:check_source",
         bench="wildsight.segmentation.bench:bench",
     ),
     "fusion": TaskEntry(
         problem="RGB, depth, thermal, event, LiDAR: one mask",
+        estimator="wildsight.fusion:FusionSegmenter",
         check="wildsight.fusion.source:check_source",
         bench="wildsight.fusion.bench:bench",
     ),
     "retrieval": TaskEntry(
         problem="find the photo from my sketch, for classes never trained",
+        estimator="wildsight.retrieval:SketchRetriever",
         check="wildsight.retrieval.source:check_source",
         bench="wildsight.retrieval.bench:bench",
     ),
     "spatial": TaskEntry(
         problem="where in metres is the black car, from one picture",
+        estimator="wildsight.spatial:SpatialGrounder",
         check="wildsight.spatial.source:check_source",
         bench="wildsight.spatial.bench:bench",
     ),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
-from wildsight.estimators import Estimator
+from wildsight.estimators.legacy import SavedObject
 from wildsight.files import digest_of
 from wildsight.fusion.datasets import FusionData, FusionSample, gaps, needed, read_mask
 from wildsight.fusion.inputs import Reader, Scenes, Store, held_out
@@ -37,7 +37,7 @@ RECIPE = TrainConfig(
 )
 
 
-class FusionSegmenter(Estimator):
+class FusionSegmenter(SavedObject):
     """Says what each pixel is, from several sensors at once, and which sensor said so.
 
     >>> FusionSegmenter(method="nosuch")

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError, WildSightError
-from wildsight.estimators import Estimator
+from wildsight.estimators.legacy import SavedObject
 from wildsight.files import digest_of
-from wildsight.images import Picture, as_picture, load_image, path_of
+from wildsight.images import Picture, as_list, as_picture, load_image, path_of
 from wildsight.retrieval.bulk import ray_engine
 from wildsight.retrieval.codes import Codes, hamming, train_codes
 from wildsight.retrieval.collection import open_collection
@@ -62,7 +62,7 @@ class RetrieverSettings:
     seed: int = 0
 
 
-class SketchRetriever(Estimator):
+class SketchRetriever(SavedObject):
     """Finds photos by sketch, for classes that no training picture showed.
 
     >>> SketchRetriever(method="nosuch")
@@ -285,7 +285,7 @@ joint, shuffled, triplet, contrastive, sake, classes, zero-shot
         """
         if not 1 <= k <= 1000:
             raise ConfigError(f"k={k}", hint="give 1 to 1000")
-        many = [sketches] if isinstance(sketches, str | Path | Image | np.ndarray) else list(sketches)
+        many = as_list(sketches)
         pictures = [as_picture(s) for s in many]
         queries = np.concatenate([self._query(p, s) for p, s in zip(pictures, many, strict=True)])
         with open_collection(uri, queries.shape[1], self.maker, create=False) as database:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from wildsight.backbones import Backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError, WildSightError
-from wildsight.estimators import Estimator
-from wildsight.images import Picture
+from wildsight.estimators.legacy import SavedObject
+from wildsight.images import Picture, as_list
 from wildsight.segmentation import inference
 from wildsight.segmentation.adapter import PromptedSam
 from wildsight.segmentation.augment import AUGMENTATIONS
@@ -72,7 +72,7 @@ class SegmenterSettings:
             raise ConfigError(f"points={self.points}, memory={self.memory}", hint="give 4 or more, and bytes")
 
 
-class AnomalySegmenter(Estimator):
+class AnomalySegmenter(SavedObject):
     """Outlines what a box or points mark.
 
     >>> AnomalySegmenter(method="nosuch")
@@ -226,7 +226,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
 
     def embed(self, images: Picture | Sequence[Picture]) -> list[EmbeddedPicture]:
         """Encode pictures once, for many prompts later; each may stand for its picture in `predict`."""
-        many = [images] if isinstance(images, str | Path | Image | np.ndarray) else list(images)
+        many = as_list(images)
         found: list[EmbeddedPicture] = []
         for start in range(0, len(many), BATCH):
             found += inference.embed(self.network, many[start : start + BATCH], self.settings.geometry)

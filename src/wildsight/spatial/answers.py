@@ -13,7 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.errors import CheckpointError, ConfigError
-from wildsight.images import Picture, exif_of, from_array, load_image
+from wildsight.images import Picture, as_picture, exif_of, load_image
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, fitted
 from wildsight.spatial.captions import names_something
@@ -181,6 +181,6 @@ def opened(image: Picture) -> tuple[Image, Mapping[int, Any]]:
     if isinstance(image, Image):
         tags = image.getexif()
         return ImageOps.exif_transpose(image).convert("RGB"), {**tags, **tags.get_ifd(0x8769)}
-    if isinstance(image, np.ndarray):
-        return from_array(image), {}
+    if isinstance(image, np.ndarray | bytes):
+        return as_picture(image), {}
     return load_image(image), exif_of(image)

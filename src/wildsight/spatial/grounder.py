@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
-from wildsight.estimators import Estimator
+from wildsight.estimators.legacy import SavedObject
 from wildsight.files import digest_of
 from wildsight.images import Picture
 from wildsight.spatial.answers import (
@@ -71,7 +71,7 @@ class SpatialSettings:
             raise ConfigError(f"fit={self.fit!r} is unknown", hint=f"use one of {', '.join(FITS)}")
 
 
-class SpatialGrounder(Estimator):
+class SpatialGrounder(SavedObject):
     """Says where in metres something is, from one picture.
 
     Args:

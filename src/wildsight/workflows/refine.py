@@ -18,7 +18,7 @@ from PIL.Image import Image, Resampling
 from scipy import ndimage
 
 from wildsight.anomaly.boxes import boxes_of
-from wildsight.anomaly.detector import AnomalyDetector
+from wildsight.anomaly.estimator import AnomalyDetector
 from wildsight.anomaly.result import AnomalyResult
 from wildsight.errors import ConfigError, DataError, WildSightError
 from wildsight.files import atomic_path, write_json

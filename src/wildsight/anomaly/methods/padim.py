@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wildsight.anomaly.methods import METHODS, AnomalyMethod
 from wildsight.anomaly.methods.patchcore import FittedBuffers, pictures

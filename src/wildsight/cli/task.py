@@ -1,0 +1,347 @@
+"""The commands that every task has, built once: ``fit predict evaluate check bench methods``.
+
+A task's own file names its own options as `Flag`s, and adds commands that no other task has. Nothing here
+imports a task or torch before a command runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wildsight.estimators.tasks import TASKS, resolve
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option that one task has.
+
+    Attributes:
+        name: the parameter; ``image_size`` is written ``--image-size``.
+        kind: its type.
+        default: None leaves the estimator's own default in force.
+        help: one line.
+        to: the name that the estimator knows it by; default ``name``.
+        spelled: how it is written, where that is not ``--name``.
+        min: smallest value.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+    to: str | None = None
+    spelled: str | None = None
+    min: float | None = None
+
+    def parameter(self) -> inspect.Parameter:
+        """The option as typer reads it."""
+        words = () if self.spelled is None else (self.spelled,)
+        option = typer.Option(*words, help=self.help, min=self.min)
+        kind = self.kind if self.default is not None or self.kind is bool else self.kind | None
+        return inspect.Parameter(
+            self.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=self.default,
+            annotation=Annotated[kind, option],
+        )
+
+    def given(self, values: Values) -> Values:
+        """The value under the estimator's name for it; nothing where it was left at None."""
+        value = values.pop(self.name)
+        return {} if value is None else {self.to or self.name: value}
+
+
+METHOD = Flag("method", str, None, "A name from `wildsight methods TASK`, also with options: NAME\\[a=1].")
+BACKBONE = Flag("backbone", str, None, "Hub id, local folder or nano-*.")
+MOVED = Flag("backbone", str, None, "The backbone, if its folder has moved.")
+DEVICE = Flag("device", str, None, "auto, cpu, cuda, cuda:1 or mps.")
+BATCH = Flag("batch_size", int, None, "Pictures at a time.", min=1)
+SEED = Flag("seed", int, 0, "Initialisation, order and draws.", min=0)
+SET = Flag(
+    "option", list[str], None, "name=value: a hyper-parameter, setting or training setting.", spelled="--set"
+)
+TRAINING = (
+    Flag("epochs", int, None, "Passes over the training data.", min=1),
+    Flag("batch_size", int, None, "Samples per step.", min=1),
+    Flag("lr", float, None, "Peak learning rate."),
+    Flag("workers", int, None, "Loader processes; changes nothing but speed.", min=0),
+    Flag("precision", str, None, "Of training: fp32, bf16 or fp16."),
+)
+
+
+def out_flag(folder: str) -> Flag:
+    """``--out`` with its default folder."""
+    return Flag("out", Path, Path("runs") / folder, "Folder of the run.")
+
+
+def argument(name: str, kind: Any, text: str, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """A positional argument."""
+    kind = Annotated[kind, typer.Argument(help=text)]
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
+
+
+def command(
+    app: typer.Typer,
+    name: str,
+    run: Callable[[Values], None],
+    text: str,
+    arguments: Sequence[inspect.Parameter],
+    flags: Sequence[Flag],
+) -> None:
+    """Add a command whose parameters are data."""
+    parameters = [*arguments, *(flag.parameter() for flag in flags)]
+
+    def call(**values: Any) -> None:
+        run(values)
+
+    call.__doc__, call.__name__ = text, name
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    app.command(name)(call)
+
+
+@dataclass
+class TaskCommands:
+    """The commands of one task.
+
+    Attributes:
+        task: its name.
+        app: where they are added.
+        source: help of SOURCE.
+        fits: own options of ``fit``; each is a setting, hyper-parameter, training setting or fit keyword.
+        predicts: own options of ``predict``.
+        evaluates: own options of ``evaluate``.
+        fit_extras, predict_extras, evaluate_extras: options that the command itself reads.
+    """
+
+    task: str
+    app: typer.Typer
+    source: str
+    fits: Sequence[Flag] = ()
+    predicts: Sequence[Flag] = ()
+    evaluates: Sequence[Flag] = ()
+    fit_extras: Sequence[Flag] = ()
+    predict_extras: Sequence[Flag] = ()
+    evaluate_extras: Sequence[Flag] = ()
+
+    @property
+    def estimator(self) -> Any:
+        """The public object's class; imported now."""
+        return resolve(TASKS[self.task].estimator)
+
+    def add(self, *names: str) -> None:
+        """Add these of the common commands."""
+        for name in names:
+            getattr(self, f"add_{name}")()
+
+    # -- fit ------------------------------------------------------------------------------------------------
+
+    def add_fit(self) -> None:
+        """``fit SOURCE``."""
+        flags = (
+            out_flag(self.task),
+            METHOD,
+            BACKBONE,
+            DEVICE,
+            *TRAINING,
+            *self.fits,
+            *self.fit_extras,
+            SEED,
+            SET,
+        )
+        places = [argument("source", str, self.source, "world")]
+        text = "Fit on SOURCE; a killed fit goes on in its folder. Writes checkpoint, scores and report."
+        command(self.app, "fit", self.fit, text, places, flags)
+
+    def made(self, values: Values, options: Any) -> Any:
+        """The estimator of a fit."""
+        chosen = {n: values[n] for n in ("method", "backbone", "device") if values.get(n) is not None}
+        hyper = {"hyper": options.hyper} if options.hyper else {}
+        return self.estimator(**chosen, **hyper, seed=values["seed"], **options.settings)
+
+    def sorted(self, values: Values, flags: Sequence[Flag]) -> Any:
+        """Options of the estimator by where they go; takes them out of ``values``."""
+        from wildsight.estimators.bench import sorted_options
+        from wildsight.estimators.registry import options_from
+
+        kind = self.estimator
+        given = options_from(values.pop("option") or ())
+        for flag in flags:
+            given |= flag.given(values)
+        name = values.get("method") or kind.default_method
+        variant = kind.variant(name)
+        values["method"] = variant.name
+        options = sorted_options(kind, [variant.method], given)
+        options.hyper.update({**variant.options, **options.hyper})
+        if variant.lr is not None:
+            options.training.setdefault("lr", variant.lr)
+        return options
+
+    def fit(self, values: Values) -> None:
+        """Run ``fit``."""
+        from wildsight.cli.common import console, finish
+        from wildsight.files import check_writable
+
+        out = values["out"]
+        check_writable(out / "report.html")
+        options = self.sorted(values, (*TRAINING, *self.fits))
+        estimator = self.made(values, options)
+        estimator.fit(values["source"], out, **options.fit, **options.training)
+        for text in [*estimator.warnings(), *(f"not read: {error}" for error in estimator.not_read)]:
+            console.print(text, markup=False, soft_wrap=True, highlight=False)
+        finish(out / "report.html")
+
+    # -- predict --------------------------------------------------------------------------------------------
+
+    def add_predict(self) -> None:
+        """``predict MODEL PICTURES``."""
+        flags = (out_flag(f"{self.task}-predict"), *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH)
+        places = [
+            argument("model", Path, f"Folder written by `wildsight {self.task} fit`."),
+            argument("pictures", list[str], "Files, globs or folders."),
+        ]
+        text = "Predict for pictures, one line each; exit code 2 if any could not be read."
+        command(self.app, "predict", self.predict, text, places, flags)
+
+    def loaded(self, values: Values) -> Any:
+        """The fitted estimator."""
+        chosen = {n: values[n] for n in ("backbone", "device") if values.get(n) is not None}
+        return self.estimator.from_pretrained(values["model"], **chosen)
+
+    def predict(self, values: Values) -> None:
+        """Run ``predict``."""
+        from wildsight.files import check_writable
+        from wildsight.training.progress import Meter
+
+        files = pictures_of(values["pictures"])
+        check_writable(values["out"] / "report.html")
+        options: Values = {}
+        for flag in (*self.predicts, BATCH):
+            options |= flag.given(values)
+        estimator = self.loaded(values)
+        with Meter("predict", len(files)) as meter:
+            results, errors = estimator.predict_files(files, progress=meter.add, **options)
+        self.close(results, errors, values["out"])
+
+    def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not read") -> None:
+        """Print one line per result, write the folder, and exit with what it means."""
+        from wildsight.cli.common import console, finish
+
+        for line in [*(r.line() for r in results), *(f"{word}: {error}" for error in errors)]:
+            console.print(line, markup=False, soft_wrap=True, highlight=False)
+        write = resolve(f"wildsight.{self.task}.reports:write_predictions")
+        finish(write(results, [str(error) for error in errors], out))
+        self.written(results, out)
+        if any(getattr(r, "alarm", False) for r in results):
+            raise typer.Exit(1)
+        if errors:
+            raise typer.Exit(2)
+
+    def written(self, results: Sequence[Any], out: Path) -> None:
+        """What a task does with predictions beyond the common folder."""
+
+    # -- evaluate -------------------------------------------------------------------------------------------
+
+    def add_evaluate(self) -> None:
+        """``evaluate MODEL SOURCE``."""
+        split = Flag("split", str, "test", "Which pictures are scored.")
+        flags = (
+            out_flag(f"{self.task}-evaluate"),
+            split,
+            *self.evaluates,
+            *self.evaluate_extras,
+            MOVED,
+            DEVICE,
+        )
+        places = [
+            argument("model", Path, f"Folder written by `wildsight {self.task} fit`."),
+            argument("source", str, self.source),
+        ]
+        text = "Compare a fitted model with the labels of SOURCE; nothing is selected on them."
+        command(self.app, "evaluate", self.evaluate, text, places, flags)
+
+    def evaluate(self, values: Values) -> None:
+        """Run ``evaluate``."""
+        from wildsight.cli.common import console, finish
+        from wildsight.estimators.reporting import write_evaluation
+        from wildsight.files import check_writable
+        from wildsight.results import RunFolder
+
+        run = RunFolder(values["out"])
+        check_writable(run.report)
+        options: Values = {}
+        for flag in self.evaluates:
+            options |= flag.given(values)
+        estimator = self.loaded(values)
+        evaluation = estimator.evaluate(values["source"], split=values["split"], **options)
+        console.print(evaluation.table().rich())
+        for text in [*estimator.warnings(), *(f"not read: {error}" for error in evaluation.errors)]:
+            console.print(text, markup=False, soft_wrap=True, highlight=False)
+        finish(write_evaluation(estimator, evaluation, run, values["source"]))
+
+    # -- check, bench, methods ------------------------------------------------------------------------------
+
+    def add_check(self) -> None:
+        """``check SOURCE``."""
+        from wildsight.cli.check import check
+
+        text = "Name every problem found in SOURCE; exit code 1 if there is any."
+        places = [argument("source", str, self.source)]
+        command(self.app, "check", lambda values: check(self.task, values["source"]), text, places, ())
+
+    def add_bench(self) -> None:
+        """``bench SOURCE``: the same as ``wildsight bench TASK SOURCE``."""
+        from wildsight.cli.bench import BENCH_FLAGS, run
+
+        text = "Run the methods side by side on SOURCE: one table, mean and spread over seeds."
+        places = [argument("source", str, self.source, "world")]
+        flags = (Flag("out", Path, None, f"Folder of the run; default runs/bench-{self.task}."), *BENCH_FLAGS)
+        command(self.app, "bench", lambda values: run(self.task, values), text, places, flags)
+
+    def add_methods(self) -> None:
+        """``methods``: names, parameters and defaults."""
+        from wildsight.cli.methods import methods
+
+        text = "List the methods of this task with their parameters and defaults."
+        command(self.app, "methods", lambda _: methods(self.task), text, (), ())
+
+
+COMMON = ("fit", "predict", "evaluate", "check", "bench", "methods")
+
+
+def task_app(text: str) -> typer.Typer:
+    """The app of a task, without commands yet; see `TaskCommands.add`."""
+    return typer.Typer(help=text, no_args_is_help=True)
+
+
+def source_help(example: str) -> str:
+    """Help of SOURCE, with an example of a benchmark folder."""
+    return f"`world`, a folder, or NAME:PATH (e.g. {example})."
+
+
+def pictures_of(texts: Sequence[str]) -> list[Path]:
+    """The picture files that arguments name.
+
+    Raises:
+        DataError: none.
+    """
+    from wildsight.errors import DataError
+    from wildsight.images import expand
+
+    files = [file for text in texts for file in expand(text)]
+    if not files:
+        raise DataError("no picture found", where=", ".join(texts), hint="name files, a glob or a folder")
+    return files
+
+
+def chosen(values: Mapping[str, Any], *names: str) -> Values:
+    """Those of ``names`` that were given."""
+    return {name: values[name] for name in names if values.get(name) is not None}

@@ -1,0 +1,441 @@
+"""One bench for every task: methods x seeds on one source, mean and spread, one folder.
+
+A bench measures the product: each cell is the task's own estimator with its own defaults, fitted and
+evaluated as a user would. A row is one method, one seed and one group, such as a category or their mean.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from wildsight.estimators.base import Estimator
+from wildsight.estimators.evaluation import Evaluation
+from wildsight.estimators.registry import Variant, configured, hyper_names, unknown_name
+from wildsight.estimators.tasks import resolve, task_named
+from wildsight.files import atomic_folder, check_writable, digest_of, read_json, write_json
+from wildsight.images import load_image
+from wildsight.report import Report
+from wildsight.report.plots import scatter
+from wildsight.results import RunFolder, Table, environment, score_table, scores_of, spread, title, write_csv
+
+CAPTIONS = "captions.json"
+NOT_SHARED = ("method", "backbone", "seed")
+UNTOLD = frozenset({"workers", "checkpoint_seconds"})
+"""Training settings that change no result."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a bench or a command was given, sorted by where it goes.
+
+    Attributes:
+        settings: of the constructor.
+        training: fields of `TrainConfig`.
+        fit: keywords of the task's own `fit`.
+        evaluate: keywords of the task's own `evaluate`.
+        hyper: hyper-parameters, for the methods that have them.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
+    evaluate: dict[str, Any] = field(default_factory=dict)
+    hyper: dict[str, Any] = field(default_factory=dict)
+
+
+COMMON = {
+    "fit": {"self", "source", "out", "folder", "progress", "training"},
+    "evaluate": {"self", "source", "split", "progress", "options"},
+    "__init__": {"self", "method", "backbone", "hyper", "device", "settings"},
+}
+
+
+def own_options(kind: type[Estimator[Any, Any]], verb: str) -> list[str]:
+    """The keywords of a verb that only this task has."""
+    parameters = inspect.signature(getattr(kind, verb)).parameters
+    return [name for name in parameters if name not in COMMON[verb]]
+
+
+def sorted_options(
+    kind: type[Estimator[Any, Any]], methods: Sequence[Any], given: Mapping[str, Any]
+) -> Options:
+    """Each option where it belongs: hyper-parameters first, then settings, fit, evaluation, training.
+
+    Args:
+        kind: the estimator.
+        methods: those that are run, with their parameters.
+        given: options by name.
+
+    Raises:
+        ConfigError: one that nothing takes, with the nearest name.
+    """
+    from wildsight.training import TrainConfig
+
+    places = {
+        "hyper": list(dict.fromkeys(n for m in methods for n in hyper_names(m))),
+        "settings": [
+            *own_options(kind, "__init__"),
+            *(n for n in hyper_names(kind.settings_type) if n not in ("method", "backbone", "seed")),
+        ],
+        "fit": own_options(kind, "fit"),
+        "evaluate": own_options(kind, "evaluate"),
+        "training": [n for n in hyper_names(TrainConfig) if n != "seed"],
+    }
+    found: dict[str, dict[str, Any]] = {place: {} for place in places}
+    for name, value in given.items():
+        place = next((p for p, names in places.items() if name in names), None)
+        if place is None:
+            raise unknown_name("option", name, dict.fromkeys(n for names in places.values() for n in names))
+        found[place][name] = value
+    return Options(**found)
+
+
+class Bench:
+    """A task's bench; a subclass says what is its own.
+
+    Args:
+        source: ``world``, a folder or ``NAME:PATH``.
+        out: the bench's folder; finished cells are kept in it, so that an interrupted bench goes on.
+        backbone: hub id, local folder or ``nano-*``; None takes the estimator's default.
+        methods: names, also as ``uniad@7e-4`` (another learning rate) or ``ras[gate=false]`` (another
+            hyper-parameter); default all of the task's table.
+        seeds: number of seeds, counted from 0.
+        device: where everything runs.
+        finished: run nothing; say what the finished cells in ``out`` hold, and which are missing.
+        progress: show progress and the time left.
+        options: settings of the estimator, training settings, hyper-parameters (also as ``hyper={...}``),
+            options of fit and evaluate, and those of the bench itself.
+
+    Raises:
+        ConfigError: an unknown method, option or device. DataError: the source does not fit its layout.
+    """
+
+    estimator: ClassVar[type[Estimator[Any, Any]]]
+    metrics: ClassVar[tuple[str, ...]]
+    """Headline first."""
+    table: ClassVar[tuple[str, ...]] = ()
+    """Methods of the table; all that are registered where empty."""
+    cost: ClassVar[str | None] = "fit_seconds"
+    """Metric to plot the headline against."""
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        out: Path,
+        backbone: Any = None,
+        methods: Sequence[str] | None = None,
+        seeds: int = 3,
+        device: str | int | None = "auto",
+        finished: bool = False,
+        progress: bool = True,
+        **options: Any,
+    ) -> None:
+        kind = self.estimator
+        names = methods or self.table or tuple(kind.methods)
+        self.variants = [self.variant(name) for name in names]
+        options |= options.pop("hyper", None) or {}
+        own = {name: options.pop(name) for name in list(options) if name in self.own}
+        self.own_options = {**self.own, **own}
+        self.options = sorted_options(kind, [v.method for v in self.variants], options)
+        self.source, self.out, self.seeds = source, out, seeds
+        self.finished, self.progress = finished, progress
+        first = self.made(self.variants[0], 0, backbone, device)
+        self.network, self.device = first.backbone, first.device
+        self.data = self.read(source)
+        self.missing: list[str] = []
+
+    own: ClassVar[Mapping[str, Any]] = {}
+    """Options of the bench itself with their defaults, such as which categories."""
+
+    # -- what a task may change -----------------------------------------------------------------------------
+
+    def variant(self, name: str) -> Variant[Any]:
+        """A name of the table as a method with its parameters."""
+        return self.estimator.variant(name)
+
+    def read(self, source: Any) -> Any:
+        """The data behind the source."""
+        return self.made_reader()._read(source)
+
+    def parts(self, data: Any) -> Iterator[tuple[str, Any]]:
+        """(label, data) of each part that is fitted apart; the label stands before its groups."""
+        yield "", data
+
+    def rows(self, estimator: Any, evaluation: Evaluation, data: Any) -> list[dict[str, Any]]:
+        """The rows of one cell, each with its ``group``."""
+        rows = [dict(row) for row in evaluation.rows]
+        return [{"group": row.pop(evaluation.group, "all"), **row} for row in rows]
+
+    def metrics_of(self, data: Any) -> tuple[str, ...]:
+        """The metrics of the tables for this data."""
+        return self.metrics
+
+    def facts(self, data: Any) -> dict[str, Any]:
+        """What else a reader must know: oracles, budgets."""
+        return {}
+
+    def shown(self, estimator: Any, evaluation: Evaluation, data: Any) -> list[tuple[Any, str]]:
+        """Pictures with captions of the paper's method, first seed."""
+        return evaluation.pictures()
+
+    # -- the run --------------------------------------------------------------------------------------------
+
+    def made_reader(self) -> Any:
+        """An estimator that reads the source."""
+        return self.made(self.variants[0], 0, self.network, self.device)
+
+    def made(self, chosen: Variant[Any], seed: int, backbone: Any, device: Any) -> Any:
+        """The estimator of one cell."""
+        mine = {n: v for n, v in self.options.hyper.items() if n in hyper_names(chosen.method)}
+        method = configured(type(chosen.method), {**mine, **chosen.options}, noun="hyper-parameter")
+        fixed = {"device": device, "seed": seed, **self.options.settings}
+        return self.estimator(chosen.name, backbone, hyper=method, **fixed)
+
+    def run(self) -> BenchResult:
+        """Fit and evaluate every method with every seed on every part; finished cells are read."""
+        rows: list[dict[str, Any]] = []
+        pictures: list[tuple[Any, str]] = []
+        for seed in range(self.seeds):
+            for label, part in self.parts(self.data):
+                for chosen in self.variants:
+                    file = self._file(chosen, seed, label, part)
+                    if not file.is_file():
+                        if self.finished:
+                            self.missing.append(f"{chosen.text} seed {seed}")
+                            continue
+                        self._cell(chosen, seed, label, part, file)
+                    rows += [{**row, "method": chosen.text, "seed": seed} for row in read_json(file)]
+                    pictures += _pictures_of(file.with_suffix(""))
+        return BenchResult(rows, self.metrics_of(self.data), self._facts(), pictures, self.cost)
+
+    def _trained(self, chosen: Variant[Any]) -> bool:
+        return bool(getattr(chosen.method, "trained", True))
+
+    def _training(self, chosen: Variant[Any]) -> dict[str, Any]:
+        """Training settings of a variant; none where it does not train."""
+        if not self._trained(chosen):
+            return {}
+        return self.options.training | ({} if chosen.lr is None else {"lr": chosen.lr})
+
+    def _file(self, chosen: Variant[Any], seed: int, label: str, data: Any) -> Path:
+        """Where a cell is kept; all that its rows depend on is in its name."""
+        made = self.made(chosen, seed, self.network, self.device)
+        settings = {k: v for k, v in asdict(made.settings).items() if k not in NOT_SHARED}
+        recipe = asdict(made.training_config(self._training(chosen))) if self._trained(chosen) else {}
+        training = {k: v for k, v in recipe.items() if k not in UNTOLD}
+        own = {k: v for k, v in self.own_options.items() if k not in self.choosing}
+        options = [self.options.fit, self.options.evaluate, own, label]
+        key = digest_of(
+            _stated(
+                [
+                    self.network.sha,
+                    dict(data.protocol),
+                    settings,
+                    asdict(made.method),
+                    training,
+                    options,
+                    label,
+                ]
+            )
+        )
+        return self.out / "cells" / f"{chosen.stem}-seed{seed}-{key[:12]}.json"
+
+    choosing: ClassVar[frozenset[str]] = frozenset()
+    """Own options that only choose among parts; the parts' protocols tell them apart."""
+
+    def _cell(self, chosen: Variant[Any], seed: int, label: str, data: Any, file: Path) -> None:
+        """One method with one seed on one part; its rows go to ``file``, its pictures beside it."""
+        estimator = self.made(chosen, seed, self.network, self.device)
+        begin, work = time.perf_counter(), time.process_time()
+        state = self.out / "train" / file.stem
+        self.fit(estimator, data, state, self._training(chosen))
+        times = {"fit_seconds": time.perf_counter() - begin, "fit_cpu_seconds": time.process_time() - work}
+        begin = time.perf_counter()
+        evaluation = self.evaluate(estimator, data)
+        times["evaluate_seconds"] = time.perf_counter() - begin
+        rows = [{**row, **times} for row in self.rows(estimator, evaluation, data)]
+        for row in rows:
+            row["group"] = f"{label} {row['group']}".strip()
+        if seed == 0 and chosen.text == self.estimator.default_method:
+            _keep_pictures(self.shown(estimator, evaluation, data), file.with_suffix(""))
+        write_json(file, rows)
+
+    def fit(self, estimator: Any, data: Any, folder: Path, training: Mapping[str, Any]) -> None:
+        """Fit one cell."""
+        estimator.fit(data, folder=folder, progress=self.progress, **self.options.fit, **training)
+
+    def evaluate(self, estimator: Any, data: Any) -> Evaluation:
+        """Evaluate one cell."""
+        found: Evaluation = estimator.evaluate(data, progress=self.progress, **self.options.evaluate)
+        return found
+
+    def _facts(self) -> dict[str, Any]:
+        first = self.made_reader()
+        settings = {k: v for k, v in asdict(first.settings).items() if k not in NOT_SHARED}
+        trained = [v for v in self.variants if self._trained(v)]
+        made = {v.text: self.made(v, 0, self.network, self.device) for v in trained}
+        rates = {v.text: made[v.text].training_config(self._training(v)).lr for v in trained}
+        return {
+            "source": str(getattr(self.data, "name", self.source)),
+            "backbone": self.network.name,
+            "backbone SHA-256": self.network.sha,
+            "seeds": self.seeds,
+            "settings": settings,
+            "training": self.options.training or "each method's own recipe",
+            "learning rates": ", ".join(f"{name} {lr:g}" for name, lr in rates.items()),
+            **({"hyper-parameters": self.options.hyper} if self.options.hyper else {}),
+            **self.own_options,
+            **self.options.fit,
+            **self.options.evaluate,
+            **self.facts(self.data),
+            **({"missing": ", ".join(self.missing)} if self.missing else {}),
+            **{f"protocol: {k}": v for k, v in self.data.protocol.items()},
+        }
+
+
+def _stated(value: Any) -> Any:
+    """JSON-able form of what names a cell."""
+    if isinstance(value, Mapping):
+        return {str(k): _stated(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_stated(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _keep_pictures(pictures: list[tuple[Any, str]], folder: Path) -> None:
+    """For the report of a bench that goes on from here."""
+    if not pictures:
+        return
+    with atomic_folder(folder, CAPTIONS) as temporary:
+        for number, (picture, _) in enumerate(pictures):
+            picture.save(temporary / f"{number:02d}.png")
+        write_json(temporary / CAPTIONS, [caption for _, caption in pictures])
+
+
+def _pictures_of(folder: Path) -> list[tuple[Any, str]]:
+    """What `_keep_pictures` kept; nothing where it kept nothing."""
+    if not folder.is_dir():
+        return []
+    captions = read_json(folder / CAPTIONS)
+    return [(load_image(folder / f"{n:02d}.png"), caption) for n, caption in enumerate(captions)]
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What a bench measured.
+
+    Attributes:
+        rows: one mapping per method, seed and group: ``method``, ``seed``, ``group`` and the metrics.
+        metrics: names of the metrics to tabulate, headline first.
+        facts: settings, protocol and its hash, printed with the scores.
+        pictures: (image, caption) pairs for the report.
+        cost: the metric to plot the headline against, such as ``fit_seconds``; None for no plot.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    metrics: Sequence[str]
+    facts: Mapping[str, Any]
+    pictures: Sequence[tuple[Any, str]] = field(default_factory=tuple)
+    cost: str | None = None
+
+
+def run_bench(task_name: str, source: str, out: Path, **options: Any) -> tuple[BenchResult, list[Table]]:
+    """Run a task's bench and write its folder.
+
+    Args:
+        task_name: name of the task.
+        source: source string.
+        out: folder for ``scores.json``, ``results.csv`` and ``report.html``; finished cells are kept
+            there too, so that an interrupted bench goes on where it stopped.
+        options: settings, training settings, hyper-parameters and the bench's own options.
+
+    Returns:
+        The rows and one table per metric.
+
+    Raises:
+        ConfigError: an option that this task's bench does not have. DataError: ``out`` cannot be written.
+    """
+    folder = RunFolder(out)
+    check_writable(folder.report)
+    bench = resolve(task_named(task_name).bench)
+    if isinstance(bench, type) and issubclass(bench, Bench):
+        result = bench(source, out=out, **options).run()
+    else:
+        _known(task_name, bench, options)
+        result = BenchResult(**bench(source, out=out, **options))
+    tables = [score_table(result.rows, metric) for metric in result.metrics]
+    write_csv(folder.results, result.rows)
+    folder.write_scores(
+        {
+            "task": task_name,
+            "source": source,
+            "facts": dict(result.facts),
+            "scores": _scores(result),
+            "environment": environment(),
+        }
+    )
+    _report(task_name, source, result, tables).save(folder.report)
+    return result, tables
+
+
+def _known(task_name: str, run: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options that the task's bench function does not take."""
+    parameters = inspect.signature(run).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("out", "progress")]
+    for name in options:
+        if name != "progress" and name not in names:
+            raise unknown_name("option", name, names, where=f"bench {task_name}")
+
+
+def against_cost(result: BenchResult, cost: str) -> dict[str, tuple[float, float]]:
+    """(cost, headline score) of each method: means over seeds of the last group that has both."""
+    points: dict[str, tuple[float, float]] = {}
+    for row in result.rows:
+        method, group = str(row["method"]), str(row["group"])
+        prices, scores = (scores_of(result.rows, method, group, m) for m in (cost, result.metrics[0]))
+        if prices and scores:
+            points[method] = (spread(prices)[0], spread(scores)[0])
+    return points
+
+
+def _scores(result: BenchResult) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """method -> group -> metric -> mean and std."""
+    out: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for row in result.rows:
+        cell = out.setdefault(str(row["method"]), {}).setdefault(str(row["group"]), {})
+        for metric in result.metrics:
+            numbers = scores_of(result.rows, row["method"], row["group"], metric)
+            if numbers and metric not in cell:
+                mean, std = spread(numbers)
+                cell[metric] = {"mean": mean, "std": std, "seeds": len(numbers)}
+    return out
+
+
+def named(metric: str) -> str:
+    """A metric in words, with its name in the CSV file behind them."""
+    words = title(metric)
+    return metric if words == metric else f"{words} ({metric})"
+
+
+def _report(task_name: str, source: str, result: BenchResult, tables: list[Table]) -> Report:
+    report = Report(f"Bench: {task_name}", f"{source}: {task_named(task_name).problem}")
+    for table in tables:
+        report.table(table, f"{named(table.columns[0])}: mean and standard deviation over seeds")
+    points = against_cost(result, result.cost) if result.cost else {}
+    if result.cost and points:
+        report.figure(
+            scatter(points, result.cost, result.metrics[0]), f"{title(result.metrics[0])} against cost"
+        )
+    if result.pictures:
+        report.gallery(list(result.pictures), "Best and worst cases")
+    report.section("Settings and protocol")
+    report.facts(dict(result.facts))
+    report.section("Environment")
+    report.facts(environment())
+    return report
