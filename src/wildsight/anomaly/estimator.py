@@ -352,20 +352,20 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             limits=limits,
         )
 
+    def fit_facts(self) -> dict[str, Any]:
+        """The thresholds, for ``scores.json``."""
+        return {"thresholds": self._limits()}
+
+    def _limits(self) -> list[dict[str, Any]]:
+        return [
+            {"category": n or "(global)", "threshold": t.value, "false_alarm_rate": t.rate, "held_out": t.n}
+            for n, t in self.thresholds.items()
+        ]
+
     def fit_tables(self) -> list[tuple[Table, str]]:
         """The thresholds, for the report of a fit."""
-        limits = [
-            {
-                "category": name or "(global)",
-                "threshold": t.value,
-                "false_alarm_rate": t.rate,
-                "held_out": t.n,
-            }
-            for name, t in self.thresholds.items()
-        ]
-        return [
-            (table_of(limits), "Thresholds, from held-out good pictures alone: a score above is anomalous")
-        ]
+        words = "Thresholds, from held-out good pictures: a score above is anomalous"
+        return [(table_of(self._limits()), words)]
 
     def warnings(self) -> list[str]:
         """What a reader of its reports must know first."""

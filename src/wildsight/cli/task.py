@@ -187,7 +187,7 @@ class TaskCommands:
 
     def fit(self, values: Values) -> None:
         """Run ``fit``."""
-        from wildsight.cli.common import console, finish
+        from wildsight.cli.common import finish
         from wildsight.files import check_writable
 
         out = values["out"]
@@ -195,8 +195,7 @@ class TaskCommands:
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
         estimator.fit(values["source"], out, **options.fit, **options.training)
-        for text in [*estimator.warnings(), *(f"not read: {error}" for error in estimator.not_read)]:
-            console.print(text, markup=False, soft_wrap=True, highlight=False)
+        say(estimator, estimator.not_read)
         finish(out / "report.html")
 
     # -- predict --------------------------------------------------------------------------------------------
@@ -283,8 +282,7 @@ class TaskCommands:
         estimator = self.loaded(values)
         evaluation = estimator.evaluate(values["source"], split=values["split"], **options)
         console.print(evaluation.table().rich())
-        for text in [*estimator.warnings(), *(f"not read: {error}" for error in evaluation.errors)]:
-            console.print(text, markup=False, soft_wrap=True, highlight=False)
+        say(estimator, evaluation.errors)
         finish(write_evaluation(estimator, evaluation, run, values["source"]))
 
     # -- check, bench, methods ------------------------------------------------------------------------------
@@ -325,6 +323,14 @@ def task_app(text: str) -> typer.Typer:
 def source_help(example: str) -> str:
     """Help of SOURCE, with an example of a benchmark folder."""
     return f"`world`, a folder, or NAME:PATH (e.g. {example})."
+
+
+def say(estimator: Any, errors: Sequence[str]) -> None:
+    """Print the estimator's warnings, and what could not be read."""
+    from wildsight.cli.common import console
+
+    for text in [*(f"warning: {w}" for w in estimator.warnings()), *(f"not read: {e}" for e in errors)]:
+        console.print(text, markup=False, soft_wrap=True, highlight=False)
 
 
 def pictures_of(texts: Sequence[str]) -> list[Path]:

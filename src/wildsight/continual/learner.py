@@ -28,9 +28,9 @@ from wildsight.continual.towers import Towers
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.estimators.legacy import SavedObject
 from wildsight.files import digest_of
-from wildsight.images import as_list, from_array, load_image, path_of
+from wildsight.images import Picture, as_list, as_picture, load_image, path_of
 
-Shown = str | Path | Image | np.ndarray
+Shown = Picture
 
 
 class ContinualLearner(SavedObject):
@@ -381,8 +381,8 @@ def _clear(folder: Path | None) -> None:
 
 
 def _rgb(picture: Shown) -> Image:
-    if isinstance(picture, np.ndarray):
-        return from_array(picture)
+    if isinstance(picture, np.ndarray | bytes):
+        return as_picture(picture)
     return opened(Path(picture) if isinstance(picture, str) else picture)
 
 

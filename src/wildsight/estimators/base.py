@@ -160,6 +160,10 @@ class Estimator(ABC, Generic[Data, R]):
         """Tables with captions for the report of a fit; the first is its ``results.csv``."""
         return []
 
+    def fit_facts(self) -> dict[str, Any]:
+        """What else ``scores.json`` of a fit holds."""
+        return {}
+
     def warnings(self) -> list[str]:
         """What a reader of its reports must know first, such as an oracle."""
         return []
