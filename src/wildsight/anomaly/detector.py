@@ -113,6 +113,7 @@ class AnomalyDetector(Estimator):
             self._train(TokenSet(features, learn), self._training(training), folder, judge, progress, told)
         else:
             self.head.fit(features[learn])
+            self.head.to(self.backbone.device)
         self._set_thresholds(features, samples, held)
         self.fitted_on = {
             "source": data.name,
@@ -236,12 +237,16 @@ class AnomalyDetector(Estimator):
             self._inference = head.eval().fold() if hasattr(head, "fold") else head.eval()
         return self._inference
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the backbone and the head to ``device``; results come back to the CPU."""
-        self.backbone.model.to(device)
+    def to(self, device: str | int | torch.device | None) -> Self:
+        """Move the backbone and the head to ``device``; results come back to the CPU.
+
+        Raises:
+            ConfigError: no such device.
+        """
+        self.backbone.to(device)
         self._inference = None
         if self.head is not None:
-            self.head.to(device)
+            self.head.to(self.backbone.device)
         return self
 
     def predict(
@@ -380,9 +385,8 @@ class AnomalyDetector(Estimator):
                 hint="name the backbone it was trained on, or fit again",
             )
         method = METHODS[detector.settings.method]
-        detector.head = method.restore(
-            tensors, settings["channels"], detector.settings.neck.grid, detector.hyper
-        )
+        head = method.restore(tensors, settings["channels"], detector.settings.neck.grid, detector.hyper)
+        detector.head = head.to(detector.backbone.device)
         detector.channels = settings["channels"]
         detector.thresholds = {k: Threshold(**v) for k, v in settings["thresholds"].items()}
         detector.fitted_on = settings["fitted_on"]
