@@ -133,6 +133,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             self._train(TokenSet(features, learn), config, folder, judge, progress, depends)
         else:
             self.head.fit(features[learn])
+            self.head.to(self.backbone.device)
         self._set_thresholds(features, samples, held)
         return {
             "good": len(learn),
@@ -208,6 +209,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             progress=progress,
             label=self.settings.method,
             extra=depends,
+            device=self.device,
         )
         if keep is not None:
             keep.restore(head)

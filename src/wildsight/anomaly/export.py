@@ -5,6 +5,7 @@ Thresholds are not in the graph: they lie in the JSON file beside it and may be 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,8 +39,8 @@ class DetectorGraph(nn.Module):
 
     def __init__(self, detector: AnomalyDetector) -> None:
         super().__init__()
-        self.backbone, self.neck = detector.backbone, detector.settings.neck
-        self.network, self.head = detector.backbone.model, detector.inference_head()
+        self.backbone, self.neck = detector.backbone.copied(), detector.settings.neck
+        self.network, self.head = self.backbone.model, copy.deepcopy(detector.inference_head()).cpu()
         self.method = detector.method
         self.register_buffer("mean", torch.tensor(self.backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.backbone.std).view(1, 3, 1, 1))

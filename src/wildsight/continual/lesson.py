@@ -107,7 +107,7 @@ def make_lesson(
 def _texts(towers: Towers, tokens: Tensor) -> Tensor:
     towers.eval()
     parts = [towers.encode_tokens(t) for t in tokens.split(256)]
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()
 
 
 def _corpus(

@@ -74,7 +74,7 @@ class Teaching:
         student = self._student(grown, task, objective)
         prepared = time.perf_counter()
         history = run_task(student, pictures, self._run(config, task, folder, progress))
-        candidate = self._merged(student, weights_of(grown))
+        candidate = self._merged(student, weights_of(grown)).to(grown.device)
         drift = objective.drift().tolist()
         facts = {
             "weights": objective.teacher_weights().tolist(),
@@ -125,4 +125,4 @@ class Teaching:
             merge(towers)
         else:
             put(towers, student.finished(before))
-        return towers.cpu().eval()
+        return towers.eval()

@@ -41,7 +41,8 @@ class Estimator(ABC, Generic[Data, R]):
             ``default_method``.
         backbone: hub id, local folder, ``nano-*``, or one that is loaded; None takes ``default_backbone``.
         hyper: the method's hyper-parameters by name, or the method itself.
-        device: ``auto`` (CUDA, MPS, then the CPU) or a device; see `wildsight.devices.resolve_device`.
+        device: ``auto`` (that of a loaded backbone, else CUDA, MPS, then the CPU) or a device; see
+            `wildsight.devices.resolve_device`.
         settings: fields of ``settings_type``.
 
     Raises:
@@ -84,7 +85,8 @@ class Estimator(ABC, Generic[Data, R]):
         self.settings: Any = configured(
             self.settings_type, settings, method=name, backbone=getattr(chosen, "name", str(chosen))
         )
-        self.device = resolve_device(device)
+        loaded = not isinstance(chosen, str | Path) and device in ("auto", None)
+        self.device = chosen.device if loaded else resolve_device(device)
         self.backbone = self._load_backbone(chosen)
         self.settings = replace(self.settings, backbone=self.backbone.name)
         self.fitted_on: dict[str, Any] = {}

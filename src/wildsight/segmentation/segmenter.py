@@ -112,7 +112,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
             raise ConfigError(str(error), hint="see SegmenterSettings") from error
         self.hyper = dict(hyper or {})
         adapter = METHODS[method].build(self.base, self.settings.seed, self.hyper)
-        self.network = PromptedSam(self.base, adapter).eval()
+        self.network = PromptedSam(self.base, adapter).eval().to(self.base.device)
         self.fitted_on: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
         self.history: History | None = None
