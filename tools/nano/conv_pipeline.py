@@ -1,4 +1,4 @@
-"""``wildsight pretrain nano-conv``: pictures, teacher, training, scores, card, in one resumable call."""
+"""``python -m tools.nano nano-conv``: pictures, teacher, training, scores, card, in one resumable call."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from wildsight.backbones.backbone import IMAGENET, Backbone, load_backbone
-from wildsight.backbones.pretrain.card import card
-from wildsight.backbones.pretrain.distil import (
+from tools.nano.conv_eval import scores
+from tools.nano.conv_train import (
     ConvConfig,
-    Lessons,
+    DistillationSet,
     Student,
     look,
     new_student,
     step,
     teacher_targets,
 )
-from wildsight.backbones.pretrain.pictures import Pixels, decode, training_files, world_pictures
-from wildsight.backbones.pretrain.probe import scores
+from tools.nano.model_cards import conv_card
+from tools.nano.pictures import Pixels, decode, training_files, world_pictures
+from wildsight.backbones.backbone import IMAGENET, Backbone, load_backbone
 from wildsight.errors import ConfigError
 from wildsight.files import (
     MANIFEST,
@@ -77,7 +77,7 @@ def pretrain_conv(
     key = digest_of([asdict(settings), guide.sha, named])[:24]
     history = train(
         student,
-        Lessons(pictures, targets),
+        DistillationSet(pictures, targets),
         step,
         _schedule(settings, len(pictures)),
         folder=cache_folder("pretrain", f"nano-conv-{key}"),
@@ -149,7 +149,7 @@ def _ship(
             "golden": golden(taught),
         }
         write_json(folder / "training.json", facts)
-        write_text(folder / "README.md", card(facts))
+        write_text(folder / "README.md", conv_card(facts))
         write_manifest(folder)
     return out
 

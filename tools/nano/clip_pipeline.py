@@ -1,4 +1,4 @@
-"""``wildsight pretrain nano-clip``: scenes, photographs, the schooling, scores, card."""
+"""``python -m tools.nano nano-clip``: scenes, photographs, the training, scores, card."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tools.nano.clip import ClipConfig, Student, new_clip
+from tools.nano.clip_eval import clip_scores, groups, pictures_in, readings
+from tools.nano.clip_train import Photos, TrainingData, look_around, look_closely, look_through
+from tools.nano.conv_pipeline import hardware, photographs, teacher_name
+from tools.nano.conv_train import ConvConfig, teacher_targets
+from tools.nano.export import clip_preprocessing, plain_json, ship
+from tools.nano.model_cards import clip_card
+from tools.nano.scene_cache import cached_scenes
+from tools.nano.views import speech
 from wildsight.backbones.backbone import Backbone, load_backbone
-from wildsight.backbones.pretrain.cards import clip_card
-from wildsight.backbones.pretrain.clip import ClipConfig, Pupil, new_clip
-from wildsight.backbones.pretrain.clip_probe import clip_scores, groups, pictures_in, readings
-from wildsight.backbones.pretrain.clip_school import Class, Photos, look_around, look_closely, look_through
-from wildsight.backbones.pretrain.conv import hardware, photographs, teacher_name
-from wildsight.backbones.pretrain.distil import ConvConfig, teacher_targets
-from wildsight.backbones.pretrain.lessons import lessons
-from wildsight.backbones.pretrain.ship import clip_preprocessing, plain_json, ship
-from wildsight.backbones.pretrain.views import speech
 from wildsight.errors import ConfigError
 from wildsight.files import cache_folder, digest_of, write_json
 from wildsight.training import History
@@ -55,15 +55,15 @@ def pretrain_clip(
     """
     settings = config or ClipConfig()
     if min(settings.window_steps, settings.scene_steps, settings.painted_steps) < 1:
-        raise ConfigError("a part of the schooling has no step", hint="give at least 1")
-    pupil, facts = schooled(None if data is None else Path(data), teacher, settings, progress=progress)
-    return ship_clip(Path(out), pupil, tokenizer(), facts)
+        raise ConfigError("a part of the training has no step", hint="give at least 1")
+    student, facts = trained(None if data is None else Path(data), teacher, settings, progress=progress)
+    return ship_clip(Path(out), student, tokenizer(), facts)
 
 
-def schooled(
+def trained(
     data: Path | None, teacher: str | None, config: ClipConfig, *, progress: bool
-) -> tuple[Pupil, dict[str, Any]]:
-    """The pupil after all parts, and what its card says of them."""
+) -> tuple[Student, dict[str, Any]]:
+    """The student after all parts, and what its card says of them."""
     words = tokenizer()
     guide = None if data is None else load_backbone(teacher or teacher_name(data))
     photos, named = _photos(data, guide, config)
@@ -71,14 +71,14 @@ def schooled(
         [asdict(config), None if guide is None else guide.sha, named, sorted(words.get_vocab().items())]
     )
     folder = cache_folder("pretrain", f"nano-clip-{key[:24]}")
-    book = lessons(config.scenes, config.size)
-    group = Class(book, speech(book, words, config.length), words, photos)
+    book = cached_scenes(config.scenes, config.size)
+    material = TrainingData(book, speech(book, words, config.length), words, photos)
     widths = _NO_TEACHER if photos is None else _widths(photos)
-    pupil = Pupil(new_clip(config, words), config, widths)
-    first = look_closely(pupil, group, folder / "things", progress=progress)
-    second = look_around(pupil, group, folder / "scenes", progress=progress)
-    third = look_through(pupil, group, folder / "painted", progress=progress)
-    return pupil, clip_facts(config, (first, second, third), named, guide)
+    student = Student(new_clip(config, words), config, widths)
+    first = look_closely(student, material, folder / "things", progress=progress)
+    second = look_around(student, material, folder / "scenes", progress=progress)
+    third = look_through(student, material, folder / "painted", progress=progress)
+    return student, clip_facts(config, (first, second, third), named, guide)
 
 
 def clip_facts(
@@ -112,16 +112,16 @@ def _photos(
     return Photos(pictures, teacher_targets(guide, pictures)), named
 
 
-def ship_clip(out: Path, pupil: Pupil, words: Any, facts: dict[str, Any]) -> Path:
+def ship_clip(out: Path, student: Student, words: Any, facts: dict[str, Any]) -> Path:
     """Write nano-clip with its scores.
 
     Args:
         out: checkpoint folder, replaced if it exists.
-        pupil: taught.
+        student: taught.
         words: the tokenizer.
         facts: what `clip_facts` gives.
     """
-    config = pupil.eval().config
+    config = student.eval().config
 
     def extras(folder: Path) -> None:
         words.save_pretrained(folder)
@@ -136,10 +136,10 @@ def ship_clip(out: Path, pupil: Pupil, words: Any, facts: dict[str, Any]) -> Pat
             "golden": golden(model, config.size),
         }
 
-    patches = readings(pupil, *groups(64, config.size))
+    patches = readings(student, *groups(64, config.size))
     names = ("shape", "colour", "material", "size")
     facts = {**facts, "patches_read": dict(zip(names, patches, strict=True))}
-    return ship(out, pupil.clip, extras, measure, clip_card)
+    return ship(out, student.clip, extras, measure, clip_card)
 
 
 @torch.no_grad()

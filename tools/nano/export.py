@@ -16,7 +16,7 @@ BILINEAR = 2
 
 def clip_preprocessing(size: int) -> dict[str, Any]:
     """``preprocessor_config.json`` of a `CLIPImageProcessor` that stretches to ``size``."""
-    from wildsight.backbones.pretrain.clip import MEAN, STD
+    from tools.nano.clip import MEAN, STD
 
     side = {"height": size, "width": size}
     return {
@@ -37,7 +37,7 @@ def clip_preprocessing(size: int) -> dict[str, Any]:
 
 def sam_preprocessing(size: int, coarse: int) -> dict[str, Any]:
     """``preprocessor_config.json`` of a `SamImageProcessor`: pictures of ``size``, masks of ``coarse``."""
-    from wildsight.backbones.pretrain.clip import MEAN, STD
+    from tools.nano.clip import MEAN, STD
 
     return {
         "image_processor_type": "SamImageProcessor",

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tools.nano.pictures import Pixels
 from wildsight.backbones.backbone import IMAGENET, Backbone
-from wildsight.backbones.pretrain.pictures import Pixels
 from wildsight.files import atomic_folder, cache_folder, digest_of
 from wildsight.training import Batch
 
@@ -137,7 +137,7 @@ def _write_targets(teacher: Backbone, pictures: Pixels, folder: Path, batch: int
     teacher.model.cpu()
 
 
-class Lessons:
+class DistillationSet:
     """Pictures with the teacher's answers, as a map-style data set of dictionaries."""
 
     def __init__(self, pictures: Pixels, targets: Targets) -> None:
@@ -172,7 +172,7 @@ class Student(nn.Module):
             self.register_buffer(f"std{name}", targets.std[name].view(1, -1, 1, 1))
 
     def forward(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The loss and its parts for one batch of `Lessons`."""
+        """The loss and its parts for one batch of `DistillationSet`."""
         hidden = self.backbone(
             pixel_values=to_pixels(data["picture"], *IMAGENET), output_hidden_states=True
         ).hidden_states[1:]

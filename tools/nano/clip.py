@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wildsight.backbones.pretrain.lessons import NAMES
-from wildsight.backbones.pretrain.start import begin
+from tools.nano.init import begin
+from tools.nano.scene_cache import NAMES
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -127,8 +127,8 @@ class Heads(nn.Module):
         return [reader(hidden).float() for reader in self.readers]
 
 
-class Pupil(nn.Module):
-    """The CLIP with its throw-away readers; called with a lesson, it takes it.
+class Student(nn.Module):
+    """The CLIP with its throw-away readers; called with a function of it, it returns its losses.
 
     Attributes:
         clip: the ``CLIPModel`` that is kept.
@@ -147,9 +147,9 @@ class Pupil(nn.Module):
         self.photo_coarse = nn.Linear(config.width, photo_widths[1])
         self.photo_class = nn.Linear(config.width, photo_widths[2])
 
-    def forward(self, lesson: Callable[[Pupil], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The logged scalars of a lesson."""
-        return lesson(self)
+    def forward(self, losses: Callable[[Student], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The logged scalars of a batch."""
+        return losses(self)
 
     def see(self, pixels: Tensor, where: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(patches of the penultimate layer [B, N, D], class token of the last [B, D]).

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wildsight.backbones.pretrain.clip import normalised
-from wildsight.backbones.pretrain.start import PLACE, begin, places
+from tools.nano.clip import normalised
+from tools.nano.init import PLACE, begin, places
 
 
 @dataclass(frozen=True)
-class SamLessons:
+class NanoSamConfig:
     """How nano-sam is built and taught.
 
     Attributes:
@@ -58,7 +58,7 @@ class SamLessons:
         return 4 * self.side
 
 
-def new_sam(config: SamLessons) -> nn.Module:
+def new_sam(config: NanoSamConfig) -> nn.Module:
     """A `SamModel` at its start; `begin_as` gives it eyes that have seen."""
     from transformers import (
         SamConfig,
@@ -106,7 +106,7 @@ def new_sam(config: SamLessons) -> nn.Module:
 
 
 @torch.no_grad()
-def _begin(model: Any, config: SamLessons) -> None:
+def _begin(model: Any, config: NanoSamConfig) -> None:
     """The neighbourly start of the encoder, and place codes that change slowly, as in the published model."""
     encoder, layers = model.vision_encoder, []
     for layer in encoder.layers:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tools.nano.conv_train import look
+from tools.nano.pictures import PROBES, Pixels, probe_set
 from wildsight.backbones.backbone import Backbone
-from wildsight.backbones.pretrain.distil import look
-from wildsight.backbones.pretrain.pictures import PROBES, Pixels, probe_set
 
 TAPS = (8, 16)
 

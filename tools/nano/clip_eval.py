@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wildsight.backbones.pretrain.lessons import NAMES, TEST, held_out, lesson_scene
-from wildsight.backbones.pretrain.views import tokens
+from tools.nano.scene_cache import NAMES, TEST, held_out, nano_scene
+from tools.nano.views import tokens
 from wildsight.world.language import caption, with_article
 from wildsight.world.render import render
 from wildsight.world.scene import COLOURS, MATERIALS, SHAPES, Scene
@@ -21,11 +21,11 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def singles(count: int, size: int, *, held: bool, first: int = TEST) -> tuple[Pixels, list[Scene]]:
-    """``count`` pictures of one thing each, whose pair no lesson shows (``held``) or the lessons may show."""
+    """``count`` pictures of one thing each, whose pair training never shows (``held``) or may show."""
     pairs = [(m, s) for m in MATERIALS for s in SHAPES if held_out(m, s) == held]
     scenes = []
     for number in range(count):
-        scene = lesson_scene(first + number, count=1)
+        scene = nano_scene(first + number, count=1)
         material, shape = pairs[number % len(pairs)]
         scenes.append(replace(scene, things=(replace(scene.things[0], material=material, shape=shape),)))
     return np.stack([render(scene, size).rgb for scene in scenes]), scenes
@@ -33,14 +33,14 @@ def singles(count: int, size: int, *, held: bool, first: int = TEST) -> tuple[Pi
 
 def groups(count: int, size: int, *, first: int = TEST + 100_000) -> tuple[Pixels, list[Scene]]:
     """``count`` pictures of whole scenes of held-out seeds."""
-    scenes = [lesson_scene(first + number) for number in range(count)]
+    scenes = [nano_scene(first + number) for number in range(count)]
     return np.stack([render(scene, size).rgb for scene in scenes]), scenes
 
 
 @torch.no_grad()
 def pictures_in(clip: Any, pixels: Pixels, *, batch: int = 64) -> Tensor:
     """Pictures in the shared space, unit length, [N, S]."""
-    from wildsight.backbones.pretrain.clip import normalised
+    from tools.nano.clip import normalised
 
     parts = [
         normalised(torch.from_numpy(pixels[i : i + batch]).float()) for i in range(0, len(pixels), batch)
@@ -98,8 +98,8 @@ def recall(
 @torch.no_grad()
 def attention_on_things(clip: Any, pixels: Pixels, scenes: list[Scene]) -> tuple[list[float], float]:
     """(per layer, the share of the class token's attention on patches with a thing; their share of area)."""
-    from wildsight.backbones.pretrain.clip import normalised
-    from wildsight.backbones.pretrain.views import owners
+    from tools.nano.clip import normalised
+    from tools.nano.views import owners
 
     size, patch = pixels.shape[1], clip.config.vision_config.patch_size
     maps = np.stack([render(scene, size, smooth=False).instance for scene in scenes])
@@ -135,16 +135,16 @@ def clip_scores(
     return table
 
 
-def readings(pupil: Any, pixels: Pixels, scenes: list[Scene]) -> list[float]:
+def readings(student: Any, pixels: Pixels, scenes: list[Scene]) -> list[float]:
     """Share of patches that show a thing whose shape, colour, material and size are read off rightly."""
-    from wildsight.backbones.pretrain.clip import normalised
-    from wildsight.backbones.pretrain.lessons import codes
-    from wildsight.backbones.pretrain.views import owners
+    from tools.nano.clip import normalised
+    from tools.nano.scene_cache import codes
+    from tools.nano.views import owners
 
     maps = np.stack([render(scene, pixels.shape[1], smooth=False).instance for scene in scenes])
-    owner = owners(torch.from_numpy(np.where(maps < 0, 255, maps)), pupil.config.patch)
+    owner = owners(torch.from_numpy(np.where(maps < 0, 255, maps)), student.config.patch)
     with torch.no_grad():
-        answers = pupil.patch_heads(pupil.see(normalised(torch.from_numpy(pixels).float()))[0])
+        answers = student.patch_heads(student.see(normalised(torch.from_numpy(pixels).float()))[0])
     right = [0.0] * len(NAMES)
     for row, scene in enumerate(scenes):
         for index, thing in enumerate(scene.things):

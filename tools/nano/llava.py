@@ -19,7 +19,7 @@ SLOW = 6  # of each 16 pairs of channels, those from here on turn by less than a
 
 
 @dataclass(frozen=True)
-class LlavaLessons:
+class NanoLlavaConfig:
     """How nano-llava is built and taught.
 
     Attributes:
@@ -56,7 +56,7 @@ class LlavaLessons:
     seed: int = 0
 
 
-def new_llava(clip: nn.Module, words: Any, config: LlavaLessons) -> nn.Module:
+def new_llava(clip: nn.Module, words: Any, config: NanoLlavaConfig) -> nn.Module:
     """A `LlavaForConditionalGeneration` on the vision tower of ``clip``, with a fresh language model."""
     from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
@@ -93,7 +93,7 @@ def new_llava(clip: nn.Module, words: Any, config: LlavaLessons) -> nn.Module:
 
 
 @torch.no_grad()
-def _look_for_alike(attention: Any, config: LlavaLessons) -> None:
+def _look_for_alike(attention: Any, config: NanoLlavaConfig) -> None:
     """The first head of each group starts by looking for tokens like its own and copying part of them.
 
     A word then finds the patches that show it, since words and patches share directions. Only channels that
@@ -112,7 +112,7 @@ def _look_for_alike(attention: Any, config: LlavaLessons) -> None:
 
 
 class Talker(nn.Module):
-    """The model in training; its tower stays as it is; called with a lesson, it takes it.
+    """The model in training; its tower stays as it is; called with a function of it, it returns its losses.
 
     Attributes:
         llava: the ``LlavaForConditionalGeneration`` that is kept.
@@ -123,9 +123,9 @@ class Talker(nn.Module):
         self.llava = llava
         llava.model.vision_tower.requires_grad_(False)
 
-    def forward(self, lesson: Callable[[Talker], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The logged scalars of a lesson."""
-        return lesson(self)
+    def forward(self, losses: Callable[[Talker], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The logged scalars of a batch."""
+        return losses(self)
 
     def picture(self, pixels: Tensor) -> Tensor:
         """Projected patches [B, N, W] of pictures [B, 3, S, S]."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wildsight.backbones.pretrain.clip import normalised
+from tools.nano.clip import normalised
 from wildsight.world.asking import KINDS, form_of
 from wildsight.world.sets import QuestionSet, questions
 

@@ -1,4 +1,4 @@
-"""nano-sam's lessons: things of scenes and, lightly, defects of products, asked for in every way."""
+"""How nano-sam is trained: things of scenes and, lightly, defects of products, asked for in every way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wildsight.backbones.pretrain.clip import normalised
-from wildsight.backbones.pretrain.clip_school import Numbers
-from wildsight.backbones.pretrain.lessons import Book
-from wildsight.backbones.pretrain.sam import Prompts, SamLessons, outline_loss, stand_still
+from tools.nano.clip import normalised
+from tools.nano.clip_train import RowNumbers
+from tools.nano.sam import NanoSamConfig, Prompts, outline_loss, stand_still
+from tools.nano.scene_cache import SceneCache
 from wildsight.files import atomic_path, cache_folder, digest_of
 from wildsight.training import Batch, History, TrainConfig, train
 from wildsight.training.batches import mix
@@ -49,44 +49,44 @@ def faults(count: int, size: int, *, first: int = 50_000) -> Faults:
 
 def outline(
     model: nn.Module,
-    book: Book,
+    book: SceneCache,
     flawed: Faults,
-    lessons: SamLessons,
+    config: NanoSamConfig,
     folder: Path,
     *,
     still: bool,
     progress: bool,
 ) -> History:
-    """One part of the schooling, with the encoder's layers ``still`` or in motion."""
-    steps, rate = (lessons.still_steps, lessons.still_lr) if still else (lessons.steps, lessons.lr)
-    rows = np.flatnonzero((book.seen >= _SMALLEST).any(1))[: steps * lessons.batch]
+    """One part of the training, with the encoder's layers ``still`` or in motion."""
+    steps, rate = (config.still_steps, config.still_lr) if still else (config.steps, config.lr)
+    rows = np.flatnonzero((book.seen >= _SMALLEST).any(1))[: steps * config.batch]
     stand_still(model, still)
 
     def step(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        pictures, masks = _batch(book, flawed, rows[batch.index.cpu().numpy()], lessons, batch)
+        pictures, masks = _batch(book, flawed, rows[batch.index.cpu().numpy()], config, batch)
         pictures, masks = mirrored(pictures, masks)
-        prompts = ask(masks, lessons, float(torch.rand(())))
+        prompts = ask(masks, config, float(torch.rand(())))
         device = batch.index.device
         moved = Prompts(*(None if v is None else v.to(device) for v in vars(prompts).values()))
         pixels = normalised(pictures).to(device)
         return outline_loss(network, pixels, moved, several=float(torch.rand(())) < 0.5)
 
     plan = TrainConfig(
-        epochs=max(1, round(steps * lessons.batch / len(rows))),
-        batch_size=lessons.batch,
+        epochs=max(1, round(steps * config.batch / len(rows))),
+        batch_size=config.batch,
         lr=rate,
-        weight_decay=lessons.weight_decay,
+        weight_decay=config.weight_decay,
         betas=(0.9, 0.98),
         clip_norm=1.0,
         schedule="cosine",
         warmup=0.05,
-        seed=lessons.seed,
+        seed=config.seed,
         precision="bf16",
         checkpoint_seconds=45.0,
     )
     return train(
         model,
-        Numbers(len(rows)),
+        RowNumbers(len(rows)),
         step,
         plan,
         folder=folder,
@@ -96,14 +96,14 @@ def outline(
 
 
 def _batch(
-    book: Book, flawed: Faults, rows: npt.NDArray[np.int64], lessons: SamLessons, batch: Batch
+    book: SceneCache, flawed: Faults, rows: npt.NDArray[np.int64], config: NanoSamConfig, batch: Batch
 ) -> tuple[Tensor, Tensor]:
     """Pictures float [B, S, S, 3] and masks for the prompts, bool [B, P, S, S]; every eighth is a product."""
     rng = np.random.default_rng(mix(batch.seed, batch.epoch, int(batch.index[0]), 3))
     pictures, maps = book.take(rows.tolist())
-    masks = np.zeros((len(rows), lessons.prompts, *maps.shape[1:]), np.bool_)
+    masks = np.zeros((len(rows), config.prompts, *maps.shape[1:]), np.bool_)
     for number, row in enumerate(rows):
-        things = rng.choice(np.flatnonzero(book.seen[row] >= _SMALLEST), lessons.prompts)
+        things = rng.choice(np.flatnonzero(book.seen[row] >= _SMALLEST), config.prompts)
         masks[number] = maps[number] == things[:, None, None]
     for number in range(0, len(rows), 8):
         pick = int(rng.integers(len(flawed.pictures))) if len(flawed.pictures) else -1
@@ -122,9 +122,9 @@ def mirrored(pictures: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     return (pictures * gain + noise).clamp(0, 255), masks
 
 
-def ask(masks: Tensor, lessons: SamLessons, draw: float) -> Prompts:
+def ask(masks: Tensor, config: NanoSamConfig, draw: float) -> Prompts:
     """Prompts for masks bool [B, P, S, S]; ``draw`` in [0, 1) says which: boxes, points, both, or a draft."""
-    coarse = F.interpolate(masks.float(), size=(lessons.coarse, lessons.coarse), mode="area")
+    coarse = F.interpolate(masks.float(), size=(config.coarse, config.coarse), mode="area")
     boxes, points = loose_boxes(masks), inner_points(masks)
     if draw < 0.45:
         return Prompts(coarse, boxes, None, None)

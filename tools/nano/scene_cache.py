@@ -29,7 +29,7 @@ _PART = 500  # scenes in a file
 
 
 def held_out(material: str, shape: str) -> bool:
-    """Whether the pair is one of the sixteen that no lesson shows (two shapes of each material).
+    """Whether the pair is one of the sixteen that training never shows (two shapes of each material).
 
     >>> sum(held_out(m, s) for m in MATERIALS for s in SHAPES)
     16
@@ -45,7 +45,7 @@ def _allowed(thing: Thing) -> Thing:
     return thing
 
 
-def lesson_scene(seed: int, *, count: int | None = None) -> Scene:
+def nano_scene(seed: int, *, count: int | None = None) -> Scene:
     """A scene of 1 to 6 things, none of a held-out pair, through lenses of 0.7 to 1.8 picture sides."""
     scene = random_scene(seed, count=count, focal=(0.7, 1.8))
     return replace(scene, things=tuple(_allowed(t) for t in scene.things))
@@ -56,7 +56,7 @@ def world_print() -> str:
     """What a few scenes look like and are described by, as one hash: caches of another world do not fit."""
     told = []
     for seed in range(TRAIN, TRAIN + 4):
-        scene = lesson_scene(seed)
+        scene = nano_scene(seed)
         shown = sha256(render(scene, 32).rgb.tobytes()).hexdigest()
         told += [
             shown,
@@ -67,8 +67,8 @@ def world_print() -> str:
 
 
 @dataclass(frozen=True)
-class Book:
-    """Rendered scenes; row i is ``lesson_scene(first + i)``.
+class SceneCache:
+    """Rendered scenes; row i is ``nano_scene(first + i)``.
 
     Attributes:
         pictures: parts of uint8 [n, S, S, 3].
@@ -98,7 +98,7 @@ class Book:
         )
 
 
-def lessons(count: int, size: int = 96, *, first: int = TRAIN) -> Book:
+def cached_scenes(count: int, size: int = 96, *, first: int = TRAIN) -> SceneCache:
     """``count`` scenes, rendered where the cache lacks them; a killed call goes on where it was.
 
     Raises:
@@ -109,11 +109,11 @@ def lessons(count: int, size: int = 96, *, first: int = TRAIN) -> Book:
     parts = [_part(first + start, size, min(_PART, count - start)) for start in range(0, count, _PART)]
     things, places, seen = (np.concatenate([np.load(p[k]) for p in parts]) for k in (2, 3, 4))
     pictures, maps = (tuple(np.load(p[k], mmap_mode="r") for p in parts) for k in (0, 1))
-    return Book(pictures, maps, things, places, seen, first)
+    return SceneCache(pictures, maps, things, places, seen, first)
 
 
 def _part(first: int, size: int, count: int) -> list[Path]:
-    """Files of one part, in the order of `Book`; the last written says that it is whole."""
+    """Files of one part, in the order of `SceneCache`; the last written says that it is whole."""
     key = digest_of(["scenes", world_print(), first, size, count])[:24]
     folder = cache_folder("pretrain", "scenes")
     files = [folder / f"{key}-{name}.npy" for name in ("pictures", "instances", "things", "places", "seen")]
@@ -131,7 +131,7 @@ def _render(first: int, size: int, count: int) -> tuple[npt.NDArray[np.generic],
     things, places = np.zeros((count, MOST, 4), np.uint8), np.zeros((count, MOST, 4), np.float32)
     seen = np.zeros((count, MOST), np.int32)
     for row in range(count):
-        scene = lesson_scene(first + row)
+        scene = nano_scene(first + row)
         frame = render(scene, size)
         pictures[row], maps[row] = frame.rgb, np.where(frame.instance < 0, 255, frame.instance)
         for index, thing in enumerate(scene.things):

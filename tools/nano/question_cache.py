@@ -1,4 +1,4 @@
-"""Questions about the lessons' scenes as token numbers, drawn once and kept in the cache."""
+"""Questions about the training scenes as token numbers, drawn once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wildsight.backbones.pretrain.lessons import Book, lesson_scene, world_print
+from tools.nano.scene_cache import SceneCache, nano_scene, world_print
 from wildsight.files import atomic_path, cache_folder, digest_of
 from wildsight.world.asking import KINDS, Examiner
 
@@ -16,7 +16,7 @@ LONGEST = 24
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionCache:
     """Questions and one-word answers.
 
     Attributes:
@@ -30,7 +30,7 @@ class Asked:
     kinds: npt.NDArray[np.int8]
 
 
-def asked(book: Book, words: Any, drawn: int, *, seed: int = 0) -> Asked:
+def cached_questions(book: SceneCache, words: Any, drawn: int, *, seed: int = 0) -> QuestionCache:
     """``drawn`` balanced questions about each scene of a book."""
     key = digest_of(
         ["asked", world_print(), book.first, len(book), drawn, seed, sorted(words.get_vocab().items())]
@@ -41,16 +41,16 @@ def asked(book: Book, words: Any, drawn: int, *, seed: int = 0) -> Asked:
         for file, array in zip(files, _draw(book, words, drawn, seed), strict=True):
             with atomic_path(file) as temporary:
                 np.save(temporary, array)
-    return Asked(*(np.load(file) for file in files))
+    return QuestionCache(*(np.load(file) for file in files))
 
 
-def _draw(book: Book, words: Any, drawn: int, seed: int) -> tuple[npt.NDArray[np.generic], ...]:
+def _draw(book: SceneCache, words: Any, drawn: int, seed: int) -> tuple[npt.NDArray[np.generic], ...]:
     table, unknown = words.get_vocab(), words.unk_token_id
     texts = np.full((len(book), drawn, LONGEST), words.pad_token_id, np.int16)
     answers, kinds = np.full((len(book), drawn), -1, np.int16), np.zeros((len(book), drawn), np.int8)
     examiner = Examiner(seed=seed)
     for row in range(len(book)):
-        for column, question in enumerate(examiner.ask(lesson_scene(book.first + row), drawn)):
+        for column, question in enumerate(examiner.ask(nano_scene(book.first + row), drawn)):
             ids = [table.get(word, unknown) for word in question.text.split()]
             texts[row, column, : len(ids)] = ids[:LONGEST]
             answers[row, column] = table[question.answer]

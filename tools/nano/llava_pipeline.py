@@ -1,4 +1,4 @@
-"""``wildsight pretrain nano-llava``: nano-clip's tower, a Llama, its schooling, scores, card."""
+"""``python -m tools.nano nano-llava``: nano-clip's tower, a Llama, its training, scores, card."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tools.nano.clip import ClipConfig
+from tools.nano.conv_pipeline import hardware
+from tools.nano.export import clip_preprocessing, plain_json, ship
+from tools.nano.llava import NanoLlavaConfig, Talker, new_llava
+from tools.nano.llava_eval import llava_scores
+from tools.nano.llava_train import TrainingData, agree, answer
+from tools.nano.model_cards import llava_card
+from tools.nano.question_cache import cached_questions
+from tools.nano.scene_cache import cached_scenes
+from tools.nano.views import speech
 from wildsight.backbones.backbone import load_backbone
-from wildsight.backbones.pretrain.asked import asked
-from wildsight.backbones.pretrain.cards import llava_card
-from wildsight.backbones.pretrain.clip import ClipConfig
-from wildsight.backbones.pretrain.conv import hardware
-from wildsight.backbones.pretrain.lessons import lessons
-from wildsight.backbones.pretrain.llava import LlavaLessons, Talker, new_llava
-from wildsight.backbones.pretrain.llava_probe import llava_scores
-from wildsight.backbones.pretrain.llava_school import Desk, agree, answer
-from wildsight.backbones.pretrain.ship import clip_preprocessing, plain_json, ship
-from wildsight.backbones.pretrain.views import speech
 from wildsight.errors import ConfigError
 from wildsight.files import cache_folder, digest_of, write_json
 from wildsight.training import History
@@ -31,7 +31,7 @@ CHAT = (
 
 
 def pretrain_llava(
-    out: str | Path, *, tower: str = "nano-clip", config: LlavaLessons | None = None, progress: bool = True
+    out: str | Path, *, tower: str = "nano-clip", config: NanoLlavaConfig | None = None, progress: bool = True
 ) -> Path:
     """Make nano-llava; a killed run with the same arguments goes on where it was.
 
@@ -47,14 +47,14 @@ def pretrain_llava(
     Raises:
         ConfigError: no such tower, or a setting out of range.
     """
-    settings = config or LlavaLessons()
+    settings = config or NanoLlavaConfig()
     if min(settings.steps, settings.few_steps, settings.agree_steps) < 1:
-        raise ConfigError("a part of the schooling has no step", hint="give at least 1")
-    talker, facts, words = taught(tower, settings, progress=progress)
+        raise ConfigError("a part of the training has no step", hint="give at least 1")
+    talker, facts, words = trained(tower, settings, progress=progress)
     return ship_llava(Path(out), talker, words, facts)
 
 
-def taught(tower: str, settings: LlavaLessons, *, progress: bool) -> tuple[Talker, dict[str, Any], Any]:
+def trained(tower: str, settings: NanoLlavaConfig, *, progress: bool) -> tuple[Talker, dict[str, Any], Any]:
     """The model after all parts, what its card says, and its tokenizer."""
     words = tokenizer(closing=False)
     clip = load_backbone(tower)
@@ -62,16 +62,18 @@ def taught(tower: str, settings: LlavaLessons, *, progress: bool) -> tuple[Talke
     view = ClipConfig(size=vision.image_size, patch=vision.patch_size)
     key = digest_of([asdict(settings), clip.sha, sorted(words.get_vocab().items())])[:24]
     folder = cache_folder("pretrain", f"nano-llava-{key}")
-    book = lessons(settings.scenes, view.size)
-    desk = Desk(book, speech(book, words, view.length), asked(book, words, settings.drawn), words, view)
+    book = cached_scenes(settings.scenes, view.size)
+    data = TrainingData(
+        book, speech(book, words, view.length), cached_questions(book, words, settings.drawn), words, view
+    )
     talker = Talker(new_llava(clip.model, words, settings))
-    first = agree(talker, desk, settings, folder / "words", progress=progress)
-    second = answer(talker, desk, settings, folder / "few", few=True, progress=progress)
-    third = answer(talker, desk, settings, folder / "answers", few=False, progress=progress)
+    first = agree(talker, data, settings, folder / "words", progress=progress)
+    second = answer(talker, data, settings, folder / "few", few=True, progress=progress)
+    third = answer(talker, data, settings, folder / "answers", few=False, progress=progress)
     return talker, llava_facts(settings, (first, second, third), clip.sha), words
 
 
-def llava_facts(settings: LlavaLessons, parts: Sequence[History], sha: str) -> dict[str, Any]:
+def llava_facts(settings: NanoLlavaConfig, parts: Sequence[History], sha: str) -> dict[str, Any]:
     """What the card says of the training."""
     histories = dict(zip(("words", "few", "answers"), parts, strict=True))
     return {

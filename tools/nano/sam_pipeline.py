@@ -1,4 +1,4 @@
-"""``wildsight pretrain nano-sam``: scenes, defective products, schooling, scores, card."""
+"""``python -m tools.nano nano-sam``: scenes, defective products, training, scores, card."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wildsight.backbones.backbone import load_backbone
-from wildsight.backbones.pretrain.cards import sam_card
-from wildsight.backbones.pretrain.clip import normalised
-from wildsight.backbones.pretrain.conv import hardware
-from wildsight.backbones.pretrain.lessons import TEST, lessons
-from wildsight.backbones.pretrain.sam import SamLessons, begin_as, new_sam, overlap
-from wildsight.backbones.pretrain.sam_school import (
+from tools.nano.clip import normalised
+from tools.nano.conv_pipeline import hardware
+from tools.nano.export import plain_json, sam_preprocessing, ship
+from tools.nano.model_cards import sam_card
+from tools.nano.sam import NanoSamConfig, begin_as, new_sam, overlap
+from tools.nano.sam_train import (
     drafts,
     faults,
     inner_points,
     outline,
     tight_boxes,
 )
-from wildsight.backbones.pretrain.ship import plain_json, sam_preprocessing, ship
+from tools.nano.scene_cache import TEST, cached_scenes
+from wildsight.backbones.backbone import load_backbone
 from wildsight.errors import ConfigError
 from wildsight.files import cache_folder, digest_of, write_json
 from wildsight.training import History
@@ -37,7 +37,7 @@ def pretrain_sam(
     out: str | Path,
     *,
     tower: str | None = "nano-clip",
-    config: SamLessons | None = None,
+    config: NanoSamConfig | None = None,
     progress: bool = True,
 ) -> Path:
     """Make nano-sam; a killed run with the same arguments goes on where it was.
@@ -54,11 +54,11 @@ def pretrain_sam(
     Raises:
         ConfigError: a setting out of range, or no such tower.
     """
-    settings = config or SamLessons()
+    settings = config or NanoSamConfig()
     if min(settings.steps, settings.still_steps) < 1:
         raise ConfigError(f"steps={settings.steps} is below 1", hint="give at least 1")
     model, clip = new_sam(settings), None if tower is None else load_backbone(tower)
-    book, flawed = lessons(settings.scenes, settings.size), faults(settings.products, settings.size)
+    book, flawed = cached_scenes(settings.scenes, settings.size), faults(settings.products, settings.size)
     if clip is not None:
         begin_as(model, clip.model, torch.from_numpy(book.take(range(min(16, len(book))))[0]).float())
     key = digest_of([asdict(settings), None if clip is None else clip.sha])[:24]
@@ -70,7 +70,7 @@ def pretrain_sam(
     return ship_sam(Path(out), model, settings, sam_facts(settings, parts, tower))
 
 
-def sam_facts(settings: SamLessons, parts: Sequence[History], tower: str | None) -> dict[str, Any]:
+def sam_facts(settings: NanoSamConfig, parts: Sequence[History], tower: str | None) -> dict[str, Any]:
     """What the card says of the training."""
     histories = dict(zip(("still", "all"), parts, strict=True))
     return {
@@ -84,7 +84,7 @@ def sam_facts(settings: SamLessons, parts: Sequence[History], tower: str | None)
 
 
 def ship_sam(
-    out: Path, model: nn.Module, settings: SamLessons, facts: dict[str, Any], *, scenes: int = 200
+    out: Path, model: nn.Module, settings: NanoSamConfig, facts: dict[str, Any], *, scenes: int = 200
 ) -> Path:
     """Write nano-sam with its scores on ``scenes`` held-out scenes."""
 
@@ -101,9 +101,9 @@ def ship_sam(
 
 
 @torch.no_grad()
-def sam_scores(model: Any, settings: SamLessons, scenes: int) -> dict[str, float]:
+def sam_scores(model: Any, settings: NanoSamConfig, scenes: int) -> dict[str, float]:
     """Mean IoU at the picture's size by prompt, things of held-out scenes."""
-    book = lessons(scenes, settings.size, first=TEST)
+    book = cached_scenes(scenes, settings.size, first=TEST)
     torch.manual_seed(0)
     sums: dict[str, list[Tensor]] = {}
     for row in range(scenes):
@@ -116,7 +116,7 @@ def sam_scores(model: Any, settings: SamLessons, scenes: int) -> dict[str, float
     return {name: float(torch.cat(values).mean()) for name, values in sums.items()}
 
 
-def _score(model: Any, picture: Tensor, masks: Tensor, settings: SamLessons) -> dict[str, Tensor]:
+def _score(model: Any, picture: Tensor, masks: Tensor, settings: NanoSamConfig) -> dict[str, Tensor]:
     """IoU [P] by prompt for masks [1, P, S, S] of one picture."""
     seen = model.get_image_embeddings(normalised(picture))
     boxes, points = tight_boxes(masks), inner_points(masks)

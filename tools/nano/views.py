@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wildsight.backbones.pretrain.clip import ClipConfig, normalised
-from wildsight.backbones.pretrain.lessons import NAMES, Book, lesson_scene, world_print
+from tools.nano.clip import ClipConfig, normalised
+from tools.nano.scene_cache import NAMES, SceneCache, nano_scene, world_print
 from wildsight.files import atomic_path, cache_folder, digest_of
 from wildsight.world.language import caption, view_of, with_article
 
 View = TypeVar("View", "Windows", "Scenes")
 LEVELS = (1, 2, 3)
 _FORMS = ("{}", "{}", "a photo of {}", "a picture of {}", "an image of {}")
-_CLEAR = 60  # visible pixels that a thing needs to be a lesson of its own
+_CLEAR = 60  # visible pixels that a thing needs to be a sample of its own
 
 
 @dataclass(frozen=True)
 class Speech:
-    """What can be said of the scenes of a `Book`.
+    """What can be said of the scenes of a `SceneCache`.
 
     Attributes:
         captions: int16 [N, 3, L]: token numbers of `caption` at each level, padded.
@@ -36,7 +36,7 @@ class Speech:
     far: npt.NDArray[np.float32]
 
 
-def speech(book: Book, words: Any, length: int) -> Speech:
+def speech(book: SceneCache, words: Any, length: int) -> Speech:
     """Captions and distances of a book's scenes, kept in the cache."""
     key = digest_of(
         ["speech", world_print(), book.first, len(book), length, sorted(words.get_vocab().items())]
@@ -49,10 +49,12 @@ def speech(book: Book, words: Any, length: int) -> Speech:
     return Speech(np.load(files[0]), np.load(files[1]))
 
 
-def _speak(book: Book, words: Any, length: int) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+def _speak(
+    book: SceneCache, words: Any, length: int
+) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
     far, texts = np.zeros(book.seen.shape, np.float32), []
     for row in range(len(book)):
-        scene = lesson_scene(book.first + row)
+        scene = nano_scene(book.first + row)
         texts += [caption(scene, level) for level in LEVELS]
         far[row, : len(scene.things)] = view_of(scene).distance
     return tokens(words, texts, length).numpy().astype(np.int16).reshape(len(book), len(LEVELS), -1), far
@@ -65,7 +67,7 @@ def tokens(words: Any, texts: Sequence[str], length: int) -> Tensor:
     return ids
 
 
-def clear_things(book: Book) -> npt.NDArray[np.int64]:
+def clear_things(book: SceneCache) -> npt.NDArray[np.int64]:
     """Rows (scene, thing) of the things that are seen well enough."""
     return np.argwhere(book.seen >= _CLEAR)
 
@@ -115,7 +117,7 @@ class Windows:
     codes: Tensor
 
 
-def windows(book: Book, things: npt.NDArray[np.int64], config: ClipConfig) -> Windows:
+def windows(book: SceneCache, things: npt.NDArray[np.int64], config: ClipConfig) -> Windows:
     """Windows of 4 to 7 patches about ``things`` [B, 2] (scene, thing); chance is torch's generator's."""
     count, wide = len(things), min(int(torch.randint(4, 8, ())), config.side)
     pictures, maps = book.take(things[:, 0].tolist())
@@ -176,7 +178,7 @@ class Scenes:
 
 
 def scenes(
-    book: Book,
+    book: SceneCache,
     talk: Speech,
     rows: Sequence[int],
     config: ClipConfig,

@@ -1,4 +1,4 @@
-"""The two parts of nano-clip's schooling, as steps for `wildsight.training.train`."""
+"""The parts of nano-clip's training, as steps for `wildsight.training.train`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wildsight.backbones.pretrain.clip import ClipConfig, Pupil, normalised, shown
-from wildsight.backbones.pretrain.distil import Targets
-from wildsight.backbones.pretrain.lessons import Book
-from wildsight.backbones.pretrain.pictures import Pixels
-from wildsight.backbones.pretrain.views import (
+from tools.nano.clip import ClipConfig, Student, normalised, shown
+from tools.nano.conv_train import Targets
+from tools.nano.pictures import Pixels
+from tools.nano.scene_cache import SceneCache
+from tools.nano.views import (
     Scenes,
     Speech,
     clear_things,
@@ -31,7 +31,7 @@ from wildsight.training import Batch, History, TrainConfig, train
 from wildsight.training.batches import mix
 
 
-class Numbers:
+class RowNumbers:
     """A data set of row numbers: the step fetches the rows of a batch at once."""
 
     def __init__(self, count: int) -> None:
@@ -53,10 +53,10 @@ class Photos:
 
 
 @dataclass(frozen=True)
-class Class:
-    """All that a lesson needs beside the pupil: scenes, what is said of them, the tokenizer, photographs."""
+class TrainingData:
+    """All that training needs beside the student: scenes, their texts, the tokenizer, photographs."""
 
-    book: Book
+    book: SceneCache
     talk: Speech
     words: Any
     photos: Photos | None
@@ -79,83 +79,89 @@ def schedule(steps: int, batch: int, rate: float, samples: int, config: ClipConf
     )
 
 
-def look_closely(pupil: Pupil, group: Class, folder: Path, *, progress: bool) -> History:
+def look_closely(student: Student, data: TrainingData, folder: Path, *, progress: bool) -> History:
     """The first part: windows about one thing."""
-    config = pupil.config
-    things = clear_things(group.book)
+    config = student.config
+    things = clear_things(data.book)
     things = things[: config.window_steps * config.window_batch]
 
-    def lesson(student: Pupil, batch: Batch) -> dict[str, Tensor]:
-        view = moved(windows(group.book, things[batch.index.cpu().numpy()], config), batch.index.device)
+    def losses(student: Student, batch: Batch) -> dict[str, Tensor]:
+        view = moved(windows(data.book, things[batch.index.cpu().numpy()], config), batch.index.device)
         texts, said = drawn_phrases(view.codes, sizes=False)
         true = fits(view.codes[:, None], view.codes, said.to(view.codes.device))
         patches, token = student.see(view.pixels, view.where)
         dense = shown(student.patch_heads(patches), view.truth, ground=0.3)
         answers = student.class_heads(token)[:3]
         whole = torch.stack([F.cross_entropy(a, view.codes[:, i]) for i, a in enumerate(answers)]).sum()
-        match = student.match(token, tokens(group.words, texts, config.length).to(token.device), true)
+        match = student.match(token, tokens(data.words, texts, config.length).to(token.device), true)
         return {"loss": dense + 0.5 * whole + match, "dense": dense, "whole": whole, "match": match}
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        scalars: dict[str, Tensor] = model(lambda student: lesson(student, batch))
+        scalars: dict[str, Tensor] = model(lambda student: losses(student, batch))
         return scalars
 
     plan = schedule(config.window_steps, config.window_batch, config.window_lr, len(things), config)
     return train(
-        pupil, Numbers(len(things)), step, plan, folder=folder, progress=progress, label="nano-clip: things"
+        student,
+        RowNumbers(len(things)),
+        step,
+        plan,
+        folder=folder,
+        progress=progress,
+        label="nano-clip: things",
     )
 
 
-def look_around(pupil: Pupil, group: Class, folder: Path, *, progress: bool) -> History:
+def look_around(student: Student, data: TrainingData, folder: Path, *, progress: bool) -> History:
     """The second part: whole scenes with captions, and real photographs beside them."""
-    config = pupil.config
-    rows = min(len(group.book), config.scene_steps * config.scene_batch)
+    config = student.config
+    rows = min(len(data.book), config.scene_steps * config.scene_batch)
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        scalars: dict[str, Tensor] = model(lambda student: _around(student, group, batch, 0.0))
+        scalars: dict[str, Tensor] = model(lambda student: _around(student, data, batch, 0.0))
         return scalars
 
     plan = schedule(config.scene_steps, config.scene_batch, config.scene_lr, rows, config)
     return train(
-        pupil, Numbers(rows), step, plan, folder=folder, progress=progress, label="nano-clip: scenes"
+        student, RowNumbers(rows), step, plan, folder=folder, progress=progress, label="nano-clip: scenes"
     )
 
 
-def look_through(pupil: Pupil, group: Class, folder: Path, *, progress: bool) -> History:
+def look_through(student: Student, data: TrainingData, folder: Path, *, progress: bool) -> History:
     """The third part: scenes again, the things of some painted over.
 
     A shape is then not known by what it is made of, nor a pair that never occurred taken for one that did.
     """
-    config = pupil.config
-    rows = min(len(group.book), config.painted_steps * config.scene_batch)
+    config = student.config
+    rows = min(len(data.book), config.painted_steps * config.scene_batch)
 
     def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        scalars: dict[str, Tensor] = model(lambda student: _around(student, group, batch, config.painted))
+        scalars: dict[str, Tensor] = model(lambda student: _around(student, data, batch, config.painted))
         return scalars
 
     plan = schedule(config.painted_steps, config.scene_batch, config.painted_lr, rows, config)
     return train(
-        pupil, Numbers(rows), step, plan, folder=folder, progress=progress, label="nano-clip: painted"
+        student, RowNumbers(rows), step, plan, folder=folder, progress=progress, label="nano-clip: painted"
     )
 
 
-def _around(pupil: Pupil, group: Class, batch: Batch, share: float) -> dict[str, Tensor]:
-    """One lesson on whole scenes, a ``share`` of them painted."""
-    config = pupil.config
+def _around(student: Student, data: TrainingData, batch: Batch, share: float) -> dict[str, Tensor]:
+    """One batch of whole scenes, a ``share`` of them painted."""
+    config = student.config
     covered = torch.rand(len(batch.index)) < share
-    view = scenes(group.book, group.talk, batch.index.tolist(), config, covered=covered if share else None)
+    view = scenes(data.book, data.talk, batch.index.tolist(), config, covered=covered if share else None)
     view = moved(view, batch.index.device)
-    photos = _some_photos(group.photos, config.photos, batch)
+    photos = _some_photos(data.photos, config.photos, batch)
     pixels = view.pixels if photos is None else torch.cat([view.pixels, normalised(photos[0].float())])
-    patches, token = pupil.see(pixels)
+    patches, token = student.see(pixels)
     count = len(view.pixels)
-    dense = shown(pupil.patch_heads(patches[:count]), view.truth, ground=0.15)
-    place = _misplaced(pupil.place(patches[:count]).float(), view)
-    match = _spoken(pupil, token[:count], view, group, batch, covered)
+    dense = shown(student.patch_heads(patches[:count]), view.truth, ground=0.15)
+    place = _misplaced(student.place(patches[:count]).float(), view)
+    match = _spoken(student, token[:count], view, data, batch, covered)
     parts = {"dense": dense, "place": place, "match": match}
     loss = dense + 3 * place + match
     if photos is not None:
-        parts["photos"] = taught(pupil, patches[count:], token[count:], photos[1])
+        parts["photos"] = distillation_loss(student, patches[count:], token[count:], photos[1])
         loss = loss + 0.3 * parts["photos"]
     return {"loss": loss, **parts}
 
@@ -167,21 +173,23 @@ def _misplaced(told: Tensor, view: Scenes) -> Tensor:
     return error
 
 
-def _spoken(pupil: Pupil, token: Tensor, view: Scenes, group: Class, batch: Batch, covered: Tensor) -> Tensor:
+def _spoken(
+    student: Student, token: Tensor, view: Scenes, data: TrainingData, batch: Batch, covered: Tensor
+) -> Tensor:
     """Captions and phrases about one thing, against the pictures; of painted ones shapes alone are said."""
     count = len(token)
     level = torch.multinomial(torch.tensor([0.15, 0.4, 0.45]), count, replacement=True)
     level[covered] = 0
-    ids = torch.from_numpy(group.talk.captions[batch.index.cpu().numpy(), level.numpy()].astype(np.int64))
-    left, right = (group.words.convert_tokens_to_ids(word) for word in ("left", "right"))
+    ids = torch.from_numpy(data.talk.captions[batch.index.cpu().numpy(), level.numpy()].astype(np.int64))
+    left, right = (data.words.convert_tokens_to_ids(word) for word in ("left", "right"))
     ids = mirrored_text(ids.to(token.device), view.mirrored, left, right)
     same = (ids[:, None] == ids[None]).all(2)
-    captions = pupil.match(token, ids, same)
+    captions = student.match(token, ids, same)
     picks = torch.multinomial((view.things[..., 0] > 0).float(), 1)[:, 0]
     codes = view.things[torch.arange(count), picks]
     texts, said = drawn_phrases(codes, sizes=True)
-    ids = tokens(group.words, texts, pupil.config.length).to(token.device)
-    phrases = pupil.match(token, ids, fits(view.things, codes, said.to(token.device)))
+    ids = tokens(data.words, texts, student.config.length).to(token.device)
+    phrases = student.match(token, ids, fits(view.things, codes, said.to(token.device)))
     return captions + 0.7 * phrases
 
 
@@ -202,13 +210,13 @@ def _some_photos(photos: Photos | None, count: int, batch: Batch) -> tuple[Tenso
     return pictures, {name: value.to(device) for name, value in arrays.items()}
 
 
-def taught(pupil: Pupil, patches: Tensor, token: Tensor, targets: dict[str, Tensor]) -> Tensor:
+def distillation_loss(student: Student, patches: Tensor, token: Tensor, targets: dict[str, Tensor]) -> Tensor:
     """How far patches and class token are from the ImageNet network's (standardised) answers."""
-    side = pupil.config.side
+    side = student.config.side
     grid = patches.transpose(1, 2).unflatten(2, (side, side))
     coarse = F.adaptive_avg_pool2d(grid, targets["16"].shape[-1]).permute(0, 2, 3, 1)
     fine = F.adaptive_avg_pool2d(grid, targets["8"].shape[-1]).permute(0, 2, 3, 1)
-    own = pupil.photo_fine(fine).float(), pupil.photo_coarse(coarse).float()
+    own = student.photo_fine(fine).float(), student.photo_coarse(coarse).float()
     maps = [F.mse_loss(o, targets[n].permute(0, 2, 3, 1)) for o, n in zip(own, ("8", "16"), strict=True)]
-    cosine = 1 - F.cosine_similarity(pupil.photo_class(token).float(), targets["embedding"], dim=1).mean()
+    cosine = 1 - F.cosine_similarity(student.photo_class(token).float(), targets["embedding"], dim=1).mean()
     return maps[0] + maps[1] + cosine
