@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from wildsight.anomaly.datasets import AnomalyData, AnomalySample, read_mask
+from wildsight.anomaly.data import AnomalyData, AnomalySample, read_mask, read_source
 from wildsight.anomaly.detector import AnomalyDetector, Evaluation
 from wildsight.anomaly.features import NeckConfig
 from wildsight.anomaly.methods import METHODS
 from wildsight.anomaly.select import SELECTIONS
-from wildsight.anomaly.source import read_source
 from wildsight.anomaly.variants import Variant, variant
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import WildSightError

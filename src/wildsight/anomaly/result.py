@@ -10,7 +10,7 @@ import numpy as np
 from PIL.Image import Image
 
 from wildsight.anomaly.boxes import AnomalyBox, boxes_of
-from wildsight.anomaly.datasets import AnomalySample
+from wildsight.anomaly.data import AnomalySample
 from wildsight.errors import ConfigError
 from wildsight.images import load_image
 from wildsight.results import Result

@@ -27,7 +27,7 @@ class TaskEntry:
 TASKS: dict[str, TaskEntry] = {
     "anomaly": TaskEntry(
         problem="find what is wrong in these pictures, I only have good ones",
-        check="wildsight.anomaly.source:check_source",
+        check="wildsight.anomaly.data:check_source",
         bench="wildsight.anomaly.bench:bench",
     ),
     "compression": TaskEntry(
@@ -52,7 +52,7 @@ TASKS: dict[str, TaskEntry] = {
     ),
     "segmentation": TaskEntry(
         problem="outline the defect exactly",
-        check="wildsight.segmentation.source:check_source",
+        check="wildsight.segmentation.data:check_source",
         bench="wildsight.segmentation.bench:bench",
     ),
     "fusion": TaskEntry(
