@@ -92,7 +92,7 @@ def test_what_cannot_be_told_apart_is_named(what: str, tmp_path: Path) -> None:
 def test_a_jpeg_mask_is_named_for_what_it_is(tmp_path: Path) -> None:
     Image.fromarray(np.kron(TRUTH, np.ones((3, 3))).astype(np.uint8) * 255).save(tmp_path / "m.jpg")
     for rule in (MaskRule(), GRADED):
-        with pytest.raises(DataError, match="a JPEG mask with .* values"):
+        with pytest.raises(DataError, match=r"a JPEG mask with .* values"):
             read_mask(tmp_path / "m.jpg", rule)
 
 

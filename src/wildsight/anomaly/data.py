@@ -274,7 +274,7 @@ def read_mask(sample: AnomalySample, size: tuple[int, int]) -> NDArray[np.bool_]
         )
     image = sample.image if sample.image.is_file() else None
     found = defect_mask(sample.masks, sample.rule, image=image, scaled=True)
-    if sample.label and not any(mask.any() for mask in found):
+    if sample.label and not found:
         what = "an empty mask on a defective picture"
         raise DataError(what, where=sample.masks[0], hint="draw it, or call it good")
     union = np.zeros(size, dtype=bool)

@@ -11,6 +11,7 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ class Row:
     Attributes:
         number: its line in the file, counted from 1.
         values: column -> text without blanks around it; empty where the row ends early.
+        written: the same with its blanks, for file names.
     """
 
     number: int
     values: dict[str, str]
+    written: dict[str, str]
 
     def __getitem__(self, column: str) -> str:
         return self.values[column]
@@ -182,6 +185,6 @@ def _rows(text: str, delimiter: str) -> list[Row]:
         if not names:
             names = stripped
             continue
-        filled = stripped + [""] * (len(names) - len(stripped))
-        rows.append(Row(reader.line_num, {n: v for n, v in zip(names, filled, strict=False) if n}))
+        written = {n: v for n, v in zip_longest(names, values[: len(names)], fillvalue="") if n}
+        rows.append(Row(reader.line_num, {n: v.strip() for n, v in written.items()}, written))
     return rows

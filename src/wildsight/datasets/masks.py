@@ -93,7 +93,7 @@ def defect_mask(
     image: Path | None = None,
     scaled: bool = False,
 ) -> list[NDArray[np.bool_]]:
-    """The masks of one picture, [H, W] bool each; their union is the defect.
+    """The masks of one picture that are not empty, [H, W] bool each; their union is the defect.
 
     Args:
         masks: files.
@@ -109,6 +109,8 @@ def defect_mask(
     found = []
     for path in masks:
         mask = read_mask(path, rule)
+        if not mask.any():
+            continue
         if size is not None:
             _fits(mask, size, path, scaled)
         share = float(mask.mean())

@@ -103,19 +103,21 @@ def world_folder(
 
 
 def write_pictures(
-    folder: Path, pictures: Iterable[tuple[str, np.ndarray]], texts: Mapping[str, str] | None = None
+    folder: Path,
+    pictures: Iterable[tuple[str, np.ndarray]],
+    texts: Callable[[], Mapping[str, str]] = dict,
 ) -> Path:
     """Write pictures, and lists beside them, whole or not at all.
 
     Args:
         folder: target; an earlier one of ours is replaced, anything else refused.
         pictures: (place below the folder, pixels as `wildsight.images.from_array` takes them).
-        texts: place below the folder -> text.
+        texts: asked when all pictures are written: place below the folder -> text.
     """
     with atomic_folder(folder) as temporary:
         for place, pixels in pictures:
             with atomic_path(temporary / place) as target:
                 from_array(pixels).save(target, format="PNG")
-        for place, text in (texts or {}).items():
+        for place, text in texts().items():
             write_text(temporary / place, text)
     return folder

@@ -47,7 +47,7 @@ TASKS: dict[str, TaskEntry] = {
     ),
     "discovery": TaskEntry(
         problem="sort this unlabelled folder into the classes I know and the new ones",
-        check="wildsight.discovery.source:check_source",
+        check="wildsight.discovery.data:check_source",
         bench="wildsight.discovery.bench:bench",
     ),
     "segmentation": TaskEntry(

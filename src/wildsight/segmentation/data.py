@@ -284,10 +284,10 @@ def read_mask(sample: MaskSample) -> NDArray[np.bool_]:
     """
     if not sample.masks:
         raise DataError("a defect without a mask", where=sample.image, hint="add its mask, same stem")
-    union = np.logical_or.reduce(defect_mask(sample.masks, sample.rule, image=sample.image))
-    if not union.any():
+    found = defect_mask(sample.masks, sample.rule, image=sample.image)
+    if not found:
         raise DataError("an empty mask", where=sample.masks[0], hint="draw the defect, or leave it out")
-    return union
+    return np.logical_or.reduce(found)
 
 
 def check(data: SegmentationData) -> list[Problem]:
