@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import unicodedata
 from pathlib import Path
 
@@ -91,3 +92,48 @@ def test_class_folders(tmp_path: Path) -> None:
         pytest.skip("this file system knows no case")
     with pytest.raises(DataError, match="differ only in case"):
         class_folders(tmp_path)
+
+
+@pytest.mark.parametrize("task", ["composition", "discovery", "retrieval", "continual"])
+def test_case_twins_are_named_by_check_as_by_reading(task: str, tmp_path: Path) -> None:
+    module = importlib.import_module(f"wildsight.{task}.data")
+    twins = {
+        "composition": ("train/fresh apple/a b/{}.png", "train/Fresh Apple/a b/{}.png"),
+        "discovery": ("labelled/fresh apple/{}.png", "labelled/Fresh Apple/{}.png", "unlabelled/{}.png"),
+        "retrieval": ("photos/bee/{}.png", "photos/Bee/{}.png", "sketches/bee/{}.png"),
+        "continual": ("t/train/bee/{}.png", "t/train/Bee /{}.png", "t/test/bee/{}.png"),
+    }[task]
+    for place in twins:
+        for number in range(2):
+            file = tmp_path / place.format(number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (len(place), number, 0)).save(file)
+    with pytest.raises(DataError, match="differ only in case or blanks") as fault:
+        module.read_source(tmp_path)
+    assert [p.what for p in module.check_source(tmp_path)] == [fault.value.what]
+
+
+@pytest.mark.parametrize("task", ["composition", "discovery", "retrieval", "continual"])
+def test_blanks_around_a_class_are_not_part_of_its_name(task: str, tmp_path: Path) -> None:
+    module = importlib.import_module(f"wildsight.{task}.data")
+    places = {
+        "composition": ("train/fresh/Banana /{}.png", "test/ripe/Banana/{}.png"),
+        "discovery": ("labelled/Banana /{}.png", "unlabelled/{}.png"),
+        "retrieval": (
+            *("photos/Banana /{}.png", "sketches/Banana/{}.png", "photos/ant/{}.png", "sketches/ant/{}.png"),
+        ),
+        "continual": ("t/train/Banana /{}.png", "t/test/Banana/{}.png"),
+    }[task]
+    for place in places:
+        for number in range(2):
+            file = tmp_path / place.format(number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (len(place), number, 0)).save(file)
+    data = module.read_source(tmp_path)
+    words = {
+        "composition": lambda: data.objects,
+        "discovery": lambda: data.known,
+        "retrieval": lambda: sorted({i.label for i in data.items}),
+        "continual": lambda: data.tasks[0].classes,
+    }[task]()
+    assert "Banana" in words and "Banana " not in words

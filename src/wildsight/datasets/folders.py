@@ -111,8 +111,9 @@ def one_spelling(names: Iterable[str], where: str | Path) -> None:
     for name in dict.fromkeys(names):
         other = first.setdefault(same_class(name), name)
         if other != name:
+            place = Path(where) / name
             what = f"classes {other!r} and {name!r} differ only in case or blanks"
-            raise DataError(what, where=where, hint="give them one name")
+            raise DataError(what, where=place if place.exists() else where, hint="give them one name")
 
 
 def class_folders(root: Path) -> list[tuple[str, Path]]:

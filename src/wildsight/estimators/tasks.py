@@ -37,7 +37,7 @@ TASKS: dict[str, TaskEntry] = {
     ),
     "composition": TaskEntry(
         problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
-        check="wildsight.composition.source:check_source",
+        check="wildsight.composition.data:check_source",
         bench="wildsight.composition.bench:bench",
     ),
     "continual": TaskEntry(
