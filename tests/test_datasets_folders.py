@@ -79,9 +79,9 @@ def test_class_names() -> None:
     assert class_name(f"  {apart}\u00a0 grün ") == "Äpfel grün"
     assert same_class(apart) == same_class("äpfel ") == same_class("ÄPFEL")
     assert same_class("straße") == same_class("STRASSE")
-    one_spelling(["a", "b", "a"], "list.csv")
+    one_spelling((name, "list.csv") for name in "aba")
     with pytest.raises(DataError, match=r"list\.csv.*'Banana ' and 'banana' differ only in case or blanks"):
-        one_spelling(["Banana ", "apple", "banana"], "list.csv")
+        one_spelling((name, "list.csv") for name in ("Banana ", "apple", "banana"))
 
 
 def test_class_folders(tmp_path: Path) -> None:

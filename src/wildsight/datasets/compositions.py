@@ -1,4 +1,4 @@
-"""Pictures of an attribute and an object: how benchmarks and plain folders name pictures, pairs and splits."""
+"""Pictures of an attribute and an object: how benchmarks and plain folders name pictures and splits."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def plain(root: Path) -> Listing:
     """``attribute_object/*`` or ``attribute/object/*``, below train, val, test or alone; or ``pairs.csv``."""
     if (root / "pairs.csv").is_file():
         rows = list(_csv_rows(root))
-        _spelled(root / "pairs.csv", (row.pair for row in rows))
+        _spelled((row.pair, root / "pairs.csv") for row in rows)
         return listing(rows, "pairs.csv")
     if (root / "train").is_dir():
         found = [
@@ -77,20 +77,20 @@ def plain(root: Path) -> Listing:
             if (root / split).is_dir()
             for pair, file in _tree(root / split)
         ]
-        _spelled(root, (sample.pair for sample in found))
+        _spelled((sample.pair, sample.image.parent) for sample in found)
         _no_leak(root, found)
         return listing(found, "train, val and test folders")
     unseen = set(_pair_lines(root / UNSEEN_FILE)) if (root / UNSEEN_FILE).is_file() else set()
     files = list(_tree(root))
-    _spelled(root, (pair for pair, _ in files))
+    _spelled((pair, file.parent) for pair, file in files)
     return by_hash(root, files, unseen)
 
 
-def _spelled(where: Path, pairs: Iterable[Pair]) -> None:
+def _spelled(pairs: Iterable[tuple[Pair, Path]]) -> None:
     """Refuse words that differ only in case or blanks."""
-    every = sorted(set(pairs))
+    every = list(dict.fromkeys(pairs))
     for place in (0, 1):
-        one_spelling((pair[place] for pair in every), where)
+        one_spelling((pair[place], where) for pair, where in every)
 
 
 def by_hash(root: Path, files: list[tuple[Pair, Path]], unseen: set[Pair]) -> Listing:

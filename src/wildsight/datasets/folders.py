@@ -97,23 +97,21 @@ def same_class(text: str) -> str:
     return unicodedata.normalize("NFC", class_name(text).casefold())
 
 
-def one_spelling(names: Iterable[str], where: str | Path) -> None:
+def one_spelling(names: Iterable[tuple[str, str | Path]]) -> None:
     """Refuse class names that differ only in case, blanks or Unicode form.
 
     Args:
-        names: as written; equal ones are one class.
-        where: the folder or list that holds them, for the message.
+        names: (name as written, the folder or list that has it); equal names are one class.
 
     Raises:
         DataError: two such names.
     """
     first: dict[str, str] = {}
-    for name in dict.fromkeys(names):
+    for name, where in names:
         other = first.setdefault(same_class(name), name)
         if other != name:
-            place = Path(where) / name
             what = f"classes {other!r} and {name!r} differ only in case or blanks"
-            raise DataError(what, where=place if place.exists() else where, hint="give them one name")
+            raise DataError(what, where=where, hint="give them one name")
 
 
 def class_folders(root: Path) -> list[tuple[str, Path]]:
@@ -123,5 +121,5 @@ def class_folders(root: Path) -> list[tuple[str, Path]]:
         DataError: two folders whose names are one class.
     """
     folders = subfolders(root)
-    one_spelling((p.name for p in folders), root)
+    one_spelling((p.name, p) for p in folders)
     return [(class_name(p.name), p) for p in folders]

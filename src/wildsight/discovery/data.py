@@ -238,7 +238,8 @@ def _assembled(samples: list[CategorySample], known: list[str], root: Path, spli
     if not known:
         raise DataError("no labelled class", where=root, hint="put pictures in labelled/<class>")
     truths = {s.truth for s in samples if s.truth is not None}
-    one_spelling([*known, *sorted(truths)], root)
+    listed = root / (TRUTH if (root / TRUTH).is_file() else TABLE)
+    one_spelling((name, listed) for name in (*known, *sorted(truths)))
     new = sorted(truths - set(known), key=natural_key)
     return replace(make_data(samples, known, new, name="folder", root=root, split=split), empty=empty)
 

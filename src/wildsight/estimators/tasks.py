@@ -62,7 +62,7 @@ TASKS: dict[str, TaskEntry] = {
     ),
     "retrieval": TaskEntry(
         problem="find the photo from my sketch, for classes never trained",
-        check="wildsight.retrieval.source:check_source",
+        check="wildsight.retrieval.data:check_source",
         bench="wildsight.retrieval.bench:bench",
     ),
     "spatial": TaskEntry(
