@@ -42,7 +42,7 @@ TASKS: dict[str, TaskEntry] = {
     ),
     "continual": TaskEntry(
         problem="keep teaching one CLIP new tasks, break nothing it knew",
-        check="wildsight.continual.source:check_source",
+        check="wildsight.continual.data:check_source",
         bench="wildsight.continual.bench:bench",
     ),
     "discovery": TaskEntry(
