@@ -25,10 +25,9 @@ from torch.nn.functional import interpolate
 from wildsight.backbones import load_backbone
 from wildsight.discovery import CategoryDiscoverer
 from wildsight.discovery.bench import SHORT
-from wildsight.discovery.data import CategoryData
+from wildsight.discovery.data import CategoryData, read_source
 from wildsight.discovery.features import ViewConfig
 from wildsight.discovery.fitting import Tokens
-from wildsight.discovery.source import read_source
 from wildsight.discovery.trunk import Trunk
 from wildsight.files import read_json, write_json
 from wildsight.images import load_image

@@ -20,8 +20,8 @@ from backbone_models import families
 from compression_models import nano_folder
 from nano_models import tiny_teacher
 from segmentation_models import base_of, official
+from wildsight.datasets.sketch_splits import UNSEEN
 from wildsight.images import from_array
-from wildsight.retrieval.splits import UNSEEN
 from wildsight.segmentation import AnomalySegmenter
 from wildsight.segmentation.base import load_base
 from wildsight.world.export import export

@@ -14,13 +14,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from wildsight.anomaly import AnomalyDetector
-from wildsight.anomaly.datasets import resize_mask
+from wildsight.anomaly.data import AnomalySample
 from wildsight.anomaly.features import NeckConfig
-from wildsight.anomaly.layouts import AnomalySample
 from wildsight.anomaly.methods import METHODS
 from wildsight.anomaly.scoring import figures, score_tokens
 from wildsight.anomaly.select import Selector, cut_paste, held_back, synthetic_score
 from wildsight.cli import main
+from wildsight.datasets.masks import resize_mask
 from wildsight.errors import ConfigError
 
 NECK = NeckConfig(image_size=64, strides=(4, 8))

@@ -12,11 +12,10 @@ from PIL import Image
 
 from test_discovery_cli import make_folder
 from wildsight.discovery import CategoryDiscoverer
-from wildsight.discovery.data import CategoryData
+from wildsight.discovery.data import CategoryData, read_source
 from wildsight.discovery.features import ViewConfig, crops, tokens_of_files
 from wildsight.discovery.fitting import Tokens, draw_weights, drawn, embed, fit_head
 from wildsight.discovery.nngcd import GCDHead, NNGCDConfig
-from wildsight.discovery.source import read_source
 from wildsight.discovery.trunk import BlockTail, ResidualTail, Trunk
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.training import Batch

@@ -12,14 +12,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from wildsight.anomaly.datasets import AnomalyData, AnomalySample
+from wildsight.anomaly.data import AnomalyData, AnomalySample, read_source
 from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
 from wildsight.anomaly.methods import METHODS, AnomalyMethod
 from wildsight.anomaly.result import AnomalyEvaluation, AnomalyResult
 from wildsight.anomaly.scoring import BATCH, TokenSet, figures, score_tokens
 from wildsight.anomaly.select import SELECTIONS, Selector, headline, held_back, synthetic_judge
 from wildsight.anomaly.settings import DetectorSettings
-from wildsight.anomaly.source import read_source
 from wildsight.anomaly.threshold import Threshold, conformal_threshold
 from wildsight.anomaly.tiling import seen_in_tiles
 from wildsight.errors import ConfigError, DataError

@@ -17,9 +17,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from wildsight.anomaly.data import read_source
 from wildsight.anomaly.estimator import AnomalyDetector
 from wildsight.anomaly.features import assemble
-from wildsight.anomaly.source import read_source
 from wildsight.errors import ConfigError
 from wildsight.export import ExportReport, export_onnx, open_session, pillow_resize
 from wildsight.images import expand, load_image

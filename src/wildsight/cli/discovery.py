@@ -220,7 +220,7 @@ def estimate(
 @app.command()
 def check(source: Source, unlabelled: Unlabelled = None) -> None:
     """Name every problem of SOURCE: unreadable files, duplicates, overlaps; exit code 1 if there is any."""
-    from wildsight.discovery.datasets import check as find
+    from wildsight.discovery.data import check as find
 
     problems = find(_data(source, unlabelled))
     for problem in problems:
@@ -237,8 +237,7 @@ def _print(text: str) -> None:
 
 
 def _data(source: str, unlabelled: Path | None) -> CategoryData:
-    from wildsight.discovery.datasets import read_pair
-    from wildsight.discovery.source import read_source
+    from wildsight.discovery.data import read_pair, read_source
 
     return read_source(source) if unlabelled is None else read_pair(Path(source), unlabelled)
 

@@ -14,7 +14,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.backbones import Backbone, load_backbone
-from wildsight.continual.data import TaskData, TaskSequence, distinct, known, tested
+from wildsight.continual.data import read_source
 from wildsight.continual.evaluation import Gallery, evaluate
 from wildsight.continual.guard import Guard, apart, key_of, probes_of, refused, signatures
 from wildsight.continual.icarl import HERDED, remembered
@@ -22,7 +22,7 @@ from wildsight.continual.methods import named
 from wildsight.continual.pictures import Open, Pictures, opened
 from wildsight.continual.result import ContinualResult, Evaluation, Update
 from wildsight.continual.settings import LearnerSettings
-from wildsight.continual.source import read_source
+from wildsight.continual.tasks import TaskData, TaskSequence, distinct, known, tested
 from wildsight.continual.teaching import Teaching
 from wildsight.continual.towers import Towers
 from wildsight.errors import CheckpointError, ConfigError

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wildsight.continual.data import TaskData
 from wildsight.continual.lesson import make_lesson, read_reference
 from wildsight.continual.lora import LoRA, adapt, merge
 from wildsight.continual.methods import Method
@@ -20,6 +19,7 @@ from wildsight.continual.pictures import Open, Pictures
 from wildsight.continual.recipe import recipe, steps_of
 from wildsight.continual.settings import LearnerSettings
 from wildsight.continual.student import Run, Student, put, run_task, weights_of
+from wildsight.continual.tasks import TaskData
 from wildsight.continual.towers import Towers
 from wildsight.training import TrainConfig
 

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from wildsight.backbones import Backbone, load_backbone
-from wildsight.discovery.data import CategoryData
+from wildsight.discovery.data import CategoryData, read_source
 from wildsight.discovery.discoverer import CategoryDiscoverer
 from wildsight.discovery.features import ViewConfig
 from wildsight.discovery.methods import METHODS, hyper_of
 from wildsight.discovery.simgcd import ABLATION
 from wildsight.discovery.snmf import class_consistency, diagnostics
-from wildsight.discovery.source import read_source
 from wildsight.discovery.space import SpaceConfig
 from wildsight.errors import ConfigError
 from wildsight.files import digest_of, read_json, write_json

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildsight.discovery.bench import bench
+from wildsight.discovery.data import read_source
 from wildsight.discovery.discoverer import CategoryDiscoverer
 from wildsight.discovery.features import ViewConfig
 from wildsight.discovery.outputs import how_k
 from wildsight.discovery.sheets import contact_sheet, cooccurrence_figure, representatives
-from wildsight.discovery.source import read_source
 from wildsight.report import Report
 from wildsight.results import score_table, title
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.discovery import features as feats
 from wildsight.discovery.cms import CMSConfig
-from wildsight.discovery.data import CategoryData, readable
+from wildsight.discovery.data import CategoryData, read_source, readable
 from wildsight.discovery.estimate_k import Estimate, estimate_k
 from wildsight.discovery.fitting import Tokens, embed, fit_head
 from wildsight.discovery.grouping import (
@@ -36,7 +36,6 @@ from wildsight.discovery.nngcd import GCDHead, NNGCDConfig
 from wildsight.discovery.result import DiscoveryResult, Evaluation, Fitted, results_of
 from wildsight.discovery.saving import identity_of, made_with, plain, put_state, state_of
 from wildsight.discovery.settings import DiscovererSettings, K, parse_k
-from wildsight.discovery.source import read_source
 from wildsight.discovery.space import Space, fit_space
 from wildsight.discovery.sskmeans import Ids, SSKMeansConfig, check_rows, means, ss_kmeans
 from wildsight.discovery.trunk import Trunk

@@ -77,7 +77,7 @@ class Estimator(ABC, Generic[Data, R]):
 
         self.method = self._create_method(self.default_method if method is None else method, hyper)
         name = self.methods.name_of(self.method)
-        chosen = self.default_backbone if backbone is None else backbone
+        chosen: Any = self.default_backbone if backbone is None else backbone
         known = [f.name for f in fields(self.settings_type) if f.name not in ("method", "backbone")]
         for word in settings:
             if word not in known:

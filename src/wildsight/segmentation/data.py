@@ -1,7 +1,8 @@
-"""Readers of pictures with defect masks, a deterministic split, and a check of the data before training.
+"""The segmentation task's data: pictures with defect masks, a split that never changes, and a check.
 
-`READERS` maps the name in a source (``mtd:/data/mtd``) to its layout. Pictures without a defect are not read:
-this task outlines what is there. Nothing is ever downloaded, and nothing here imports torch.
+`READERS` holds the names in a source (``mtd:/data/mtd``); the benchmark folders are read in
+`wildsight.datasets.defects`. Pictures without a defect are not read: this task outlines what is there.
+Nothing is ever downloaded, and nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -10,23 +11,37 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildsight.datasets import defects
+from wildsight.datasets.defects import DefectPicture
+from wildsight.datasets.folders import pictures, subfolders
+from wildsight.datasets.masks import (
+    FOLDERS,
+    TWO_VALUED,
+    MaskRule,
+    declared,
+    defect_mask,
+    masks_in,
+    pairs_in,
+)
+from wildsight.datasets.source import DataSource, read_named
+from wildsight.datasets.source import world_folder as drawn_folder
 from wildsight.errors import ConfigError, DataError, ImageError
 from wildsight.files import digest_of, sha256
-from wildsight.images import list_images, load_image, load_mask
-from wildsight.sources import Problem
+from wildsight.images import load_image
+from wildsight.sources import WORLD, Problem
 
 Split = Literal["train", "test"]
-GOOD_NAMES = frozenset({"good", "ok", "normal"})
-MASK_SUFFIXES = ("_mask", "_GT", "_label")
-MASK_FOLDERS = ("masks", "ground_truth", "Masks")
 IMAGE_FOLDERS = ("images", "abnormal")
 TRAIN_FRACTION = 0.5
+WORLD_SETTINGS = {"good": 1, "test_good": 0, "test_bad": 28, "size": 128, "seed": 5}
+WORLD_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,7 @@ class MaskSample:
         category: the product or surface shown.
         defect: the kind of defect.
         split: ``train`` or ``test``.
+        rule: how its masks are read.
     """
 
     image: Path
@@ -46,9 +62,7 @@ class MaskSample:
     category: str
     defect: str
     split: Split
-
-
-Layout = Callable[[Path], Iterable[MaskSample]]
+    rule: MaskRule = TWO_VALUED
 
 
 @dataclass(frozen=True)
@@ -91,112 +105,28 @@ class SegmentationData:
         return sample.image.relative_to(self.root).as_posix()
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """The visible folders directly inside, sorted; empty when ``folder`` is missing."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def mvtec(root: Path, rule: MaskRule) -> list[DefectPicture]:
+    """MVTec AD, BTAD, MPDD, prepared VisA: ``<category>/{test,ground_truth}/<defect>``."""
+    return defects.mvtec(root, rule, defects.has_masks)
 
 
-def pictures(folder: Path) -> list[Path]:
-    """The pictures directly inside, in natural order; empty when ``folder`` is missing."""
-    return list_images(folder) if folder.is_dir() else []
-
-
-def bare_stem(path: Path) -> str:
-    """The stem without a mask suffix.
-
-    >>> bare_stem(Path("000_mask.png")), bare_stem(Path("000.png"))
-    ('000', '000')
-    """
-    for suffix in MASK_SUFFIXES:
-        if path.stem.endswith(suffix):
-            return path.stem.removesuffix(suffix)
-    return path.stem
-
-
-def masks_in(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """Picture stem -> masks: files that share the stem, or all files of a folder of that name."""
-    found: dict[str, tuple[Path, ...]] = {}
-    for path in pictures(folder):
-        found[path.stem] = (path,)
-        found.setdefault(bare_stem(path), (path,))
-    for inner in subfolders(folder):
-        found[inner.name] = tuple(pictures(inner))
+def plain(root: Path, rule: MaskRule) -> list[DefectPicture]:
+    """A plain folder: ``images`` and ``masks``, masks beside pictures, MVTec form, or folders of these."""
+    own = list(_plain_category(root, rule))
+    found = own or mvtec(root, rule)
+    if not own:
+        for folder in subfolders(root):
+            if folder.name not in (*FOLDERS, *IMAGE_FOLDERS) and not defects.has_masks(folder):
+                found += _plain_category(folder, rule)
     return found
 
 
-def pairs_in(folder: Path) -> list[tuple[Path, tuple[Path, ...]]]:
-    """Pictures whose masks lie beside them: ``a.jpg`` + ``a.png``, or ``a.png`` + ``a_GT.png``."""
-    files = pictures(folder)
-    plain = [p for p in files if bare_stem(p) == p.stem]
-    masks = {bare_stem(p): p for p in files if bare_stem(p) != p.stem}
-    others = {p.stem for p in plain if p.suffix.lower() != ".png"}
-    masks |= {p.stem: p for p in plain if p.stem in others and p.suffix.lower() == ".png"}
-    taken = set(masks.values())
-    return [(p, (masks[p.stem],) if p.stem in masks else ()) for p in plain if p not in taken]
-
-
-def _is_mvtec(folder: Path) -> bool:
-    return (folder / "ground_truth").is_dir() and (folder / "test").is_dir()
-
-
-def mvtec(root: Path) -> Iterator[MaskSample]:
-    """MVTec AD, BTAD, MPDD, prepared VisA: ``<category>/{test,ground_truth}/<defect>``."""
-    for folder in [root] if _is_mvtec(root) else [f for f in subfolders(root) if _is_mvtec(f)]:
-        for kind in subfolders(folder / "test"):
-            if kind.name.lower() in GOOD_NAMES:
-                continue
-            masks = masks_in(folder / "ground_truth" / kind.name)
-            for image in pictures(kind):
-                yield MaskSample(image, masks.get(image.stem, ()), folder.name, kind.name, "test")
-
-
-def ksdd2(root: Path) -> Iterator[MaskSample]:
-    """KolektorSDD2: ``{train,test}/NNNNN.png`` + ``NNNNN_GT.png``; pictures with an empty mask are good."""
-    yield from _own_split(root, "ksdd2")
-
-
-def _own_split(folder: Path, category: str) -> Iterator[MaskSample]:
-    """``{train,test}`` with masks beside the pictures; empty masks are left out."""
-    splits: tuple[Split, ...] = ("train", "test")
-    for split in splits:
-        for image, masks in pairs_in(folder / split):
-            if any(load_mask(mask).any() for mask in masks):
-                yield MaskSample(image, masks, category, "defect", split)
-
-
-def mtd(root: Path) -> Iterator[MaskSample]:
-    """Magnetic tiles: ``MT_<Defect>/Imgs/<stem>.jpg`` + ``.png``; ``MT_Free`` is good."""
-    for folder in subfolders(root):
-        kind = folder.name.removeprefix("MT_").lower()
-        if folder.name.startswith("MT_") and kind != "free":
-            for image, masks in pairs_in(folder / "Imgs"):
-                yield MaskSample(image, masks, "mtd", kind, "test")
-
-
-def spt(root: Path) -> Iterator[MaskSample]:
-    """The SPT archive: ``<set>/{train,test}/<stem>.jpg`` + ``.png``; empty masks are left out."""
-    for folder in subfolders(root):
-        yield from _own_split(folder, folder.name)
-
-
-def plain(root: Path) -> Iterator[MaskSample]:
-    """A plain folder: ``images`` and ``masks``, masks beside pictures, MVTec form, or folders of these."""
-    own = list(_plain_category(root))
-    yield from own or mvtec(root)
-    if not own:
-        for folder in subfolders(root):
-            if folder.name not in (*MASK_FOLDERS, *IMAGE_FOLDERS) and not _is_mvtec(folder):
-                yield from _plain_category(folder)
-
-
-def _plain_category(folder: Path) -> Iterator[MaskSample]:
-    masks = {k: v for name in MASK_FOLDERS for k, v in masks_in(folder / name).items()}
+def _plain_category(folder: Path, rule: MaskRule) -> Iterator[DefectPicture]:
+    masks = {k: v for name in FOLDERS for k, v in masks_in(folder / name).items()}
     files = [p for name in IMAGE_FOLDERS for p in pictures(folder / name)]
     pairs = [(p, masks.get(p.stem, ())) for p in files]
     for image, found in pairs or [pair for pair in pairs_in(folder) if pair[1]]:
-        yield MaskSample(image, found, folder.name, "defect", "test")
+        yield DefectPicture(image, found, folder.name, "defect", None, rule)
 
 
 def hashed_split(
@@ -251,14 +181,14 @@ def at_most(samples: Iterable[MaskSample], count: int, root: Path) -> tuple[Mask
 
 
 _HASHED = "of each kind of defect trains, by hash of the paths"
-_LAYOUTS: dict[str, tuple[Layout, bool]] = {
+_LAYOUTS: dict[str, tuple[defects.Layout, bool]] = {
     "mvtec-ad": (mvtec, False),
     "btad": (mvtec, False),
     "mpdd": (mvtec, False),
     "visa": (mvtec, False),
-    "ksdd2": (ksdd2, True),
-    "mtd": (mtd, False),
-    "spt": (spt, True),
+    "ksdd2": (defects.ksdd2, True),
+    "mtd": (defects.mtd, False),
+    "spt": (defects.spt, True),
     "folder": (plain, False),
 }
 READERS: tuple[str, ...] = tuple(_LAYOUTS)
@@ -275,12 +205,22 @@ def read(name: str, path: str | Path, *, train_fraction: float = TRAIN_FRACTION)
     Raises:
         DataError: an unknown name, a missing folder, or another layout.
     """
-    if name not in _LAYOUTS:
-        raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(READERS)}")
-    root, (layout, own) = Path(path), _LAYOUTS[name]
-    if not root.is_dir():
-        raise DataError("no such folder", where=root, hint="check the path")
-    samples = tuple(layout(root))
+    return read_named(_readers(train_fraction), name, path)
+
+
+def _readers(train_fraction: float) -> dict[str, Callable[[Path], SegmentationData]]:
+    return {name: partial(_index, name=name, train_fraction=train_fraction) for name in _LAYOUTS}
+
+
+def _index(root: Path, *, name: str, train_fraction: float) -> SegmentationData:
+    layout, own = _LAYOUTS[name]
+    found = [
+        p for p in layout(root, declared(root, TWO_VALUED)) if not p.good and (own or p.split != "train")
+    ]
+    samples = tuple(
+        MaskSample(p.image, p.masks, p.category, p.kind, "train" if p.split == "train" else "test", p.rule)
+        for p in found
+    )
     if not samples:
         raise DataError(
             f"holds no defect in the {name} layout", where=root, hint=(layout.__doc__ or "").splitlines()[0]
@@ -290,6 +230,44 @@ def read(name: str, path: str | Path, *, train_fraction: float = TRAIN_FRACTION)
     return SegmentationData(name, root, samples, _protocol(root, samples, rule))
 
 
+def read_source(text: str | Path, *, train_fraction: float = TRAIN_FRACTION) -> SegmentationData:
+    """The data behind a source string.
+
+    Args:
+        text: ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder.
+        train_fraction: share of each kind of defect that trains, where the set has no split of its own.
+
+    Raises:
+        DataError: a missing folder, or one that does not fit its layout.
+    """
+    return _source(train_fraction).read(text)
+
+
+def check_source(text: str | Path) -> list[Problem]:
+    """Every problem found in a source, before any training starts; imports no torch."""
+    return _source().problems(text)
+
+
+def _source(train_fraction: float = TRAIN_FRACTION) -> DataSource[SegmentationData]:
+    def world() -> SegmentationData:
+        return replace(read("mvtec-ad", world_folder(), train_fraction=train_fraction), name=WORLD)
+
+    return DataSource(_readers(train_fraction), world, check)
+
+
+def world_folder() -> Path:
+    """The embedded world's defects, 28 of each product, in the MVTec layout; drawn on first use.
+
+    Raises:
+        ConfigError: the cache folder cannot be made.
+    """
+    from wildsight.world.products import export_products
+
+    return drawn_folder(
+        "defects", WORLD_VERSION, WORLD_SETTINGS, lambda folder: export_products(folder, **WORLD_SETTINGS)
+    )
+
+
 def _protocol(root: Path, samples: tuple[MaskSample, ...], rule: str) -> dict[str, Any]:
     rows = sorted([s.image.relative_to(root).as_posix(), s.split] for s in samples)
     counts = {split: sum(s.split == split for s in samples) for split in ("train", "test")}
@@ -297,37 +275,19 @@ def _protocol(root: Path, samples: tuple[MaskSample, ...], rule: str) -> dict[st
     return {"split": rule, "categories": categories, "counts": counts, "hash": digest_of(rows)}
 
 
-def two_valued(path: Path) -> NDArray[np.bool_]:
-    """A mask file as [H, W] bool.
-
-    Raises:
-        DataError: it holds more than two values.
-        ImageError: it cannot be read.
-    """
-    values = np.unique(np.asarray(load_image(path).convert("L")))
-    if len(values) > 2:
-        raise DataError(
-            f"a mask with {len(values)} values, not two", where=path, hint="save it as PNG of 0 and 255"
-        )
-    return load_mask(path)
-
-
 def read_mask(sample: MaskSample) -> NDArray[np.bool_]:
-    """The union of a sample's masks, [H, W] bool.
+    """The union of a sample's masks, [H, W] bool, of its picture's size.
 
     Raises:
-        DataError: no mask, an empty one, more than two values, or masks of different sizes.
-        ImageError: an unreadable mask.
+        DataError: no mask, an empty one, or one that `defect_mask` refuses.
+        ImageError: an unreadable mask or picture.
     """
     if not sample.masks:
         raise DataError("a defect without a mask", where=sample.image, hint="add its mask, same stem")
-    parts = [two_valued(path) for path in sample.masks]
-    if len({p.shape for p in parts}) > 1:
-        raise DataError("masks of different sizes", where=sample.image, hint="give them one size")
-    union = np.logical_or.reduce(parts)
-    if not union.any():
+    found = defect_mask(sample.masks, sample.rule, image=sample.image)
+    if not found:
         raise DataError("an empty mask", where=sample.masks[0], hint="draw the defect, or leave it out")
-    return union
+    return np.logical_or.reduce(found)
 
 
 def check(data: SegmentationData) -> list[Problem]:
@@ -345,14 +305,10 @@ def check(data: SegmentationData) -> list[Problem]:
 
 def _sample_problems(sample: MaskSample) -> Iterator[Problem]:
     try:
-        size = load_image(sample.image).size
-        mask = read_mask(sample)
+        load_image(sample.image)
+        read_mask(sample)
     except (DataError, ImageError) as error:
         yield Problem(Path(error.where or sample.image), error.what, error.hint or "restore it")
-        return
-    if mask.shape[::-1] != size:
-        found = f"{mask.shape[1]} x {mask.shape[0]}"
-        yield Problem(sample.masks[0], f"is {found}, its picture {size[0]} x {size[1]}", "give both one size")
 
 
 def _twins(data: SegmentationData) -> Iterator[Problem]:

@@ -11,19 +11,21 @@ a pickle. 2. Stanford Cars has the 8 templates of the published prompt list; the
 
 from __future__ import annotations
 
-import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL.Image import fromarray
 
-from wildsight.continual.data import Pair, TaskData, TaskSequence
-from wildsight.continual.names import CLASS_NAMES, TEMPLATES
+from wildsight.datasets import class_incremental
+from wildsight.datasets.class_incremental import Row
+from wildsight.datasets.lists import read_json, read_names
+from wildsight.datasets.mtil_names import CLASS_NAMES, TEMPLATES
 from wildsight.errors import DataError
-from wildsight.files import cache_folder, read_json, sha256, write_json
+from wildsight.files import cache_folder, sha256, write_json
 from wildsight.images import list_images
 
 SPLIT = "mtil-split.json"
@@ -48,7 +50,30 @@ SIZES = {
 }
 """Set -> classes, training and test pictures, as the published splits have them."""
 
-Parts = tuple[list[str], list[tuple[Any, int]], list[tuple[Any, int]]]
+Parts = tuple[list[str], Sequence[Row], Sequence[Row]]
+
+
+@dataclass(frozen=True)
+class MtilSet:
+    """One of the eleven sets.
+
+    Attributes:
+        name: a key of `FOLDERS`.
+        classes: names, as the benchmark's prompts have them.
+        templates: each with ``{}`` for the class name.
+        train: (file or picture, position in ``classes``).
+        test: the same.
+        root: its folder.
+        recipe: what the benchmark publishes for training on it, where that is not its usual recipe.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+    train: tuple[Row, ...]
+    test: tuple[Row, ...]
+    root: Path
+    recipe: dict[str, float] = field(default_factory=dict, hash=False)
 
 
 HALVED = ("caltech101", "eurosat", "sun397")
@@ -57,8 +82,8 @@ RATES = {"aircraft": 5e-5, "mnist": 5e-5}
 """Learning rates of a full-size CLIP where they are not the benchmark's 1e-5."""
 
 
-def read_mtil(root: Path, order: int, whole: bool = True) -> TaskSequence:
-    """The sets that stand under ``root``, in the benchmark's order; absent ones are named in the protocol.
+def read_mtil(root: Path, order: int, whole: bool = True) -> tuple[tuple[MtilSet, ...], dict[str, Any]]:
+    """The sets that stand under ``root``, in the benchmark's order, and the protocol, which names the others.
 
     Args:
         root: folder of the sets.
@@ -72,16 +97,16 @@ def read_mtil(root: Path, order: int, whole: bool = True) -> TaskSequence:
     present = [name for name in ORDERS[order] if (root / FOLDERS[name]).is_dir()]
     if not present:
         raise DataError("holds none of the eleven sets", where=root, hint=f"e.g. {FOLDERS['eurosat']}")
-    tasks = tuple(_task(name, root / FOLDERS[name]) for name in present)
-    other = [t for t in tasks if _size(t) != SIZES[t.name]]
+    sets = tuple(_set(name, root / FOLDERS[name]) for name in present)
+    other = [t for t in sets if _size(t) != SIZES[t.name]]
     if whole and other:
         raise DataError(
             f"holds {_told(_size(other[0]))}; published are {_told(SIZES[other[0].name])}",
             where=other[0].root,
             hint="complete it, or read a part of it as mtil-part",
         )
-    halved = [t for t in tasks if t.name in HALVED and t.root]
-    sums = {t.name: sha256(split_file(t.root or root, len(t.train) + len(t.test))) for t in halved}
+    halved = [t for t in sets if t.name in HALVED]
+    sums = {t.name: sha256(split_file(t.root, len(t.train) + len(t.test))) for t in halved}
     protocol = {
         "order": f"{order}: {', '.join(present)}",
         "absent": ", ".join(n for n in ORDERS[order] if n not in present) or "none",
@@ -89,24 +114,23 @@ def read_mtil(root: Path, order: int, whole: bool = True) -> TaskSequence:
         "written splits (SHA-256)": sums,
         "scenario": "task: each tested among its own classes; training text is the first template",
     }
-    return TaskSequence(tasks, "task", f"mtil order {order}", protocol)
+    return sets, protocol
 
 
-def _size(task: TaskData) -> tuple[int, int, int]:
-    return len(task.classes), len(task.train), len(task.test)
+def _size(found: MtilSet) -> tuple[int, int, int]:
+    return len(found.classes), len(found.train), len(found.test)
 
 
 def _told(size: tuple[int, int, int]) -> str:
     return f"{size[0]} classes, {size[1]} training and {size[2]} test pictures"
 
 
-def _task(name: str, root: Path) -> TaskData:
+def _set(name: str, root: Path) -> MtilSet:
     classes, train, test = _READ[name](root)
     listed = CLASS_NAMES.get(name, {})
     names = tuple(listed.get(c, c.replace("_", " ")) for c in classes)
-    parts: list[tuple[Pair, ...]] = [tuple(train), tuple(test)]
     published = {"lr": RATES[name]} if name in RATES else {}
-    return TaskData(name, names, TEMPLATES[name], parts[0], parts[1], root, published)
+    return MtilSet(name, names, TEMPLATES[name], tuple(train), tuple(test), root, published)
 
 
 def split_file(root: Path, count: int) -> Path:
@@ -152,8 +176,7 @@ def _need(path: Path) -> Path:
 
 
 def _lines(path: Path) -> list[str]:
-    text = _need(path).read_text(encoding="utf-8", errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return read_names(_need(path))
 
 
 def _class_folders(root: Path, skip: frozenset[str] = frozenset()) -> Parts:
@@ -183,14 +206,15 @@ def _caltech(root: Path) -> Parts:
 
 
 def _cifar100(root: Path) -> Parts:
-    from wildsight.continual.incremental import read_cifar100
-
-    whole = read_cifar100(root, 10)
-    names = sorted(c for t in whole.tasks for c in t.classes)
-    index = {c: i for i, c in enumerate(names)}
-    train = [(p, index[t.classes[y]]) for t in whole.tasks for p, y in t.train]
-    test = [(p, index[t.classes[y]]) for t in whole.tasks for p, y in t.test]
-    return names, train, test
+    found = class_incremental.cifar100(root)
+    names = sorted(found.names)
+    index = {name: i for i, name in enumerate(names)}
+    tens = [set(found.order[i : i + 10]) for i in range(0, len(found.order), 10)]
+    parts = [
+        [(picture, index[found.names[c]]) for ten in tens for picture, c in rows if c in ten]
+        for rows in (found.train, found.test)
+    ]
+    return names, parts[0], parts[1]
 
 
 def _dtd(root: Path) -> Parts:
@@ -220,7 +244,7 @@ def _flowers(root: Path) -> Parts:
 
 
 def _food(root: Path) -> Parts:
-    listed = {p: json.loads(_need(root / "meta" / f"{p}.json").read_text("utf-8")) for p in ("train", "test")}
+    listed = {p: read_json(_need(root / "meta" / f"{p}.json")) for p in ("train", "test")}
     names = sorted(listed["train"])
     parts = [
         [(root / "images" / f"{f}.jpg", i) for i, n in enumerate(names) for f in listed[p][n]]

@@ -1,6 +1,7 @@
-"""Readers of the composition benchmarks and of plain folders, and a check of the data before training.
+"""The composition task's data: how a source becomes samples, and a check before training.
 
-`READERS` maps the name in a source (``ut-zappos:/data/ut-zap50k``) to its layout; nothing is downloaded.
+`READERS` maps the name in a source (``ut-zappos:/data/ut-zap50k``) to its reader; the folders themselves are
+read in `wildsight.datasets.compositions`. Nothing is downloaded, and nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -12,14 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wildsight.composition import layouts
-from wildsight.composition.layouts import Listing, Pair, PairSample, Split
-from wildsight.errors import DataError, ImageError
+from wildsight.datasets import compositions
+from wildsight.datasets.compositions import Listing, Pair, PairSample, Split
+from wildsight.datasets.source import DataSource, read_named, write_pictures
+from wildsight.datasets.source import world_folder as drawn_folder
+from wildsight.errors import ConfigError, DataError, ImageError
 from wildsight.files import digest_of, sha256
 from wildsight.images import load_image
 from wildsight.sources import Problem
 
-__all__ = ["READERS", "PairData", "PairSample", "check", "read"]
+__all__ = [
+    "READERS", "Pair", "PairData", "PairSample", "check", "check_source", "read", "read_source",
+    "world_folder",
+]  # fmt: skip
+
+WORLD_SETTINGS = {"seed": 0, "size": 96, "per_pair": 20, "held_out": 0.25}
+WORLD_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -58,16 +67,16 @@ class PairData:
 
 
 LAYOUTS: dict[str, Callable[[Path], Listing]] = {
-    "mit-states": layouts.natural,
-    "ut-zappos": layouts.natural,
-    "cgqa": layouts.natural,
-    "vaw-czsl": layouts.natural,
-    "fruit-state": layouts.stated,
-    "fruit-state-b": partial(layouts.rotated, choice=1),
-    "fruit-state-c": partial(layouts.rotated, choice=2),
-    "pacs": layouts.stated,
-    "grocery81": layouts.grocery,
-    "folder": layouts.plain,
+    "mit-states": compositions.natural,
+    "ut-zappos": compositions.natural,
+    "cgqa": compositions.natural,
+    "vaw-czsl": compositions.natural,
+    "fruit-state": compositions.stated,
+    "fruit-state-b": partial(compositions.rotated, choice=1),
+    "fruit-state-c": partial(compositions.rotated, choice=2),
+    "pacs": compositions.stated,
+    "grocery81": compositions.grocery,
+    "folder": compositions.plain,
 }
 GRIDS: dict[str, tuple[int, int]] = {"mit-states": (115, 245), "ut-zappos": (16, 12), "cgqa": (413, 674)}
 """Attributes and objects that the standard version of a benchmark has."""
@@ -84,21 +93,37 @@ def read(name: str, path: str | Path) -> PairData:
         DataError: an unknown name, a missing folder, a folder name without a separator, an empty pair, a
             leak between splits, no training picture, or another layout.
     """
-    if name not in LAYOUTS:
-        raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(LAYOUTS)}")
-    root = Path(path)
-    if not root.is_dir():
-        raise DataError("no such folder", where=root, hint="check the path")
+    return read_named(READERS, name, path)
+
+
+def _index(root: Path, *, name: str) -> PairData:
     found = LAYOUTS[name](root)
     if not found.samples:
-        hint = (layouts.plain if name == "folder" else layouts.natural).__doc__ or ""
+        hint = (compositions.plain if name == "folder" else compositions.natural).__doc__ or ""
         raise DataError("holds no pairs of pictures", where=root, hint=f"lay it out as {hint}")
     if not any(s.split == "train" for s in found.samples):
         raise DataError("no training picture", where=root, hint="add some")
     return _indexed(name, root, found)
 
 
-READERS: dict[str, Callable[[Path], PairData]] = {name: partial(read, name) for name in LAYOUTS}
+READERS: dict[str, Callable[[Path], PairData]] = {name: partial(_index, name=name) for name in LAYOUTS}
+
+
+def read_source(text: str | Path) -> PairData:
+    """The data behind a source string.
+
+    Args:
+        text: ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder.
+
+    Raises:
+        DataError: a missing folder, or one that does not fit its layout.
+    """
+    return _SOURCE.read(text)
+
+
+def check_source(text: str | Path) -> list[Problem]:
+    """Every problem found in a source, before any training starts; imports no torch for plain folders."""
+    return _SOURCE.problems(text)
 
 
 def _indexed(name: str, root: Path, found: Listing) -> PairData:
@@ -119,6 +144,42 @@ def _indexed(name: str, root: Path, found: Listing) -> PairData:
         "hash": digest_of(rows),
     }
     return PairData(name, root, found.samples, attributes, objects, dict(found.pairs), protocol)
+
+
+def world_folder(**changed: float) -> Path:
+    """The embedded world's compositions as a plain folder, drawn on first use.
+
+    Args:
+        changed: those of `WORLD_SETTINGS` that differ: ``seed`` of the drawing and of the unseen pairs,
+            ``size`` in pixels, ``per_pair`` training pictures, ``held_out`` share of the pairs.
+
+    Raises:
+        ConfigError: another setting, or the cache folder cannot be made.
+    """
+    unknown = sorted(set(changed) - set(WORLD_SETTINGS))
+    if unknown:
+        raise ConfigError(f"no setting of the world is called {unknown[0]!r}", hint="see WORLD_SETTINGS")
+    settings = {**WORLD_SETTINGS, **changed}
+    return drawn_folder("compositions", WORLD_VERSION, settings, lambda folder: _export(folder, settings))
+
+
+def _export(folder: Path, settings: dict[str, float]) -> Path:
+    from wildsight.world.sets import compositions as drawn
+
+    parts = drawn(
+        seed=int(settings["seed"]),
+        size=int(settings["size"]),
+        per_pair=int(settings["per_pair"]),
+        held_out=settings["held_out"],
+    )
+    pictures = (
+        (f"{split}/{attribute}/{name}/{number:05d}.png", pixels)
+        for split, part in parts.items()
+        for number, (pixels, attribute, name) in enumerate(
+            zip(part.images, part.attributes, part.objects, strict=True)
+        )
+    )
+    return write_pictures(folder, pictures)
 
 
 def require_files(data: PairData) -> None:
@@ -182,7 +243,7 @@ def _words(data: PairData) -> Iterator[Problem]:
             if word not in seen:
                 yield Problem(data.root, f"the {kind} {word!r} is never trained", "add training pictures")
     if not any(pair not in set(data.seen) for pair in data.pairs["test"]):
-        hint = f"list some in {layouts.UNSEEN_FILE}"
+        hint = f"list some in {compositions.UNSEEN_FILE}"
         yield Problem(data.root, "the test has no unseen pair", hint)
 
 
@@ -192,3 +253,6 @@ def _version(data: PairData) -> Iterator[Problem]:
         found = f"{len(data.attributes)} attributes and {len(data.objects)} objects"
         what = f"has {found}, the standard version {grid[0]} and {grid[1]}"
         yield Problem(data.root, what, "never compare figures across versions")
+
+
+_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)

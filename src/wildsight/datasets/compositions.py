@@ -1,16 +1,16 @@
-"""Layouts on disk: how each benchmark and the plain folder name pictures, pairs and splits. No torch."""
+"""Pictures of an attribute and an object: how benchmarks and plain folders name pictures and splits."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from wildsight.datasets.folders import class_name, one_spelling, subfolders
+from wildsight.datasets.lists import read_json, read_lines, read_table
 from wildsight.errors import DataError
-from wildsight.files import read_json
 from wildsight.images import list_images
 
 Split = Literal["train", "val", "test"]
@@ -67,7 +67,9 @@ def listing(samples: Iterable[PairSample], rule: str) -> Listing:
 def plain(root: Path) -> Listing:
     """``attribute_object/*`` or ``attribute/object/*``, below train, val, test or alone; or ``pairs.csv``."""
     if (root / "pairs.csv").is_file():
-        return listing(_csv_rows(root), "pairs.csv")
+        rows = list(_csv_rows(root))
+        _spelled((row.pair, root / "pairs.csv") for row in rows)
+        return listing(rows, "pairs.csv")
     if (root / "train").is_dir():
         found = [
             PairSample(file, *pair, split)
@@ -75,10 +77,20 @@ def plain(root: Path) -> Listing:
             if (root / split).is_dir()
             for pair, file in _tree(root / split)
         ]
+        _spelled((sample.pair, sample.image.parent) for sample in found)
         _no_leak(root, found)
         return listing(found, "train, val and test folders")
     unseen = set(_pair_lines(root / UNSEEN_FILE)) if (root / UNSEEN_FILE).is_file() else set()
-    return by_hash(root, list(_tree(root)), unseen)
+    files = list(_tree(root))
+    _spelled((pair, file.parent) for pair, file in files)
+    return by_hash(root, files, unseen)
+
+
+def _spelled(pairs: Iterable[tuple[Pair, Path]]) -> None:
+    """Refuse words that differ only in case or blanks."""
+    every = list(dict.fromkeys(pairs))
+    for place in (0, 1):
+        one_spelling((pair[place], where) for pair, where in every)
 
 
 def by_hash(root: Path, files: list[tuple[Pair, Path]], unseen: set[Pair]) -> Listing:
@@ -108,11 +120,11 @@ def _split_of(relative: Path) -> Split:
 
 def _tree(root: Path) -> Iterator[tuple[Pair, Path]]:
     """(pair, file) below a folder of ``attribute_object`` or ``attribute/object`` folders."""
-    for folder in _subfolders(root):
-        inner = _subfolders(folder)
+    for folder in subfolders(root):
+        inner = subfolders(folder)
         if inner:
             for below in inner:
-                yield from _pictures((folder.name, below.name), below)
+                yield from _pictures((class_name(folder.name), class_name(below.name)), below)
         else:
             yield from _pictures(_pair_of_name(folder), folder)
 
@@ -126,8 +138,8 @@ def _pictures(pair: Pair, folder: Path) -> Iterator[tuple[Pair, Path]]:
 
 def _pair_of_name(folder: Path) -> Pair:
     parts = folder.name.split("_")
-    if len(parts) == 2 and all(parts):
-        return parts[0], parts[1]
+    if len(parts) == 2 and all(part.strip() for part in parts):
+        return class_name(parts[0]), class_name(parts[1])
     if len(parts) < 2:
         what, hint = "its name has no separator between attribute and object", "call it attribute_object"
     else:
@@ -135,33 +147,26 @@ def _pair_of_name(folder: Path) -> Pair:
     raise DataError(what, where=folder, hint=hint)
 
 
-def _subfolders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
 def _pair_lines(file: Path, separator: str | None = None) -> list[Pair]:
     """Pairs of a text file, one a line: two words, or two parts around ``separator``."""
     pairs = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        parts = line.strip().split(separator)
-        if not line.strip():
-            continue
+    for number, line in read_lines(file):
+        parts = [class_name(part) for part in line.split(separator)]
         if len(parts) != 2:
             raise DataError(f"line {number} is no pair: {line!r}", where=file, hint="write `wet cat`")
-        pairs.append((parts[0].strip(), parts[1].strip()))
+        pairs.append((parts[0], parts[1]))
     return pairs
 
 
 def _csv_rows(root: Path) -> Iterator[PairSample]:
     """``image,attribute,object,split`` per row."""
-    file = root / "pairs.csv"
-    with file.open(newline="", encoding="utf-8") as stream:
-        for number, row in enumerate(csv.DictReader(stream), start=2):
-            values = [(row.get(k) or "").strip() for k in ("image", "attribute", "object", "split")]
-            if not all(values) or values[3] not in SPLITS:
-                hint = "give image, attribute, object, and a split of train, val or test"
-                raise DataError(f"line {number} is incomplete", where=file, hint=hint)
-            yield PairSample(root / values[0], values[1], values[2], _as_split(values[3]))
+    file, columns = root / "pairs.csv", ("image", "attribute", "object", "split")
+    for row in read_table(file, columns):
+        if not all(row[name] for name in columns) or row["split"] not in SPLITS:
+            hint = "give image, attribute, object, and a split of train, val or test"
+            raise DataError(f"line {row.number} is incomplete", where=file, hint=hint)
+        words = class_name(row["attribute"]), class_name(row["object"])
+        yield PairSample(root / row["image"], *words, _as_split(row["split"]))
 
 
 def _as_split(word: str) -> Split:
@@ -186,7 +191,7 @@ def natural(root: Path) -> Listing:
     missing = [file for file in files.values() if not file.is_file()]
     if missing:
         raise DataError("no such split file", where=missing[0], hint="download the standard split")
-    plus = any("+" in line for line in files["train"].read_text(encoding="utf-8").splitlines()[:1])
+    plus = any("+" in line for _, line in read_lines(files["train"])[:1])
     pairs = {split: tuple(_pair_lines(file, "+" if plus else None)) for split, file in files.items()}
     declared = {pair for many in pairs.values() for pair in many}
     samples = tuple(_records(root, declared))
@@ -200,7 +205,7 @@ def natural(root: Path) -> Listing:
 def _records(root: Path, declared: set[Pair]) -> Iterator[PairSample]:
     """Samples of the metadata; rows marked NA, or of a pair in none of the lists, are skipped."""
     for row in metadata(root):
-        pair = (str(row["attr"]), str(row["obj"]))
+        pair = (class_name(str(row["attr"])), class_name(str(row["obj"])))
         if row["set"] in SPLITS and pair[0] != "NA" and pair in declared:
             yield PairSample(_picture_path(root, str(row["image"])), *pair, _as_split(str(row["set"])))
 
@@ -259,7 +264,7 @@ def grocery(root: Path) -> Listing:
     pair_of = {int(row["id"]): (str(row["brand"]), str(row["product"])) for row in rows}
     found: list[PairSample] = []
     for split in SPLITS:
-        for folder in _subfolders(root / split):
+        for folder in subfolders(root / split):
             number = int(folder.name.partition("_")[0])
             if number in pair_of:
                 found += [PairSample(f, *pair_of[number], split) for f in list_images(folder)]

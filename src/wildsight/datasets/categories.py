@@ -1,4 +1,4 @@
-"""The published benchmarks: their folders, and the splits that all papers of the field share.
+"""The benchmarks of category discovery: their folders, and the splits that all papers of the field share.
 
 Known and new classes and the labelled half are those of the GCD protocol. The tables of the SSB sets and of
 Herbarium-19 are not ours to ship: put the published file into the set's folder, and it is checked against
@@ -7,18 +7,41 @@ what is published of it (`SPLITS`): its SHA-256, the known classes, the range of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wildsight.discovery.data import CategoryData, gcd_split
-from wildsight.discovery.plain_pickle import read_plain_pickle
+from wildsight.datasets.folders import subfolders
+from wildsight.datasets.lists import read_names
+from wildsight.datasets.plain_pickle import read_plain_pickle
+from wildsight.datasets.source import write_pictures
 from wildsight.errors import DataError
-from wildsight.files import atomic_folder, atomic_path, cache_folder, sha256
-from wildsight.images import from_array, list_images
+from wildsight.files import cache_folder, sha256
+from wildsight.images import list_images
+
+
+@dataclass(frozen=True)
+class ClassSplit:
+    """The training pictures of a benchmark, with the classes that are known and those that are new.
+
+    Attributes:
+        name: the reader's name.
+        root: the folder that holds the files.
+        rows: (file, class) in file order.
+        known: known classes, in the order of their numbers.
+        new: new classes, likewise.
+        split: the rule, as it is printed.
+    """
+
+    name: str
+    root: Path
+    rows: tuple[tuple[Path, str], ...]
+    known: tuple[str, ...]
+    new: tuple[str, ...]
+    split: str
 
 
 @dataclass(frozen=True)
@@ -109,12 +132,7 @@ def _need(path: Path, layout: str) -> Path:
     return path
 
 
-def _lines(path: Path) -> list[str]:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _tabled(name: str, root: Path, rows: Sequence[tuple[Path, int]], names: Sequence[str]) -> CategoryData:
+def _tabled(name: str, root: Path, rows: Sequence[tuple[Path, int]], names: Sequence[str]) -> ClassSplit:
     """The set whose split is a published table."""
     told = SPLITS[name]
     known, new = split_table(name, root)
@@ -124,10 +142,10 @@ def _tabled(name: str, root: Path, rows: Sequence[tuple[Path, int]], names: Sequ
         )
     label = {i: f"{i:03d}-{names[i]}" if names else str(i) for i in sorted({i for _, i in rows})}
     _complete([i for i in (*known, *new) if i not in label], root)
-    pairs = [(path, label[i]) for path, i in rows]
+    pairs = tuple((path, label[i]) for path, i in rows)
     split = f"SSB semantic shift; table {told.file}, SHA-256 {told.sha}...; GCD labelled half"
-    old, other = ([label[i] for i in part] for part in (known, new))
-    return gcd_split(pairs, old, other, name=name, root=root, split=split)
+    old, other = (tuple(label[i] for i in part) for part in (known, new))
+    return ClassSplit(name, root, pairs, old, other, split)
 
 
 def _complete(missing: Sequence[object], root: Path) -> None:
@@ -137,11 +155,11 @@ def _complete(missing: Sequence[object], root: Path) -> None:
         raise DataError(f"has no picture of class {missing[0]}{more}", where=root, hint="get the whole set")
 
 
-def read_cub(root: Path) -> CategoryData:
+def read_cub(root: Path) -> ClassSplit:
     """``images.txt``, ``image_class_labels.txt``, ``train_test_split.txt`` and ``images/``."""
     base = root / "CUB_200_2011" if (root / "CUB_200_2011").is_dir() else root
     tables = [
-        dict(line.split(maxsplit=1) for line in _lines(_need(base / name, read_cub.__doc__ or "")))
+        dict(line.split(maxsplit=1) for line in read_names(_need(base / name, read_cub.__doc__ or "")))
         for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
     ]
     files, labels, train = tables
@@ -149,7 +167,7 @@ def read_cub(root: Path) -> CategoryData:
     return _tabled("cub", root, rows, [])
 
 
-def read_cars(root: Path) -> CategoryData:
+def read_cars(root: Path) -> ClassSplit:
     """``cars_train/`` and ``devkit/cars_train_annos.mat``."""
     from scipy.io import loadmat
 
@@ -162,11 +180,11 @@ def read_cars(root: Path) -> CategoryData:
     return _tabled("stanford-cars", root, rows, [])
 
 
-def read_aircraft(root: Path) -> CategoryData:
+def read_aircraft(root: Path) -> ClassSplit:
     """``data/images_variant_trainval.txt`` and ``data/images/<id>.jpg``."""
     base = root / "data" if (root / "data").is_dir() else root
     file = _need(base / "images_variant_trainval.txt", read_aircraft.__doc__ or "")
-    pairs = [line.split(maxsplit=1) for line in _lines(file)]
+    pairs = [line.split(maxsplit=1) for line in read_names(file)]
     names = sorted({variant for _, variant in pairs})
     rank = {variant: i for i, variant in enumerate(names)}
     rows = [(base / "images" / f"{number}.jpg", rank[variant]) for number, variant in pairs]
@@ -185,24 +203,19 @@ def _by_folder(root: Path, folders: Sequence[str]) -> list[tuple[Path, str]]:
     return rows
 
 
-def _folders(root: Path) -> list[str]:
-    """Sub-folders in lexicographic order, as class ids are counted in these sets."""
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def read_herbarium(root: Path) -> CategoryData:
+def read_herbarium(root: Path) -> ClassSplit:
     """``small-train/<folder>/*``."""
     base = _need(root / "small-train", read_herbarium.__doc__ or "")
-    names = _folders(base)
+    names = [folder.name for folder in subfolders(base)]
     number = {name: i for i, name in enumerate(names)}
     rows = [(path, number[name]) for path, name in _by_folder(base, names)]
     return _tabled("herbarium-19", root, rows, names)
 
 
-def read_imagenet100(root: Path) -> CategoryData:
+def read_imagenet100(root: Path) -> ClassSplit:
     """``train/<wnid>/*`` with all 1,000 folders, or with the 100 of the set."""
     base = _need(root / "train", read_imagenet100.__doc__ or "")
-    names = _folders(base)
+    names = [folder.name for folder in subfolders(base)]
     if len(names) not in (100, 1000):
         raise DataError(f"has {len(names)} classes, not 1,000 or 100", where=base, hint="check the folder")
     chosen = names if len(names) == 100 else [names[i] for i in imagenet100()]
@@ -210,10 +223,10 @@ def read_imagenet100(root: Path) -> CategoryData:
     rows = _by_folder(base, chosen)
     there = {name for _, name in rows}
     _complete([name for name in chosen if name not in there], base)
-    return gcd_split(rows, chosen[:50], chosen[50:], name="imagenet-100", root=root, split=split)
+    return ClassSplit("imagenet-100", root, tuple(rows), tuple(chosen[:50]), tuple(chosen[50:]), split)
 
 
-def _cifar(root: Path, inner: str, files: Sequence[str], field: str, known: int, name: str) -> CategoryData:
+def _cifar(root: Path, inner: str, files: Sequence[str], field: str, known: int, name: str) -> ClassSplit:
     """A CIFAR set: its arrays are written once as PNG files into the cache, then read as files."""
     base = root / inner if (root / inner).is_dir() else root
     layout = f"{inner}/{files[0]}"
@@ -221,39 +234,40 @@ def _cifar(root: Path, inner: str, files: Sequence[str], field: str, known: int,
     folder = cache_folder("cifar") / f"{name}-{sha256(sources[0])[:16]}"
     if not folder.is_dir():
         _write_cifar(folder, sources, field)
-    names = _lines(folder / "labels.txt")
-    rows = [(folder / f"{i:05d}.png", label) for i, label in enumerate(names)]
+    names = read_names(folder / "labels.txt")
+    rows = tuple((folder / f"{i:05d}.png", label) for i, label in enumerate(names))
     classes = sorted(set(names), key=int)
     split = f"classes 0-{known - 1} known; GCD labelled half"
-    old, new = ([c for c in classes if (int(c) < known) is side] for side in (True, False))
-    return gcd_split(rows, old, new, name=name, root=folder, split=split)
+    old, new = (tuple(c for c in classes if (int(c) < known) is side) for side in (True, False))
+    return ClassSplit(name, folder, rows, old, new, split)
 
 
 def _write_cifar(folder: Path, sources: Sequence[Path], field: str) -> None:
     labels: list[int] = []
-    with atomic_folder(folder) as temporary:
+
+    def drawn() -> Iterator[tuple[str, np.ndarray]]:
         for source in sources:
             table = read_plain_pickle(source)
             pixels = np.asarray(table["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             for picture, label in zip(pixels, table[field], strict=True):
-                from_array(picture).save(temporary / f"{len(labels):05d}.png", format="PNG")
+                yield f"{len(labels):05d}.png", picture
                 labels.append(int(label))
-        with atomic_path(temporary / "labels.txt") as file:
-            file.write_text("\n".join(map(str, labels)) + "\n", encoding="utf-8")
+
+    write_pictures(folder, drawn(), lambda: {"labels.txt": "\n".join(map(str, labels)) + "\n"})
 
 
-def read_cifar10(root: Path) -> CategoryData:
+def read_cifar10(root: Path) -> ClassSplit:
     """``cifar-10-batches-py/data_batch_1`` to ``data_batch_5``."""
     files = [f"data_batch_{i}" for i in range(1, 6)]
     return _cifar(root, "cifar-10-batches-py", files, "labels", 5, "cifar-10")
 
 
-def read_cifar100(root: Path) -> CategoryData:
+def read_cifar100(root: Path) -> ClassSplit:
     """``cifar-100-python/train``."""
     return _cifar(root, "cifar-100-python", ["train"], "fine_labels", 80, "cifar-100")
 
 
-BENCHMARKS: dict[str, Callable[[Path], CategoryData]] = {
+BENCHMARKS: dict[str, Callable[[Path], ClassSplit]] = {
     "cifar-10": read_cifar10,
     "cifar-100": read_cifar100,
     "imagenet-100": read_imagenet100,
