@@ -34,9 +34,10 @@ from wildsight.workflows.inspect import (
     start,
     write_report,
 )
+from wildsight.workflows.inspect.crops import cropped
 from wildsight.workflows.inspect.project import GOOD, Find, Looked, absolute_source
 from wildsight.workflows.inspect.reporting import RED, SIDE, YELLOW, outlined
-from wildsight.workflows.inspect.steps import SMALLEST, _carry, cropped
+from wildsight.workflows.inspect.steps import SMALLEST, _carry
 from wildsight.world.products import CATEGORIES, render_product
 
 pytestmark = pytest.mark.slow

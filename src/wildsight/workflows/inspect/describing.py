@@ -19,8 +19,8 @@ from wildsight.estimators import kept
 from wildsight.files import atomic_folder, cache_folder, digest_of
 from wildsight.images import from_array
 from wildsight.training.progress import Meter
+from wildsight.workflows.inspect.crops import cropped, readable
 from wildsight.workflows.inspect.project import GOOD, Project
-from wildsight.workflows.inspect.steps import cropped, readable
 from wildsight.world.products import CATEGORIES, render_product
 
 Pair = tuple[str, str]
