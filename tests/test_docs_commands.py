@@ -92,8 +92,8 @@ def words_of(line: str) -> list[str]:
 def _small_world() -> Any:
     """The embedded world with fewer pictures, and schoolings of two steps."""
     from wildsight.backbones.pretrain import clip_make, llava_make, sam_make
+    from wildsight.fusion import data as fusion
     from wildsight.fusion import demo as _fusion  # noqa: F401  what keeps the whole world under its own name
-    from wildsight.fusion import source as fusion
     from wildsight.spatial import bench as _spatial  # noqa: F401
     from wildsight.spatial import source as spatial
 

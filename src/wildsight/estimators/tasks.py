@@ -57,7 +57,7 @@ TASKS: dict[str, TaskEntry] = {
     ),
     "fusion": TaskEntry(
         problem="RGB, depth, thermal, event, LiDAR: one mask",
-        check="wildsight.fusion.source:check_source",
+        check="wildsight.fusion.data:check_source",
         bench="wildsight.fusion.bench:bench",
     ),
     "retrieval": TaskEntry(
