@@ -57,7 +57,7 @@ def test_the_shown_settings_of_sensors_are_read(tmp_path: Path) -> None:
 
 
 def test_the_shown_label_is_read(tmp_path: Path) -> None:
-    from wildsight.spatial.source import read_source
+    from wildsight.spatial.data import read_source
 
     for name in ("images", "calib"):
         (tmp_path / name).mkdir()

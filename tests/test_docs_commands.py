@@ -95,7 +95,7 @@ def _small_world() -> Any:
     from wildsight.fusion import data as fusion
     from wildsight.fusion import demo as _fusion  # noqa: F401  what keeps the whole world under its own name
     from wildsight.spatial import bench as _spatial  # noqa: F401
-    from wildsight.spatial import source as spatial
+    from wildsight.spatial import data as spatial
 
     patch = pytest.MonkeyPatch()
     sam = replace(nano_lessons.SAM, width=192)  # as wide as nano-clip, which it begins as

@@ -67,7 +67,7 @@ TASKS: dict[str, TaskEntry] = {
     ),
     "spatial": TaskEntry(
         problem="where in metres is the black car, from one picture",
-        check="wildsight.spatial.source:check_source",
+        check="wildsight.spatial.data:check_source",
         bench="wildsight.spatial.bench:bench",
     ),
 }
