@@ -18,8 +18,9 @@ import pytest
 
 from wildsight.anomaly import AnomalyDetector, AnomalyResult
 from wildsight.cli import main
+from wildsight.datasets.masks import read_mask as load_mask
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
-from wildsight.images import from_array, load_mask
+from wildsight.images import from_array
 from wildsight.segmentation import AnomalySegmenter
 from wildsight.workflows.inspect import (
     Project,

@@ -6,7 +6,6 @@ nothing here imports torch.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
+from wildsight.datasets.lists import read_json, read_json_lines
+from wildsight.datasets.source import DataSource
 from wildsight.errors import DataError, ImageError
-from wildsight.files import digest_of, read_json
+from wildsight.files import digest_of
 from wildsight.images import from_array, image_size, load_image
-from wildsight.sources import Problem, parse_source
+from wildsight.sources import Problem
 
 HELD_OUT = 900_001
 """Seed of the world's questions here; the nano models were taught with others."""
@@ -126,26 +127,6 @@ def world_captions(seed: int, count: int) -> list[str]:
     return [caption(random_scene(number_of(seed, SCENES, i), count=None), 2) for i in range(count)]
 
 
-def _lines(file: Path) -> list[tuple[int, Any]]:
-    """(line number, value) of a JSON-lines file.
-
-    Raises:
-        DataError: missing, or a line that is not JSON.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DataError("no such file", where=file, hint="see docs/tasks/compression.md") from error
-    out = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                out.append((number, json.loads(line)))
-            except ValueError as error:
-                raise DataError("not JSON", where=f"{file}:{number}", hint="one object per line") from error
-    return out
-
-
 def _field(value: Any, name: str, where: str) -> str:
     if not isinstance(value, dict) or not isinstance(value.get(name), str):
         raise DataError(f"no text {name!r}", where=where, hint="see docs/tasks/compression.md")
@@ -158,7 +139,7 @@ def folder(root: Path) -> QuestionData:
     ``answer`` is a text or a list of accepted ones; ``kind`` may name a group.
     """
     samples = []
-    for number, value in _lines(root / "questions.jsonl"):
+    for number, value in read_json_lines(root / "questions.jsonl"):
         where = f"{root / 'questions.jsonl'}:{number}"
         answers = value.get("answer") if isinstance(value, dict) else None
         answers = [answers] if isinstance(answers, str) else answers
@@ -178,7 +159,7 @@ def pope(root: Path) -> QuestionData:
     samples = []
     for kind in ("random", "popular", "adversarial"):
         file = root / f"coco_pope_{kind}.json"
-        for number, value in _lines(file):
+        for number, value in read_json_lines(file):
             where = f"{file}:{number}"
             name = _field(value, "image", where)
             label = _field(value, "label", where)
@@ -220,15 +201,17 @@ def read_source(
     Raises:
         DataError: a missing folder, or one that does not fit its layout.
     """
-    source = parse_source(text, READERS)
-    if source.path is None:
-        return world(count or COUNT, size=size, captions=captions)
-    return READERS[source.reader](source.path).first(count)
+    source = DataSource(READERS, lambda: world(count or COUNT, size=size, captions=captions), check)
+    return source.read(text).first(count)
 
 
 def check_source(text: str | Path) -> list[Problem]:
-    """Every problem found in a source: pictures that cannot be read, empty texts, questions asked twice."""
-    data = read_source(text)
+    """Every problem found in a source, before anything is run; imports no torch."""
+    return DataSource(READERS, world, check).problems(text)
+
+
+def check(data: QuestionData) -> list[Problem]:
+    """Pictures that cannot be read, empty texts, questions asked twice."""
     problems = []
     asked = Counter((s.picture, s.question) for s in data.samples)
     for sample in data.samples:

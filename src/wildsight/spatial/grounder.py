@@ -26,6 +26,7 @@ from wildsight.spatial.answers import (
     result_of,
 )
 from wildsight.spatial.camera import FITS, Camera, Fit, camera_for
+from wildsight.spatial.data import read_source
 from wildsight.spatial.inputs import Eyes, Rows, Seen, asked, box_rows
 from wildsight.spatial.methods import METHODS, build, check_count, config_of
 from wildsight.spatial.metrics import best_iou
@@ -33,7 +34,6 @@ from wildsight.spatial.mllm import Mllm, load_mllm
 from wildsight.spatial.result import GroundingResult, SpatialEvaluation
 from wildsight.spatial.samples import SpatialData, SpatialSample
 from wildsight.spatial.scoring import grouped
-from wildsight.spatial.source import read_source
 from wildsight.training import Batch, History, TrainConfig, depends_on, train
 from wildsight.training.batches import to_device
 from wildsight.training.progress import Meter

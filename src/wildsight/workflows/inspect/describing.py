@@ -14,6 +14,7 @@ import numpy as np
 
 from wildsight.composition import CompositionRecognizer
 from wildsight.composition.methods import METHODS
+from wildsight.datasets.lists import read_lines
 from wildsight.errors import ConfigError, DataError
 from wildsight.estimators import kept
 from wildsight.files import atomic_folder, cache_folder, digest_of
@@ -97,15 +98,11 @@ def read_words(file: Path) -> list[Pair]:
     Raises:
         DataError: no such file, not text, no pair in it, or a line without exactly two words.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read ({error})", where=file, hint="give a text file") from error
     pairs: list[Pair] = []
-    for number, line in enumerate(lines, start=1):
-        parts = line.split()
-        if not parts or line.lstrip().startswith("#"):
+    for number, line in read_lines(file):
+        if line.startswith("#"):
             continue
+        parts = line.split()
         if len(parts) != 2:
             hint = "write an attribute and an object, such as `scratch washer`"
             raise DataError(f"line {number} is no pair: {line!r}", where=file, hint=hint)

@@ -1,6 +1,6 @@
-"""The folder layouts of the multi-modal benchmarks, each a function from a root folder to an indexed set.
+"""The folders of the multi-modal benchmarks, each a function from a root folder to an indexed set.
 
-Layouts index files and read no pixels. Pictures of one scene are paired by their parsed names, never by
+They index files and read no pixels. Pictures of one scene are paired by their parsed names, never by
 their order in a listing.
 """
 
@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wildsight.datasets.folders import by_stem, subfolders
+from wildsight.datasets.lists import read_json, read_names
+from wildsight.datasets.masks import GRADED, MaskRule, declared
+from wildsight.datasets.multimodal_config import settings_of
 from wildsight.errors import ConfigError, DataError
-from wildsight.files import read_json
-from wildsight.fusion.stated import settings_of
 from wildsight.images import list_images
 
 Split = Literal["train", "validation", "test"]
@@ -78,10 +80,13 @@ class Indexed:
         modalities: all of them, in the layout's order.
         classes: names by id; ``background, foreground`` for a binary mask.
         task: what the masks are for.
-        rule: how a stored mask value becomes a class id: ``ids`` as it is, ``binary`` above 0,
-            ``half`` above 128, ``minus-one`` 0 and 255 ignored and the rest counted from 1.
+        rule: how a stored mask value becomes a class id: ``ids`` as it is, ``binary`` two classes told apart
+            as `wildsight.datasets.masks` does (of more than two values all above 0 are foreground), ``half``
+            above 128, ``minus-one`` 0 and 255 ignored and the rest counted from 1. An id of 255 is void: it
+            counts neither in training nor in scores.
         scales: modality -> stored value that stands for 1, where it is more than 8 bits.
         loose: modalities whose pictures may have another size (resized to the others).
+        masks: what is known of binary masks.
     """
 
     samples: tuple[FusionSample, ...]
@@ -91,6 +96,7 @@ class Indexed:
     rule: str = "ids"
     scales: Mapping[str, float] = field(default_factory=dict)
     loose: frozenset[str] = frozenset()
+    masks: MaskRule = GRADED
 
 
 DELIVER_CLASSES = (
@@ -121,27 +127,6 @@ def split_named(name: str) -> Split:
     return SPLITS[name]
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """The visible folders directly inside, sorted; empty when ``folder`` is missing."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def by_stem(folder: Path) -> dict[str, Path]:
-    """Stem -> picture of a folder; empty when it is missing.
-
-    Raises:
-        DataError: two pictures with one stem.
-    """
-    found: dict[str, Path] = {}
-    for path in list_images(folder) if folder.is_dir() else []:
-        if path.stem in found:
-            raise DataError(f"shares its stem with {found[path.stem].name}", where=path, hint="keep one")
-        found[path.stem] = path
-    return found
-
-
 def hashed_split(name: str) -> Split:
     """The split of a scene whose set has none: the same on every machine."""
     part = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
@@ -166,7 +151,8 @@ def plain(root: Path) -> Indexed:
     classes = tuple(settings.get("classes", ()))
     task: Task = settings.get("task", "segmentation")
     rule = "ids" if classes else "binary"
-    return Indexed(tuple(samples), order, classes or ("background", "foreground"), task, rule)
+    masks = declared(root, GRADED)
+    return Indexed(tuple(samples), order, classes or ("background", "foreground"), task, rule, masks=masks)
 
 
 def _modalities(part: Path) -> list[str]:
@@ -301,6 +287,4 @@ def crack(root: Path) -> Indexed:
 
 
 def _listed(file: Path) -> list[str]:
-    if not file.is_file():
-        return []
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return read_names(file) if file.is_file() else []

@@ -1,6 +1,7 @@
-"""The task's data: what a source holds, its pixels with every fault named, and a check before training.
+"""The fusion task's data: what a source holds, its pixels with every fault named, and a check beforehand.
 
-`READERS` maps the name in a source (``deliver:/data/DELIVER``) to its reader; nothing is ever downloaded.
+`READERS` maps the name in a source (``deliver:/data/DELIVER``) to its reader; the folders themselves are read
+in `wildsight.datasets.multimodal`. Nothing is ever downloaded, and nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -8,21 +9,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wildsight.datasets import masks, multimodal
+from wildsight.datasets.multimodal import IGNORE, Band, FusionSample, Indexed, Picture, Split
+from wildsight.datasets.multimodal_config import SETTINGS, scales_of, unit_example
+from wildsight.datasets.source import DataSource, read_named
 from wildsight.errors import DataError, ImageError
 from wildsight.files import digest_of, sha256
-from wildsight.fusion import layouts
-from wildsight.fusion.layouts import IGNORE, Band, FusionSample, Indexed, Picture, Split
-from wildsight.fusion.stated import SETTINGS, scales_of, unit_example
-from wildsight.images import bit_depth, image_size, load_labels, load_mask, load_values
+from wildsight.images import bit_depth, image_size, load_labels, load_values
 from wildsight.sources import Problem
 
-__all__ = ["READERS", "FusionData", "FusionSample", "Problem", "check", "read", "read_mask", "read_values"]
+__all__ = [
+    "READERS", "FusionData", "FusionSample", "Problem", "check", "check_source", "read", "read_mask",
+    "read_source", "read_values", "without", "world",
+]  # fmt: skip
+
+SENSORS = ("rgb", "depth", "thermal", "event", "lidar")
+SIZE = 64
+TRAIN = {"": 120, "night": 30, "fog": 30, "overexposure": 30}
+TEST = {"": 50, "night": 50, "fog": 50, "overexposure": 50}
+CLEAR = "clear"
+DARK = np.zeros((8, 8, 3), np.float32)
 
 
 @dataclass(frozen=True)
@@ -77,20 +89,22 @@ class FusionData:
 
 
 _OFFICIAL = "the set's own"
+_HASHED = f"{multimodal.TRAIN_SHARE:.0%} train by hash of the stem"
 _LAYOUTS: dict[str, tuple[Callable[[Path], Indexed], str]] = {
-    "deliver": (layouts.deliver, f"{_OFFICIAL}; depth is the HHA folder"),
-    "vdt2048": (layouts.vdt, f"{_OFFICIAL}; challenge folders are test"),
-    "mfnet": (layouts.mfnet, _OFFICIAL),
-    "nyuv2": (layouts.nyu, f"{_OFFICIAL}, 40 classes"),
-    "crack-rgbtd": (layouts.crack, _OFFICIAL),
-    "folder": (layouts.plain, f"train/test folders, or {layouts.TRAIN_SHARE:.0%} train by hash of the stem"),
+    "deliver": (multimodal.deliver, f"{_OFFICIAL}; depth is the HHA folder"),
+    "vdt2048": (multimodal.vdt, f"{_OFFICIAL}; challenge folders are test"),
+    "mfnet": (multimodal.mfnet, _OFFICIAL),
+    "nyuv2": (multimodal.nyu, f"{_OFFICIAL}, 40 classes"),
+    "crack-rgbtd": (multimodal.crack, _OFFICIAL),
+    "folder": (
+        multimodal.plain,
+        f"train/test folders, or {multimodal.TRAIN_SHARE:.0%} train by hash of the stem",
+    ),
 }
 
 
 def _index(path: Path, *, name: str) -> FusionData:
     layout, split = _LAYOUTS[name]
-    if not path.is_dir():
-        raise DataError("no such folder", where=path, hint="check the path")
     found = layout(path)
     if not found.samples or len(found.modalities) < 1:
         hint = " ".join((layout.__doc__ or "").split("\n\n")[0].split())
@@ -120,9 +134,94 @@ def read(name: str, path: str | Path) -> FusionData:
     Raises:
         DataError: an unknown name, a missing folder, or another layout.
     """
-    if name not in READERS:
-        raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(READERS)}")
-    return READERS[name](Path(path))
+    return read_named(READERS, name, path)
+
+
+def read_source(text: str | Path) -> FusionData:
+    """The data behind a source string.
+
+    Args:
+        text: ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder.
+
+    Raises:
+        DataError: a missing folder, or one that does not fit its layout.
+    """
+    return _SOURCE.read(text)
+
+
+def check_source(text: str | Path) -> list[Problem]:
+    """Every problem found in a source, before any training starts; imports no torch."""
+    return _SOURCE.problems(text)
+
+
+@lru_cache(maxsize=2)
+def world(size: int = SIZE, scale: float = 1.0) -> FusionData:
+    """The embedded world seen by five sensors, clear and under its failures; drawn on first use.
+
+    Args:
+        size: side of the pictures, pixels.
+        scale: share of the usual number of scenes.
+    """
+    samples: list[FusionSample] = []
+    classes: tuple[str, ...] = ()
+    for split, counts, seed in (("train", TRAIN, 0), ("test", TEST, 1)):
+        for condition, count in counts.items():
+            many = max(2, round(count * scale))
+            drawn = seed if split == "test" else 100 + len(condition)
+            part, classes = _scenes(split, condition, many, drawn, size)
+            samples += part
+    found = Indexed(tuple(samples), SENSORS, classes)
+    rule = "train: clear, night, fog, overexposure as 4:1:1:1; test: the same scenes under each"
+    return FusionData("world", None, found, protocol(found, rule))
+
+
+def _scenes(
+    split: Split | str, condition: str, count: int, seed: int, size: int
+) -> tuple[list[FusionSample], tuple[str, ...]]:
+    from wildsight.world.sets import modalities
+
+    drawn = modalities(seed=seed, size=size, count=count, names=SENSORS, failure=condition or None)
+    names = condition or CLEAR
+    part: Split = "train" if split == "train" else "test"
+    samples = [
+        FusionSample(
+            f"{part}/{names}/{i:04d}",
+            {name: three(drawn.inputs[name][i]) for name in SENSORS},
+            np.asarray(drawn.masks[i], np.int64),
+            part,
+            (names,),
+        )
+        for i in range(count)
+    ]
+    return samples, tuple(drawn.classes)
+
+
+def without(data: FusionData, name: str, dead: bool = False) -> FusionData:
+    """A set as if one modality were missing in every scene, or ``dead``: there, but reading zero.
+
+    Raises:
+        DataError: the set has no such modality.
+    """
+    if name not in data.modalities:
+        hint = f"choose from {', '.join(data.modalities)}"
+        raise DataError(f"no modality is called {name!r}", where=data.root, hint=hint)
+
+    def changed(sample: FusionSample) -> FusionSample:
+        pictures = {n: p for n, p in sample.pictures.items() if n != name}
+        if dead:
+            pictures[name] = DARK
+        label = f"{'dead' if dead else 'missing'}:{name}"
+        return replace(sample, name=f"{sample.name} {label}", pictures=pictures)
+
+    samples = tuple(changed(s) for s in data.found.samples)
+    return replace(data, found=replace(data.found, samples=samples))
+
+
+def three(values: np.ndarray) -> np.ndarray:
+    """A sensor's reading [H, W, C] in [0, 1] as three channels: one is repeated, two get a third of zeros."""
+    if values.shape[-1] == 2:
+        values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
+    return np.ascontiguousarray(np.broadcast_to(values[..., :3], (*values.shape[:2], 3)), np.float32)
 
 
 def file_of(picture: Picture | None) -> Path | None:
@@ -168,7 +267,7 @@ def read_mask(sample: FusionSample, found: Indexed) -> np.ndarray:
         return sample.mask
     if found.rule in ("binary", "half"):
         if found.rule == "binary":
-            return load_mask(sample.mask).astype(np.int64)
+            return masks.read_mask(sample.mask, found.masks).astype(np.int64)
         return (load_labels(sample.mask) > 128).astype(np.int64)
     ids = load_labels(sample.mask)
     if found.rule == "minus-one":
@@ -304,3 +403,6 @@ def needed(samples: Sequence[FusionSample], names: Sequence[str], allow_missing:
             file = next((f for p in sample.pictures.values() if (f := file_of(p)) is not None), sample.name)
             hint = "add it with the same stem, or allow missing modalities"
             raise DataError(f"its scene has no {lacking[0]}", where=file, hint=hint)
+
+
+_SOURCE = DataSource(READERS, lambda: world(), check)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from wildsight.datasets.lists import read_json
 from wildsight.errors import DataError
-from wildsight.files import read_json
 
 SETTINGS = "fusion.json"
 TASKS = ("segmentation", "saliency")
