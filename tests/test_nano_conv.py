@@ -11,7 +11,8 @@ import torch
 
 from nano_lessons import tiny_teacher
 from wildsight.backbones import backbone as backbones
-from wildsight.backbones.backbone import IMAGENET, Backbone, load_backbone, nano_names
+from wildsight.backbones.backbone import IMAGENET, Backbone, load_backbone
+from wildsight.backbones.hub import nano_names
 from wildsight.backbones.pretrain.conv import golden, pretrain_conv
 from wildsight.backbones.pretrain.distil import ConvConfig, embedding_loss, look, new_student, to_pixels
 from wildsight.backbones.pretrain.pictures import training_files, world_pictures
