@@ -1,4 +1,4 @@
-"""Multimodal LLMs of real classes with narrow layers, saved as their hub repositories are: no video processor."""
+"""Multimodal LLMs of real classes with narrow layers, saved as their hub repositories are."""
 
 from __future__ import annotations
 
@@ -81,8 +81,11 @@ def onevision() -> tuple[Any, Any, Any, str, str]:
     import transformers as t
 
     config = t.LlavaOnevisionConfig(
-        vision_config=_vision(model_type="siglip_vision_model", image_size=56, patch_size=14, vision_use_head=False),
-        text_config=_text(model_type="qwen2"), image_token_id=number("<image>"), video_token_id=number("<video>"),
+        vision_config=_vision(
+            model_type="siglip_vision_model", image_size=56, patch_size=14, vision_use_head=False
+        ),
+        text_config=_text(model_type="qwen2"),
+        image_token_id=number("<image>"), video_token_id=number("<video>"),
         image_grid_pinpoints=[[56, 56], [112, 112]],
     )  # fmt: skip
     side = {"height": 56, "width": 56}
@@ -101,7 +104,8 @@ def internvl() -> tuple[Any, Any, Any, str, str]:
     import transformers as t
 
     config = t.InternVLConfig(
-        vision_config=_vision(image_size=[56, 56], patch_size=[14, 14]), text_config=_text(model_type="qwen2"),
+        vision_config=_vision(image_size=[56, 56], patch_size=[14, 14]),
+        text_config=_text(model_type="qwen2"),
         image_token_id=number("<IMG_CONTEXT>"),
     )  # fmt: skip
     pictures = t.GotOcr2ImageProcessor(size={"height": 56, "width": 56}, crop_to_patches=False)
@@ -133,7 +137,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def save(family: str, folder: Path) -> Path:
-    """A folder as ``hf download`` leaves it: weights, tokenizer, the pictures' settings, the chat template."""
+    """A folder as ``hf download`` leaves it: weights, tokenizer, settings, the chat template."""
     torch.manual_seed(0)
     model, pictures, words, kind, placeholder = FAMILIES[family]()
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 2, 0

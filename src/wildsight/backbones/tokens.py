@@ -40,7 +40,7 @@ def token_grid(tokens: int, pixels: Tensor, patch: int | None) -> tuple[int, int
 
 
 def channels_first(output: Any) -> Sequence[Tensor]:
-    """The hidden states of a network's output, those that are maps as [B, C, h, w] (Hiera gives [B, h, w, C])."""
+    """The hidden states of a network's output; maps as [B, C, h, w], also those of Hiera, [B, h, w, C]."""
     hidden: Sequence[Tensor] = output.hidden_states
     shaped = getattr(output, "reshaped_hidden_states", None)
     if not shaped:

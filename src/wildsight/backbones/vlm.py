@@ -148,12 +148,14 @@ def _read_model(folder: Path, dtype: torch.dtype) -> Any:
             model, report = AutoModelForImageTextToText.from_pretrained(
                 folder, dtype=dtype, trust_remote_code=False, weights_only=True, output_loading_info=True
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except UnsupportedModelError:
+        raise
+    except ImportError as error:
+        raise _missing_package(error, folder) from error
+    except Exception as error:  # a damaged file has an error of its own in every library
         raise CheckpointError(
             f"cannot be loaded ({reason(error)})", where=folder, hint="name a multimodal checkpoint"
         ) from error
-    except ImportError as error:
-        raise _missing_package(error, folder) from error
     missing = sorted(report["missing_keys"])
     if missing:
         what = f"{len(missing)} weights are missing, {missing[0]} among them"
