@@ -16,8 +16,8 @@ app = typer.Typer(help="Make a multimodal LLM faster and smaller.", no_args_is_h
 
 Model = Annotated[str, typer.Argument(help="nano-llava, a local folder, or a hub id.")]
 Source = Annotated[str, typer.Argument(help="`world`, a folder, or NAME:PATH (e.g. pope:/data/pope).")]
-Device = Annotated[str, typer.Option(help="Where it runs, as torch names it.")]
-Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Visual = Annotated[str, typer.Option(help="Who chooses the visual tokens.")]
 Kv = Annotated[str, typer.Option(help="How the cache is shared out and ranked.")]
 
@@ -55,8 +55,8 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     figure: Annotated[Path | None, typer.Option(help="Picture of what was kept.")] = None,
     repeats: Annotated[int, typer.Option(min=0, help="Timed runs; 0 leaves the cost out.")] = 3,
-    device: Device = "cpu",
-    precision: Precision = "fp32",
+    device: Device = "auto",
+    precision: Precision = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/compression-generate"),
 ) -> None:
     """Answer PROMPT about IMAGE, with and without compression, and say what it cost."""
@@ -137,8 +137,8 @@ def profile(
     published: Annotated[
         list[Path] | None, typer.Option(help="Import published PrefixKV lists; repeat it.")
     ] = None,
-    device: Device = "cpu",
-    precision: Precision = "fp32",
+    device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Find the layer sizes of MODEL on a few pictures of SOURCE, or import published ones."""
     from wildsight.cli.common import console
@@ -177,8 +177,8 @@ def plan(
     answer_tokens: Annotated[int, typer.Option(min=1, help="Length of the timed answer.")] = 16,
     visual: Visual = "scope",
     kv: Kv = "prefixkv",
-    device: Device = "cpu",
-    precision: Precision = "fp32",
+    device: Device = "auto",
+    precision: Precision = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/compression-plan"),
 ) -> None:
     """Search visual tokens and cache together on SOURCE's questions, and write OUT/settings.json."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wildsight.backbones.vlm import activate_pruner, release_pruner
 from wildsight.compression import attention
 from wildsight.compression.cache import KVSettings, RaggedCache
 from wildsight.compression.calls import (
@@ -81,6 +82,9 @@ class Compressed:
         if self.settings is not None:
             build_cache(self.model, self.settings)
             self._undo.callback(attention.switch(self.model))
+        if self.visual_tokens is not None:
+            activate_pruner(self.model, self)
+            self._undo.callback(release_pruner, self.model, self)
         self.model.generate = self.generate
 
     def remove(self) -> None:

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from wildsight.backbones import Backbone, load_backbone
+from wildsight.backbones.vlm import active_pruner
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.estimators.legacy import SavedObject
 from wildsight.files import digest_of
@@ -19,7 +20,6 @@ from wildsight.images import Picture
 from wildsight.spatial.answers import (
     Answer,
     answers_of,
-    compression_of,
     expressions_of,
     kept_tokens,
     opened,
@@ -352,8 +352,8 @@ class SpatialGrounder(SavedObject):
         if METHODS[self.settings.method].oracle:
             rows = [box_rows(s.targets, c.camera, 1)["box2d"] for s, c in zip(samples, seen, strict=True)]
             batch["box2d"] = torch.stack(rows)
-        compressed = compression_of(self.mllm.model) is not None
-        return self._answer(batch, [s.picture() for s in samples] if compressed else None, False)
+        pruned = active_pruner(self.mllm.model) is not None
+        return self._answer(batch, [s.picture() for s in samples] if pruned else None, False)
 
     # -- keeping ---------------------------------------------------------------------------------------------
 
