@@ -9,7 +9,6 @@ from wildsight.files import cache_folder
 from wildsight.sources import parse_source
 
 WORLD_SETTINGS = {"good": 60, "test_good": 20, "test_bad": 20, "size": 128, "seed": 0}
-WORLD_VERSION = 1
 
 
 def read_source(text: str | Path) -> AnomalyData:
@@ -38,7 +37,7 @@ def world_folder() -> Path:
     Raises:
         ConfigError: the cache folder cannot be made.
     """
-    from wildsight.world.products import export_products
+    from wildsight.world import WORLD_VERSION, export_products
 
     name = "-".join(f"{key}{value}" for key, value in WORLD_SETTINGS.items())
     folder = cache_folder("world") / f"products-v{WORLD_VERSION}-{name}"

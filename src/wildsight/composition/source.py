@@ -10,7 +10,6 @@ from wildsight.files import atomic_folder, atomic_path, cache_folder
 from wildsight.sources import Problem, parse_source
 
 WORLD_SETTINGS = {"seed": 0, "size": 96, "per_pair": 20, "held_out": 0.25}
-WORLD_VERSION = 1
 
 
 def read_source(text: str | Path) -> PairData:
@@ -48,6 +47,8 @@ def world_folder(**changed: float) -> Path:
     Raises:
         ConfigError: another setting, or the cache folder cannot be made.
     """
+    from wildsight.world import WORLD_VERSION
+
     unknown = sorted(set(changed) - set(WORLD_SETTINGS))
     if unknown:
         raise ConfigError(f"no setting of the world is called {unknown[0]!r}", hint="see WORLD_SETTINGS")

@@ -10,7 +10,6 @@ from wildsight.errors import DataError
 from wildsight.files import atomic_folder, atomic_path, cache_folder, write_json
 from wildsight.sources import Problem, parse_source
 
-WORLD_VERSION = 1
 LEARNED, ALL = 6, 9
 PROBES = ("fog", "glare")
 """Tasks of the world that are never part of its sequence: its guard set."""
@@ -57,6 +56,8 @@ def world_folder(
     Raises:
         ConfigError: the cache folder cannot be made.
     """
+    from wildsight.world import WORLD_VERSION
+
     kind = "guard" if probes else "tasks"
     name = f"{kind}-v{WORLD_VERSION}-seed{seed}-size{size}-per_class{per_class}-count{count}"
     folder = cache_folder("world") / name

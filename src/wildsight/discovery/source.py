@@ -13,7 +13,6 @@ from wildsight.results import Table
 from wildsight.sources import Problem, parse_source
 
 WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 24}
-WORLD_VERSION = 1
 
 
 def read_source(text: str | Path) -> CategoryData:
@@ -42,6 +41,7 @@ def world_folder() -> Path:
     Raises:
         ConfigError: the cache folder cannot be made.
     """
+    from wildsight.world import WORLD_VERSION
     from wildsight.world.sets import categories
 
     name = "-".join(f"{key}{value}" for key, value in WORLD_SETTINGS.items())

@@ -12,7 +12,6 @@ from wildsight.retrieval.datasets import READERS, RetrievalData, check, read
 from wildsight.sources import Problem, parse_source
 
 WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 24, "unseen": 5}
-WORLD_VERSION = 1
 
 
 def read_source(text: str | Path) -> RetrievalData:
@@ -34,6 +33,7 @@ def check_source(text: str | Path) -> list[Problem]:
 
 def world_folder() -> Path:
     """The embedded world's sketches and photos as a plain folder, drawn on first use."""
+    from wildsight.world import WORLD_VERSION
     from wildsight.world.sets import sketches
 
     name = "-".join(f"{key}{value}" for key, value in WORLD_SETTINGS.items())

@@ -10,7 +10,6 @@ from wildsight.segmentation.datasets import READERS, TRAIN_FRACTION, Segmentatio
 from wildsight.sources import WORLD, Problem, parse_source
 
 WORLD_SETTINGS = {"good": 1, "test_good": 0, "test_bad": 28, "size": 128, "seed": 5}
-WORLD_VERSION = 1
 
 
 def read_source(text: str | Path, *, train_fraction: float = TRAIN_FRACTION) -> SegmentationData:
@@ -40,7 +39,7 @@ def world_folder() -> Path:
     Raises:
         ConfigError: the cache folder cannot be made.
     """
-    from wildsight.world.products import export_products
+    from wildsight.world import WORLD_VERSION, export_products
 
     name = "-".join(f"{key}{value}" for key, value in WORLD_SETTINGS.items())
     folder = cache_folder("world") / f"defects-v{WORLD_VERSION}-{name}"
