@@ -143,12 +143,14 @@ def test_things_of_a_random_scene_are_in_the_picture_and_apart(seed, count):
 
 def test_golden_frame():
     frame = render(random_scene(8, count=4), 32)
-    assert frame.rgb.mean() == pytest.approx(GOLDEN[0], abs=0.05)
-    assert frame.depth[16:].mean() == pytest.approx(GOLDEN[1], abs=1e-4)
+    assert frame.rgb.mean() == pytest.approx(
+        GOLDEN[0], abs=0.01
+    )  # processors differ by a level here and there
+    assert frame.depth[16:].mean() == pytest.approx(GOLDEN[1], abs=1e-6)
     assert (frame.instance >= 0).sum() == GOLDEN[2]
 
 
-GOLDEN = (104.3571, 2.906744, 169)
+GOLDEN = (104.3743, 2.906744, 169)
 
 
 NAN = float("nan")

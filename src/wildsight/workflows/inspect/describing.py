@@ -27,7 +27,7 @@ from wildsight.world.products import CATEGORIES, render_product
 Pair = tuple[str, str]
 LESSON: dict[str, Any] = {"per_pair": 10, "size": 96, "seed": 0, "training": {}}
 """Pictures per pair, their side in pixels, and fields of `TrainConfig`."""
-VERSION = 2
+VERSION = 3
 STATES: dict[str | None, str] = {
     None: GOOD, "scratch": "scratch", "stain": "stain", "crack": "crack", "missing_part": "missing",
     "wrong_part": "wrong", "deformation": "deformed", "foreign_texture": "foreign",
