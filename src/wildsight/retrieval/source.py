@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from wildsight.files import atomic_folder, cache_folder, write_json
 from wildsight.images import from_array
@@ -55,10 +53,3 @@ def world_folder() -> Path:
         held = {"validation": sets["val"], "test": sets["test"]}
         write_json(temporary / "classes.json", {k: sorted(set(v.photo_labels)) for k, v in held.items()})
     return folder
-
-
-def _write(folder: Path, split: str, pictures: Any, labels: Sequence[str]) -> None:
-    for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        target = folder / label / f"{split}-{number:05d}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        from_array(picture).save(target)
