@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 from wildsight.errors import ConfigError
 from wildsight.world.labels import box3d
 from wildsight.world.language import caption, expression
-from wildsight.world.render import render, render_batch, trace
+from wildsight.world.render import render, trace
 from wildsight.world.scene import COLOURS, MATERIALS, SHAPES, SIZES, Camera, Lamp, Scene, Thing, random_scene
 from wildsight.world.shapes3d import SOLIDS, enter
 
@@ -125,7 +125,6 @@ def test_same_seed_same_frame(seed):
     first, again = render(random_scene(seed), 32), render(random_scene(seed), 32)
     assert np.array_equal(first.rgb, again.rgb)
     assert np.array_equal(first.instance, again.instance)
-    assert np.array_equal(render_batch([random_scene(seed)], 32)[0], first.rgb)
     plain = render(random_scene(seed), 32, smooth=False)
     assert np.array_equal(plain.depth, first.depth)
 

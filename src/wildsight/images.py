@@ -8,7 +8,6 @@ range, alpha laid over a stated background, palette and CMYK converted, the firs
 from __future__ import annotations
 
 import glob
-import io
 import os
 import re
 import warnings
@@ -377,10 +376,3 @@ def expand(spec: str | Path) -> list[Path]:
     if not files:
         raise DataError("no picture found", where=spec, hint="name a file, a glob or a folder of pictures")
     return files
-
-
-def to_png_bytes(picture: Image.Image) -> bytes:
-    """PNG file bytes of a picture."""
-    stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=False)
-    return stream.getvalue()

@@ -21,27 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 BLOCK = 1 << 20
 """Attention weights computed at once while scoring, in elements."""
-
-
-@dataclass(frozen=True)
-class PrefixKVConfig:
-    """Settings of the eviction rule; defaults are the paper's."""
-
-    start: int = 1
-    """First tokens that are never evicted."""
-    protect: int = 1
-    """Last prompt tokens that are never evicted."""
-    tail: int = 25
-    """While decoding, columns before the last ``tail`` of the compressed prompt are frozen."""
-    samples: int = 10
-    """N, prompts that an offline profile is averaged over."""
 
 
 def query_blocks(heads: int, queries: int, keys: int) -> Iterator[slice]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
 from wildsight.backbones.cache import CachedFeatures, cached_embeddings
 from wildsight.discovery.trunk import Trunk
@@ -121,8 +121,3 @@ def _finite(found: CachedFeatures) -> CachedFeatures:
                 "the backbone gives NaN or infinity", hint="use a smaller image size or other weights"
             )
     return found
-
-
-def unit_vectors(tokens: Tensor) -> Tensor:
-    """Rows of length 1 along the last axis."""
-    return normalize(tokens, dim=-1)

@@ -7,7 +7,6 @@ centre.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,15 +62,6 @@ def render(scene: Scene, size: int = 64, *, smooth: bool = True) -> Frame:
     distance = depth * lengths(hits.ways).reshape(size, size)
     picture = np.ascontiguousarray(rgb.T).reshape(size, size, 3)
     return Frame(picture, depth, distance, hits.instance.reshape(size, size))
-
-
-def render_batch(scenes: Iterable[Scene], size: int = 64, *, smooth: bool = True) -> npt.NDArray[np.uint8]:
-    """RGB pictures [N, size, size, 3] of scenes.
-
-    Raises:
-        ConfigError: a size outside 16 to 1024.
-    """
-    return np.stack([render(scene, size, smooth=smooth).rgb for scene in scenes])
 
 
 def trace(scene: Scene, size: int, pixels: Array | None = None) -> Rays:
