@@ -62,10 +62,10 @@ def asked(model: str, count: int) -> tuple[Any, torch.Tensor, list[dict[str, Any
     """A model's own text part, and questions about pictures of the world."""
     from transformers import LlamaForCausalLM
 
-    from wildsight.compression.exam import picture_prompts, prepare
-    from wildsight.compression.find import first_questions
+    from wildsight.compression.evaluation.evaluate import picture_prompts, prepare
+    from wildsight.compression.evaluation.layer_profiles import first_questions
+    from wildsight.compression.evaluation.questions import world
     from wildsight.compression.loading import load_model
-    from wildsight.compression.questions import world
 
     loaded = load_model(model)
     samples = first_questions(world(count * 5, size=loaded.image_size or 96), count).samples
@@ -169,7 +169,7 @@ def ours(data: Path, shares: Sequence[float]) -> dict[str, Any]:
 
     from wildsight.compression.attention import ragged_attention
     from wildsight.compression.cache import KVSettings
-    from wildsight.compression.methods import build_cache
+    from wildsight.compression.methods.cache.base import build_cache
 
     scorers = {"keynorm": "key-norm", "keydiff": "key-diff", "snapkv": "window", "expected": "expected",
                "local": "recent", "h2o-mean": "attention-mean"}  # fmt: skip

@@ -24,13 +24,13 @@ import torch
 from wildsight.compression import compress
 from wildsight.compression.attention import ragged_attention, switch
 from wildsight.compression.cache import KVSettings
-from wildsight.compression.cost import Shape, vision_flops
+from wildsight.compression.evaluation.cost import Shape, vision_flops
+from wildsight.compression.evaluation.timing import peak_memory
 from wildsight.compression.families import family_of
-from wildsight.compression.methods import build_cache
-from wildsight.compression.probe import DEPTH
+from wildsight.compression.methods.cache.base import build_cache
+from wildsight.compression.methods.visual.vtc_cls import cls_row
 from wildsight.compression.prune import prune_visual_tokens, select_tokens
-from wildsight.compression.timing import peak_memory
-from wildsight.compression.vtc_cls import cls_row
+from wildsight.compression.saliency import DEPTH
 from wildsight.files import write_json
 from wildsight.results import environment
 

@@ -12,9 +12,10 @@ import pytest
 
 from compression_models import nano_folder
 from wildsight.cli import main
-from wildsight.compression import metrics, plan, questions
 from wildsight.compression.cache import KVSettings
-from wildsight.compression.exam import ask_cache, ask_visual, prepare
+from wildsight.compression.evaluation import autotune as plan
+from wildsight.compression.evaluation import metrics, questions
+from wildsight.compression.evaluation.evaluate import ask_cache, ask_visual, prepare
 from wildsight.compression.loading import load_model
 from wildsight.compression.sensitivity import allocate, loss_curve
 from wildsight.errors import BudgetError, CheckpointError, ConfigError, DataError
@@ -123,7 +124,7 @@ def test_benchmark_readers(tmp_path: Path) -> None:
 
 
 def test_captions_are_of_the_pictures() -> None:
-    from wildsight.compression.exam import batched
+    from wildsight.compression.evaluation.evaluate import batched
     from wildsight.world.portraits import number_of
     from wildsight.world.render import render
     from wildsight.world.scene import random_scene

@@ -38,7 +38,7 @@ import torch
 
 from compression_models import IMAGE, llama, llava, llava_inputs
 from wildsight.compression import compress, prune_visual_tokens
-from wildsight.compression.selectors import SELECTORS
+from wildsight.compression.methods.visual.base import SELECTORS
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 
 MIDDLE = torch.arange(28) == 10

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from compression_models import llama
-from wildsight.compression import prefixkv
 from wildsight.compression.cache import KVSettings
 from wildsight.compression.calibrate import calibrate_prefix
-from wildsight.compression.methods import SCORERS, build_cache
+from wildsight.compression.methods.cache import prefixkv
+from wildsight.compression.methods.cache.base import SCORERS, build_cache
+from wildsight.compression.methods.cache.scorer import Chunk, Stored
+from wildsight.compression.methods.cache.sizes import published_counts, pyramid_shares, token_counts
 from wildsight.compression.profile import Profile, to_mean
 from wildsight.compression.published import llava_15_7b
-from wildsight.compression.scorer import Chunk, Stored
-from wildsight.compression.sizes import published_counts, pyramid_shares, token_counts
 from wildsight.errors import BudgetError, DataError
 
 POWERS = torch.stack([torch.arange(1, 257, dtype=torch.float64) ** -a for a in (0.25, 0.75, 1.25, 2.0)])
@@ -244,7 +244,7 @@ def test_key_scorers_against_their_equations() -> None:
 
 
 def test_likeness_is_the_mean_cosine_of_pairs() -> None:
-    from wildsight.compression.mixkv import likeness
+    from wildsight.compression.methods.cache.mixkv import likeness
 
     parts, _ = stored(6)
     unit = torch.nn.functional.normalize(parts.keys[0], dim=-1)
@@ -258,7 +258,7 @@ def test_expected_attention_undoes_the_rotation() -> None:
     """Moments of the queries before rotation, whatever positions they stood at."""
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    from wildsight.compression.expected import rotate
+    from wildsight.compression.methods.cache.expected_attention import rotate
 
     model = llama()
     rope = LlamaRotaryEmbedding(model.config)
@@ -279,7 +279,7 @@ def test_expected_attention_undoes_the_rotation() -> None:
 
 def test_expected_attention_leaves_the_first_tokens_out() -> None:
     """The softmax is over the columns behind the sinks, which are kept ahead of all; padding gets nothing."""
-    from wildsight.compression.expected import SINKS, expected_scores
+    from wildsight.compression.methods.cache.expected_attention import SINKS, expected_scores
 
     parts, query = stored()
     mean, spread = query.mean(dim=2), 0.01 * torch.eye(8).expand(1, 4, 8, 8)

@@ -11,7 +11,7 @@ import torch
 from compression_models import llama
 from wildsight.compression.attention import ragged_attention
 from wildsight.compression.cache import KVSettings, RaggedCache
-from wildsight.compression.methods import build_cache
+from wildsight.compression.methods.cache.base import build_cache
 from wildsight.compression.profile import Profile
 from wildsight.errors import UnsupportedModelError
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from compression_models import llava, llava_inputs
-from wildsight.compression import hybrid, prumerge, scope, visionzip, vispruner, vtc_cls
-from wildsight.compression.divprune import farthest
 from wildsight.compression.families import family_of
+from wildsight.compression.image_tokens import ImageView
 from wildsight.compression.inputs import placeholder_flags, positions_of, shorten
-from wildsight.compression.selectors import SELECTORS, selector
-from wildsight.compression.view import ImageView
+from wildsight.compression.methods.visual import hybrid, prumerge, scope, visionzip, vispruner, vtc_cls
+from wildsight.compression.methods.visual.base import SELECTORS, selector
+from wildsight.compression.methods.visual.divprune import farthest
 from wildsight.errors import BudgetError, ConfigError
 
 HAND = torch.tensor([[0.5, 0.1, 0.2, 0.2], [0.1, 0.6, 0.2, 0.1]])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from wildsight.compression.plan import Candidate, Settings
+    from wildsight.compression.evaluation.autotune import Candidate, Settings
     from wildsight.compression.result import CompressedAnswer
     from wildsight.results import Table
 
@@ -61,8 +61,8 @@ def generate(
 ) -> None:
     """Answer PROMPT about IMAGE, with and without compression, and say what it cost."""
     from wildsight.cli.common import finish
+    from wildsight.compression.evaluation.autotune import Settings
     from wildsight.compression.loading import load_model
-    from wildsight.compression.plan import Settings
     from wildsight.compression.reports import write_answer
     from wildsight.compression.result import answer
     from wildsight.errors import ConfigError
@@ -147,7 +147,7 @@ def profile(
     if published:
         found = Profile.from_published(published)
     else:
-        from wildsight.compression.find import find_profile
+        from wildsight.compression.evaluation.layer_profiles import find_profile
         from wildsight.compression.loading import load_model
 
         loaded = load_model(model, device=device, precision=precision)
@@ -183,10 +183,10 @@ def plan(
 ) -> None:
     """Search visual tokens and cache together on SOURCE's questions, and write OUT/settings.json."""
     from wildsight.cli.common import finish
-    from wildsight.compression import questions
+    from wildsight.compression.evaluation import questions
+    from wildsight.compression.evaluation.autotune import plan as find
+    from wildsight.compression.evaluation.autotune import read_drop, read_target
     from wildsight.compression.loading import load_model
-    from wildsight.compression.plan import plan as find
-    from wildsight.compression.plan import read_drop, read_target
 
     wanted, allowed = read_target(target), read_drop(max_drop)
     loaded = load_model(model, device=device, precision=precision)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wildsight.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from wildsight.compression.ragged import RaggedLayer
+    from wildsight.compression.cache_layer import RaggedLayer
 
 PREFIX = "wildsight_ragged_"
 BASES = ("sdpa", "eager")

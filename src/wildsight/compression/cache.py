@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from wildsight.compression.prefixkv import solve_sizes
-from wildsight.compression.profile import Profile
-from wildsight.compression.ragged import RaggedLayer
-from wildsight.compression.scorer import Scorer
-from wildsight.compression.sizes import (
+from wildsight.compression.cache_layer import RaggedLayer
+from wildsight.compression.methods.cache.prefixkv import solve_sizes
+from wildsight.compression.methods.cache.scorer import Scorer
+from wildsight.compression.methods.cache.sizes import (
     check_share,
     half_up,
     published_counts,
@@ -22,6 +21,7 @@ from wildsight.compression.sizes import (
     token_counts,
     uniform_shares,
 )
+from wildsight.compression.profile import Profile
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 
 
@@ -34,7 +34,7 @@ class KVSettings:
     sizes: str = "prefix"
     """``uniform``, ``pyramid``, or ``prefix``: from the profile, or without one from the prompt itself."""
     scorer: str = "attention"
-    """A name from `wildsight.compression.methods.SCORERS`."""
+    """A name from `wildsight.compression.methods.cache.base.SCORERS`."""
     profile: Profile | None = None
     """Layer sizes found beforehand."""
     start: int = 1

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from wildsight.compression.attention import ragged_attention
 from wildsight.compression.cache import KVSettings
-from wildsight.compression.methods import build_cache
-from wildsight.compression.prefixkv import solve_sizes
+from wildsight.compression.methods.cache.base import build_cache
+from wildsight.compression.methods.cache.prefixkv import solve_sizes
+from wildsight.compression.methods.cache.sizes import check_share, half_up
 from wildsight.compression.profile import Profile, fingerprint
-from wildsight.compression.sizes import check_share, half_up
 from wildsight.errors import DataError
 
 BUDGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from wildsight.compression import attention
 from wildsight.compression.cache import KVSettings, RaggedCache
-from wildsight.compression.calls import (
+from wildsight.compression.families import check_tokens, family_of
+from wildsight.compression.generate_call import (
     Call,
     Turn,
     check_cache_call,
@@ -22,13 +23,12 @@ from wildsight.compression.calls import (
     split_turn,
     with_prompt,
 )
-from wildsight.compression.families import check_tokens, family_of
-from wildsight.compression.fastv import FastV, fastv_hooks
 from wildsight.compression.inputs import placeholder_flags
-from wildsight.compression.methods import build_cache, kv_method
+from wildsight.compression.methods.cache.base import build_cache, kv_method
+from wildsight.compression.methods.visual.base import DEFAULT, FASTV, selector
+from wildsight.compression.methods.visual.fastv import FastV, fastv_hooks
 from wildsight.compression.profile import Profile
 from wildsight.compression.prune import Pruned, prune_visual_tokens
-from wildsight.compression.selectors import DEFAULT, FASTV, selector
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 
 

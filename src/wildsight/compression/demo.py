@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wildsight.compression.bench import bench
-from wildsight.compression.exam import LONGEST
+from wildsight.compression.evaluation.bench import bench
+from wildsight.compression.evaluation.evaluate import LONGEST
+from wildsight.compression.evaluation.questions import world
 from wildsight.compression.loading import load_model
-from wildsight.compression.questions import world
 from wildsight.report import Report
 from wildsight.results import Table, score_table
 

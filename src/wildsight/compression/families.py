@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from wildsight.backbones.anyres import next_geometry
+from wildsight.compression.image_tokens import ImageView
 from wildsight.compression.inputs import Short, positions_of
-from wildsight.compression.prefixkv import head_attention, query_blocks
-from wildsight.compression.probe import Saliency, has_cls, watch
-from wildsight.compression.view import ImageView
+from wildsight.compression.methods.cache.prefixkv import head_attention, query_blocks
+from wildsight.compression.saliency import Saliency, has_cls, watch
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 from wildsight.keep import n_keep
 

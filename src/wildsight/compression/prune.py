@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from wildsight.compression.families import Family, Picture, family_of, refuse_video
+from wildsight.compression.image_tokens import Selection
 from wildsight.compression.inputs import placeholder_flags, shorten
-from wildsight.compression.selectors import DEFAULT, selector
-from wildsight.compression.view import Selection
+from wildsight.compression.methods.visual.base import DEFAULT, selector
 from wildsight.errors import BudgetError, ConfigError
 from wildsight.keep import n_keep
 
@@ -138,7 +138,7 @@ def prune_visual_tokens(
         model: of a family in `wildsight.compression.families.FAMILIES`.
         inputs: what the model's processor gives; not changed.
         keep: tokens per image, or a share in (0, 1] of them.
-        method: a name from `wildsight.compression.selectors.SELECTORS`.
+        method: a name from `wildsight.compression.methods.visual.base.SELECTORS`.
         positions: ``compact`` or ``original``; rotary positions in two dimensions are always original.
         newlines: LLaVA-NeXT's separators: ``row`` keeps one whose row kept a token, ``all`` or ``none``;
             they do not count as tokens.

@@ -11,10 +11,10 @@ import torch
 
 from wildsight.compression.cache import RaggedCache
 from wildsight.compression.compressor import compress
-from wildsight.compression.cost import Shape, prefill_limit, vision_flops
-from wildsight.compression.figures import kept_patches, summary_figure
+from wildsight.compression.evaluation.cost import Shape, prefill_limit, vision_flops
+from wildsight.compression.evaluation.figures import kept_patches, summary_figure
+from wildsight.compression.evaluation.timing import Setting, measure
 from wildsight.compression.loading import LoadedModel
-from wildsight.compression.timing import Setting, measure
 from wildsight.errors import ConfigError
 from wildsight.images import load_image
 from wildsight.results import Result

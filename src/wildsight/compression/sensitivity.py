@@ -23,7 +23,7 @@ from torch import Tensor
 from wildsight.compression.attention import ragged_attention
 from wildsight.compression.cache import KVSettings
 from wildsight.compression.calibrate import BUDGETS
-from wildsight.compression.methods import build_cache
+from wildsight.compression.methods.cache.base import build_cache
 from wildsight.compression.profile import Profile, fingerprint
 from wildsight.compression.prune import encoded
 from wildsight.errors import DataError

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import torch
 
-from wildsight.compression.baselines import grid_indices
-from wildsight.compression.view import ImageView, Selection
-from wildsight.compression.vtc_cls import keep_best
+from wildsight.compression.image_tokens import ImageView, Selection
+from wildsight.compression.methods.visual.baselines import grid_indices
+from wildsight.compression.methods.visual.vtc_cls import keep_best
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wildsight.compression.scorer import Scorer, Stored
+from wildsight.compression.methods.cache.scorer import Scorer, Stored
 
 
 class Recent(Scorer):

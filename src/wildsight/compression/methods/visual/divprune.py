@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wildsight.compression.view import ImageView, Selection
+from wildsight.compression.image_tokens import ImageView, Selection
 
 
 def farthest(unit: Tensor, count: int, chosen: Tensor | None = None) -> Tensor:

@@ -10,29 +10,29 @@ from typing import Any
 
 import torch
 
-from wildsight.compression import questions
-from wildsight.compression.bench_plan import SAMPLES, Plan, split_calibration
 from wildsight.compression.cache import KVSettings
-from wildsight.compression.cost import Shape, decode_limit, prefill_limit, vision_flops
-from wildsight.compression.exam import Answers, Batch, ask_cache, ask_visual, prepare
-from wildsight.compression.fastv import effective_tokens
-from wildsight.compression.figures import kept_patches
-from wildsight.compression.find import first_questions, profile_from
-from wildsight.compression.loading import DEFAULT, LoadedModel, load_model
-from wildsight.compression.methods import SCORERS, kv_method
-from wildsight.compression.metrics import (
+from wildsight.compression.evaluation import questions
+from wildsight.compression.evaluation.bench_plan import SAMPLES, Plan, split_calibration
+from wildsight.compression.evaluation.cost import Shape, decode_limit, prefill_limit, vision_flops
+from wildsight.compression.evaluation.evaluate import Answers, Batch, ask_cache, ask_visual, prepare
+from wildsight.compression.evaluation.figures import kept_patches
+from wildsight.compression.evaluation.layer_profiles import first_questions, profile_from
+from wildsight.compression.evaluation.metrics import (
     answer_score,
     bootstrap_interval,
     f1_of_yes,
     perplexity,
     rouge_l,
 )
+from wildsight.compression.evaluation.questions import QuestionData
+from wildsight.compression.evaluation.timing import Setting, Timing, measure
+from wildsight.compression.loading import DEFAULT, LoadedModel, load_model
+from wildsight.compression.methods.cache.base import SCORERS, kv_method
+from wildsight.compression.methods.visual.base import DEFAULT as SELECTOR
+from wildsight.compression.methods.visual.base import FASTV
+from wildsight.compression.methods.visual.fastv import effective_tokens
 from wildsight.compression.profile import Profile
 from wildsight.compression.prune import select_tokens
-from wildsight.compression.questions import QuestionData
-from wildsight.compression.selectors import DEFAULT as SELECTOR
-from wildsight.compression.selectors import FASTV
-from wildsight.compression.timing import Setting, Timing, measure
 from wildsight.errors import ConfigError
 from wildsight.files import digest_of, read_json, write_json
 from wildsight.keep import n_keep

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from wildsight.compression.attention import ragged_attention
 from wildsight.compression.cache import KVSettings, RaggedCache
+from wildsight.compression.evaluation.questions import CAPTION, QuestionSample
 from wildsight.compression.families import Picture, family_of
-from wildsight.compression.fastv import FastV, fastv_hooks
 from wildsight.compression.loading import LoadedModel
-from wildsight.compression.methods import build_cache
+from wildsight.compression.methods.cache.base import build_cache
+from wildsight.compression.methods.visual.base import DEFAULT, FASTV
+from wildsight.compression.methods.visual.fastv import FastV, fastv_hooks
 from wildsight.compression.prune import encoded, prune_visual_tokens
-from wildsight.compression.questions import CAPTION, QuestionSample
-from wildsight.compression.selectors import DEFAULT, FASTV
 from wildsight.errors import ConfigError
 
 LONGEST = 32

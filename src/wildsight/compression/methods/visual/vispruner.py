@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wildsight.compression.view import ImageView, Selection
+from wildsight.compression.image_tokens import ImageView, Selection
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
 from wildsight.compression.attention import hand_over
-from wildsight.compression.prefixkv import kept_columns, must_evict, tail_rank
-from wildsight.compression.scorer import Chunk, Scorer, Stored
+from wildsight.compression.methods.cache.prefixkv import kept_columns, must_evict, tail_rank
+from wildsight.compression.methods.cache.scorer import Chunk, Scorer, Stored
 from wildsight.errors import UnsupportedModelError
 
 if TYPE_CHECKING:

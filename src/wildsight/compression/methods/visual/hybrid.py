@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wildsight.compression.divprune import farthest
-from wildsight.compression.view import ImageView, Selection
-from wildsight.compression.vtc_cls import ensemble, keep_best
+from wildsight.compression.image_tokens import ImageView, Selection
+from wildsight.compression.methods.visual.divprune import farthest
+from wildsight.compression.methods.visual.vtc_cls import ensemble, keep_best
 
 
 @dataclass(frozen=True)

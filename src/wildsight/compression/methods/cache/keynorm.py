@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from wildsight.compression.scorer import Scorer, Stored
+from wildsight.compression.methods.cache.scorer import Scorer, Stored
 
 
 def key_novelty(keys: Tensor, valid: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wildsight.compression import (
+from wildsight.compression.image_tokens import ImageView, Selection
+from wildsight.compression.methods.visual import (
     baselines,
     divprune,
     hybrid,
@@ -14,7 +15,6 @@ from wildsight.compression import (
     vispruner,
     vtc_cls,
 )
-from wildsight.compression.view import ImageView, Selection
 from wildsight.errors import ConfigError
 
 Selector = Callable[[ImageView, int], Selection]

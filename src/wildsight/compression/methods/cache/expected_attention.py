@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from wildsight.compression.scorer import Chunk, Scorer, Stored
+from wildsight.compression.methods.cache.scorer import Chunk, Scorer, Stored
 from wildsight.errors import UnsupportedModelError
 
 SINKS = 4

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wildsight.compression import questions
 from wildsight.compression.cache import KVSettings
 from wildsight.compression.calibrate import calibrate_prefix
-from wildsight.compression.exam import picture_prompts, prepare
+from wildsight.compression.evaluation import questions
+from wildsight.compression.evaluation.evaluate import picture_prompts, prepare
+from wildsight.compression.evaluation.questions import QuestionData
 from wildsight.compression.loading import LoadedModel
 from wildsight.compression.profile import Profile
-from wildsight.compression.questions import QuestionData
 from wildsight.compression.sensitivity import calibrate_sensitivity
 from wildsight.errors import ConfigError
 from wildsight.training.progress import Meter

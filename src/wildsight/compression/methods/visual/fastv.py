@@ -22,10 +22,10 @@ from torch import Tensor
 
 from wildsight.compression import attention
 from wildsight.compression.cache import KVSettings, RaggedCache
-from wildsight.compression.ragged import RaggedLayer
-from wildsight.compression.scorer import Scorer, Stored
-from wildsight.compression.snapkv import Window
-from wildsight.compression.vtc_cls import keep_best
+from wildsight.compression.cache_layer import RaggedLayer
+from wildsight.compression.methods.cache.scorer import Scorer, Stored
+from wildsight.compression.methods.cache.snapkv import Window
+from wildsight.compression.methods.visual.vtc_cls import keep_best
 from wildsight.errors import ConfigError
 from wildsight.keep import n_keep
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from wildsight.compression import questions
-from wildsight.compression.methods import KV_METHODS, kv_method
-from wildsight.compression.questions import QuestionData
-from wildsight.compression.selectors import DRAWS, FASTV, SELECTORS
+from wildsight.compression.evaluation import questions
+from wildsight.compression.evaluation.questions import QuestionData
+from wildsight.compression.methods.cache.base import KV_METHODS, kv_method
+from wildsight.compression.methods.visual.base import DRAWS, FASTV, SELECTORS
 from wildsight.errors import DataError
 
 CACHE_METHODS = (

@@ -15,10 +15,10 @@ import torch
 from wildsight.compression.attention import ragged_attention
 from wildsight.compression.cache import KVSettings
 from wildsight.compression.families import family_of
-from wildsight.compression.fastv import FastV, fastv_hooks
-from wildsight.compression.methods import build_cache
+from wildsight.compression.methods.cache.base import build_cache
+from wildsight.compression.methods.visual.base import DEFAULT, FASTV
+from wildsight.compression.methods.visual.fastv import FastV, fastv_hooks
 from wildsight.compression.prune import prune_visual_tokens
-from wildsight.compression.selectors import DEFAULT, FASTV
 
 PARTS = ("vision_ms", "selection_ms", "prefill_ms", "first_token_ms", "token_ms")
 

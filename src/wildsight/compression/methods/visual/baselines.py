@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from wildsight.compression.view import ImageView, Selection
-from wildsight.compression.vtc_cls import keep_best
+from wildsight.compression.image_tokens import ImageView, Selection
+from wildsight.compression.methods.visual.vtc_cls import keep_best
 
 
 def random(view: ImageView, count: int) -> Selection:

@@ -1,7 +1,7 @@
 """H2O: keep the heavy hitters, the keys that gathered the most attention.
 
 Paper: "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of LLMs" (NeurIPS 2023, arXiv 2306.14048).
-Implemented: accumulated attention over the prompt; sizes are uniform (`wildsight.compression.sizes`).
+Implemented: accumulated attention over the prompt; sizes are uniform.
 
 Differences from the published code:
     1. While decoding, evictions follow PrefixKV's rule, as for every scorer of this task.
@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from wildsight.compression.prefixkv import importance
-from wildsight.compression.scorer import Chunk, Scorer, Stored, grow
+from wildsight.compression.methods.cache.prefixkv import importance
+from wildsight.compression.methods.cache.scorer import Chunk, Scorer, Stored, grow
 
 
 class AttentionSum(Scorer):

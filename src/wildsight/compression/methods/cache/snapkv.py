@@ -2,8 +2,7 @@
 
 Paper: "SnapKV: LLM Knows What You are Looking for Before Generation" (NeurIPS 2024, arXiv 2404.14469).
 Implemented: attention of the last ``window`` queries, mean over them, average-pooled along the keys; the
-window itself is kept. With pyramid sizes (`wildsight.compression.sizes.pyramid_shares`) this is PyramidKV
-(arXiv 2406.02069).
+window itself is kept.
 
 Differences from the published code:
     1. The window is 16 queries, not 32 or 64, because the text of a picture question is short; ``window``
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from wildsight.compression.prefixkv import causal, head_attention
-from wildsight.compression.scorer import Chunk, Scorer, Stored
+from wildsight.compression.methods.cache.prefixkv import causal, head_attention
+from wildsight.compression.methods.cache.scorer import Chunk, Scorer, Stored
 
 
 def window_attention(query: Tensor, keys: Tensor, valid: Tensor, scaling: float) -> Tensor:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from wildsight.compression.keynorm import key_novelty
-from wildsight.compression.scorer import Stored
-from wildsight.compression.snapkv import Window, keep_window
+from wildsight.compression.methods.cache.keynorm import key_novelty
+from wildsight.compression.methods.cache.scorer import Stored
+from wildsight.compression.methods.cache.snapkv import Window, keep_window
 
 
 def likeness(keys: Tensor, valid: Tensor) -> Tensor:

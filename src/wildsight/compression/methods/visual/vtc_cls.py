@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wildsight.compression.view import ImageView, Selection
+from wildsight.compression.image_tokens import ImageView, Selection
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wildsight.compression.view import ImageView, Selection
-from wildsight.compression.vtc_cls import keep_best
+from wildsight.compression.image_tokens import ImageView, Selection
+from wildsight.compression.methods.visual.vtc_cls import keep_best
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wildsight.compression.prefixkv import head_attention, query_blocks
-from wildsight.compression.vtc_cls import cls_row, scored_layers
+from wildsight.compression.methods.cache.prefixkv import head_attention, query_blocks
+from wildsight.compression.methods.visual.vtc_cls import cls_row, scored_layers
 
 CLS_NAMES = ("class_embedding", "cls_token")
 DEPTH = 5

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from wildsight.compression.cache import KVSettings, RaggedCache
-from wildsight.compression.expected import Expected
-from wildsight.compression.h2o import AttentionMean, AttentionSum
-from wildsight.compression.keynorm import KeyDiff, KeyNorm
-from wildsight.compression.local import Random, Recent
-from wildsight.compression.mixkv import Mix
-from wildsight.compression.scorer import Rope, Scorer
-from wildsight.compression.snapkv import Window
+from wildsight.compression.methods.cache.expected_attention import Expected
+from wildsight.compression.methods.cache.h2o import AttentionMean, AttentionSum
+from wildsight.compression.methods.cache.keynorm import KeyDiff, KeyNorm
+from wildsight.compression.methods.cache.mixkv import Mix
+from wildsight.compression.methods.cache.scorer import Rope, Scorer
+from wildsight.compression.methods.cache.snapkv import Window
+from wildsight.compression.methods.cache.streaming_llm import Random, Recent
 from wildsight.errors import ConfigError, UnsupportedModelError
 
 SCORERS: dict[str, type[Scorer]] = {

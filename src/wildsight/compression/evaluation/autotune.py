@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from wildsight.compression.cache import KVSettings
-from wildsight.compression.exam import Batch, ask_cache, prepare
+from wildsight.compression.evaluation.evaluate import Batch, ask_cache, prepare
+from wildsight.compression.evaluation.metrics import answer_score, bootstrap_interval
+from wildsight.compression.evaluation.questions import QuestionData
+from wildsight.compression.evaluation.timing import Setting, Timing, measure
 from wildsight.compression.loading import LoadedModel
-from wildsight.compression.methods import kv_method
-from wildsight.compression.metrics import answer_score, bootstrap_interval
-from wildsight.compression.questions import QuestionData
-from wildsight.compression.selectors import DEFAULT
-from wildsight.compression.timing import Setting, Timing, measure
+from wildsight.compression.methods.cache.base import kv_method
+from wildsight.compression.methods.visual.base import DEFAULT
 from wildsight.errors import BudgetError, ConfigError, DataError
 from wildsight.files import read_json, write_json
 from wildsight.keep import n_keep
