@@ -30,7 +30,7 @@ from wildsight.compression.families import family_of
 from wildsight.compression.methods.cache.base import build_cache
 from wildsight.compression.methods.visual.vtc_cls import cls_row
 from wildsight.compression.prune import prune_visual_tokens, select_tokens
-from wildsight.compression.saliency import DEPTH
+
 from wildsight.files import write_json
 from wildsight.results import environment
 

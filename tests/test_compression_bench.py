@@ -171,9 +171,9 @@ def test_a_plan_is_the_least_loss_that_is_cheap_enough(tmp_path: Path) -> None:
     assert plan.choose(made, 1.5, 0.01) is made[1]
     with pytest.raises(BudgetError, match=r"at most 1\.90x"):
         plan.choose(made, 2.0, 0.001)
-    settings = plan.Settings("m", "s", 8, None, "hybrid", "prefixkv", {"gain": 2.0}, "original")
+    settings = plan.TunedOptions("m", "s", 8, None, "hybrid", "prefixkv", {"gain": 2.0}, "original")
     assert settings.options()["positions"] == "original"
-    assert plan.Settings.load(settings.save(tmp_path / "s.json")) == settings
+    assert plan.TunedOptions.load(settings.save(tmp_path / "s.json")) == settings
     for text, read in (("zero", plan.read_target), ("0.5x", plan.read_target), ("-1%", plan.read_drop)):
         with pytest.raises(ConfigError):
             read(text)
@@ -247,7 +247,7 @@ def test_profile_and_plan_commands(folder: Path, tmp_path: Path, capsys: pytest.
     assert json.loads(file.read_text())["samples"] == 2
     words = ["compression", "plan", str(folder), "world", "--count", "6", "--out", str(tmp_path / "plan")]
     assert call([*words, "--target", "1.5x", "--max-drop", "100%", "--measure", "memory"]) == 0
-    found = plan.Settings.load(tmp_path / "plan" / "settings.json")
+    found = plan.TunedOptions.load(tmp_path / "plan" / "settings.json")
     assert found.measured["gain"] >= 1.5
     picture = tmp_path / "a.png"
     from_array(np.zeros((60, 60, 3), np.uint8)).save(picture)

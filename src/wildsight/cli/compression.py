@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from wildsight.compression.evaluation.autotune import Candidate, Settings
+    from wildsight.compression.evaluation.autotune import Candidate, TunedOptions
     from wildsight.compression.result import CompressedAnswer
     from wildsight.results import Table
 
@@ -61,7 +61,7 @@ def generate(
 ) -> None:
     """Answer PROMPT about IMAGE, with and without compression, and say what it cost."""
     from wildsight.cli.common import finish
-    from wildsight.compression.evaluation.autotune import Settings
+    from wildsight.compression.evaluation.autotune import TunedOptions
     from wildsight.compression.loading import load_model
     from wildsight.compression.reports import write_answer
     from wildsight.compression.result import answer
@@ -76,7 +76,7 @@ def generate(
     }
     loaded = load_model(model, device=device, precision=precision)
     if settings is not None:
-        found = Settings.load(settings)
+        found = TunedOptions.load(settings)
         if found.sha != loaded.sha:
             raise ConfigError(f"were found on {found.model}", where=settings, hint="plan for this model")
         options = found.options()
@@ -199,7 +199,7 @@ def plan(
 
 
 def _plan_report(
-    settings: Settings, candidates: list[Candidate], protocol: dict[str, Any], out: Path
+    settings: TunedOptions, candidates: list[Candidate], protocol: dict[str, Any], out: Path
 ) -> Path:
     from dataclasses import asdict
 

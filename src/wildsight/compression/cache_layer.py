@@ -10,19 +10,36 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
-from wildsight.compression.attention import hand_over
-from wildsight.compression.methods.cache.prefixkv import kept_columns, must_evict, tail_rank
+from wildsight.compression.eviction import kept_columns, must_evict, tail_rank
+from wildsight.compression.handoff import hand_over
+from wildsight.compression.methods.cache.base import CacheMethod
 from wildsight.compression.methods.cache.scorer import Chunk, Scorer, Stored
 from wildsight.errors import UnsupportedModelError
 
-if TYPE_CHECKING:
-    from wildsight.compression.cache import RaggedCache
+
+class CacheOwner(Protocol):
+    """The cache that a layer belongs to, as far as the layer needs it."""
+
+    lengths: list[int]
+
+    @property
+    def method(self) -> CacheMethod:
+        """What may never be evicted, and whether heads choose alike."""
+
+    def is_decoding(self, layer: RaggedLayer, queries: int) -> bool:
+        """Whether a call that brings ``queries`` tokens to ``layer`` comes after the prompt."""
+
+    def prompt_read(self, layer: RaggedLayer) -> None:
+        """``layer`` has read a piece of the prompt."""
+
+    def finalise(self) -> None:
+        """Compress every layer whose prompt has been read."""
 
 
 def _no_limit(_seen: int) -> float:
@@ -85,7 +102,7 @@ class RaggedLayer(CacheLayerMixin):
     is_sliding = False
     supports_early_init = False
 
-    def __init__(self, owner: RaggedCache, index: int, scorer: Scorer, *, whole: bool) -> None:
+    def __init__(self, owner: CacheOwner, index: int, scorer: Scorer, *, whole: bool) -> None:
         super().__init__()
         self.owner, self.index, self.scorer, self.whole = owner, index, scorer, whole
         self._clear()
@@ -180,7 +197,7 @@ class RaggedLayer(CacheLayerMixin):
     def scores(self) -> Tensor:
         """``[B, G, n]`` score of every column of the prompt."""
         scores = self.scorer.scores(Stored(self.keys, self.values, self.valid))
-        return scores.mean(dim=1, keepdim=True) if self.owner.settings.heads == "shared" else scores
+        return scores.mean(dim=1, keepdim=True) if self.owner.method.heads == "shared" else scores
 
     def mass(self) -> Tensor:
         """``[B, n]`` importance that layer sizes are found from."""
@@ -196,13 +213,13 @@ class RaggedLayer(CacheLayerMixin):
             counts: columns kept, per row.
             targets: per row, tokens that the layer may hold once it has seen so many.
         """
-        plan = self.owner.settings
+        method = self.owner.method
         valid = self.valid if self.padded else None
-        columns = kept_columns(scores, valid, counts, plan.start, plan.protect)
+        columns = kept_columns(scores, valid, counts, method.start, method.protect)
         self.slots = columns
         made: dict[tuple[int, int], Row] = {}
         for count, seen, target in zip(counts, self.owner.lengths, targets, strict=True):
-            made.setdefault((count, seen), Row(count, seen, target, tail_rank(count, plan.tail)))
+            made.setdefault((count, seen), Row(count, seen, target, tail_rank(count, method.tail)))
         self._set_rows([made[pair] for pair in zip(counts, self.owner.lengths, strict=True)])
         if columns.shape[2] < self.keys.shape[2]:
             index = columns.clamp_min(0)[..., None]

@@ -40,7 +40,6 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         shares=(0.3,) if quick else (0.5, 0.2),
         count=100 if quick else 250,
         repeats=1,
-        positions="original",
     )
     report.text(
         "A small LLaVA answers questions about scenes with **all 144 tokens of a picture**, then with fewer, "

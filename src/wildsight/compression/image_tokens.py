@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wildsight.errors import UnsupportedModelError
+from wildsight.errors import ConfigError, UnsupportedModelError
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class ImageView:
 
     Attributes:
         features: ``[n, D]``, as they enter the language model.
-        rows: ``[K_max, n]`` saliency of each scored vision layer, first to last; empty where the tower has
-            none.
+        rows: ``[K, n]`` saliency of each vision layer that was read, first to last; empty where none was, or
+            the tower has none.
         rule: where the saliency comes from: ``cls``, ``pooling head``, ``received attention`` or ``norm``.
         keys: ``[n, d]`` head-mean keys of the last scored layer, or None.
         tower: name of the vision tower, for messages.
@@ -32,15 +32,21 @@ class ImageView:
     seed: int = 0
 
     def saliency(self, layers: int = 1) -> Tensor:
-        """``[K, n]`` rows of the last ``layers`` scored layers.
+        """``[K, n]`` rows of the last ``layers`` vision layers; one row where the tower has no [CLS].
 
         Raises:
+            ConfigError: the picture was encoded for fewer layers.
             UnsupportedModelError: the tower gives no saliency.
         """
         if not self.rows.shape[0]:
             raise UnsupportedModelError(
                 f"{self.tower} has no attention that scores its patches",
                 hint="use the method norm, divprune, random or grid",
+            )
+        if self.rule == "cls" and layers > self.rows.shape[0]:
+            raise ConfigError(
+                f"the saliency of {layers} vision layers is asked for, and {self.rows.shape[0]} were read",
+                hint=f"encode the picture with layers={layers}",
             )
         return self.rows[-layers:]
 

@@ -14,12 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wildsight.compression.methods.cache.prefixkv import head_attention, query_blocks
-from wildsight.compression.methods.visual.vtc_cls import cls_row, scored_layers
+from wildsight.compression.attention_weights import head_attention, query_blocks
+from wildsight.compression.methods.visual.vtc_cls import cls_row, layers_up_to, scored_layers
 
 CLS_NAMES = ("class_embedding", "cls_token")
-DEPTH = 5
-"""Layers that are scored where a method does not say how many."""
 
 
 @dataclass
@@ -28,7 +26,7 @@ class Saliency:
 
     Attributes:
         rule: which attention was read.
-        rows: one ``[B, N]`` per scored layer, in order.
+        rows: one ``[B, N]`` per layer that was read, in order.
         keys: ``[B, N, d_head]`` head-mean keys of the last one.
     """
 
@@ -84,30 +82,59 @@ def probe_row(head: Any, hidden: Tensor) -> Tensor:
     return weights[:, 0].float()
 
 
+def saliency_rule(tower: nn.Module) -> str:
+    """Which attention scores the patches: ``cls``, ``pooling head``, ``received attention`` or ``none``."""
+    modules = attention_layers(tower)
+    if modules and has_cls(tower):
+        return "cls"
+    if pooling_head(tower) is not None:
+        return "pooling head"
+    return "received attention" if modules else "none"
+
+
+def layers_to_read(tower: nn.Module, feature_layer: int, layers: int | None = None) -> list[int]:
+    """Indices of the layers whose saliency is read; empty where the projections of none are.
+
+    Args:
+        tower: the vision tower.
+        feature_layer: index of the hidden state that is used.
+        layers: how many; None reads all that lead up to the features. Without [CLS] it is one at most.
+
+    Raises:
+        ConfigError: the tower has fewer.
+    """
+    rule, depth = saliency_rule(tower), len(attention_layers(tower))
+    if layers == 0 or rule in ("pooling head", "none"):
+        return []
+    if rule != "cls":
+        layers = 1
+    return scored_layers(
+        depth, feature_layer, layers_up_to(depth, feature_layer) if layers is None else layers
+    )
+
+
 @contextmanager
-def watch(tower: nn.Module, feature_layer: int, layers: int = DEPTH) -> Iterator[Saliency]:
+def watch(tower: nn.Module, feature_layer: int, layers: int | None = None) -> Iterator[Saliency]:
     """Gather saliency while the tower runs inside the block; the hooks go in any case.
 
     Args:
         tower: the vision tower.
         feature_layer: index of the hidden state that is used.
-        layers: how many layers to score where [CLS] is read.
+        layers: how many layers to read where [CLS] is read; None reads all that lead up to the features.
+
+    Raises:
+        ConfigError: the tower has fewer.
     """
-    modules = attention_layers(tower)
-    head = pooling_head(tower)
-    rule = (
-        "cls" if modules and has_cls(tower) else "pooling head" if head is not None else "received attention"
-    )
-    found = Saliency(rule if modules or head is not None else "none", [])
+    found = Saliency(saliency_rule(tower), [])
+    wanted = layers_to_read(tower, feature_layer, layers)
     handles: list[Any] = []
     try:
-        if found.rule == "pooling head":
+        if found.rule == "pooling head" and layers != 0:
+            head = pooling_head(tower)
             handles.append(head.register_forward_pre_hook(_probe_hook(head, found)))
-        elif modules:
-            depth = layers if rule == "cls" else 1
-            wanted = scored_layers(len(modules), feature_layer, depth)
-            for index in wanted:
-                handles += _projection_hooks(modules[index], found, rule)
+        modules = attention_layers(tower)
+        for index in wanted:
+            handles += _projection_hooks(modules[index], found, found.rule)
         yield found
     finally:
         for handle in handles:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from wildsight.compression import defaults
 from wildsight.compression.cache import KVSettings
+from wildsight.compression.config import CompressionConfig, split_options
 from wildsight.compression.evaluation.evaluate import Batch, ask_cache, prepare
 from wildsight.compression.evaluation.metrics import answer_score, bootstrap_interval
 from wildsight.compression.evaluation.questions import QuestionData
-from wildsight.compression.evaluation.timing import Setting, Timing, measure
+from wildsight.compression.evaluation.timing import Timing, measure
+from wildsight.compression.families import check_saliency
 from wildsight.compression.loading import LoadedModel
-from wildsight.compression.methods.cache.base import kv_method
-from wildsight.compression.methods.visual.base import DEFAULT
+from wildsight.compression.methods.cache.base import CACHE_METHODS, CacheMethod
+from wildsight.compression.methods.visual.base import SELECTORS, VisualMethod
 from wildsight.errors import BudgetError, ConfigError, DataError
 from wildsight.files import read_json, write_json
 from wildsight.keep import n_keep
@@ -27,15 +30,15 @@ SHARES = (1.0, 0.5, 0.3, 0.2)
 
 
 @dataclass(frozen=True)
-class Settings:
+class TunedOptions:
     """What `plan` found, as a file for `compress`.
 
     Attributes:
         model: name and ``sha`` of the model it was found on.
         visual_tokens: tokens per image; None keeps all.
         kv_cache: share of the cache; None keeps all.
-        visual: selector.
-        kv: cache method.
+        visual, visual_options: selector, and its parameters.
+        kv, kv_options: cache method, and its parameters.
         measured: gain, accuracy, its drop and the drop's interval, samples.
         positions: of the tokens that are kept, ``compact`` or ``original``.
     """
@@ -47,12 +50,21 @@ class Settings:
     visual: str
     kv: str
     measured: dict[str, Any] = field(default_factory=dict)
-    positions: str = "compact"
+    positions: str = defaults.POSITIONS
+    visual_options: dict[str, Any] = field(default_factory=dict)
+    kv_options: dict[str, Any] = field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
-        """Keyword arguments of `compress`."""
-        names = ("visual_tokens", "kv_cache", "visual", "kv", "positions")
-        return {name: getattr(self, name) for name in names}
+        """Keyword arguments of `compress`; parameters of a half that keeps all are left out."""
+        return {
+            "visual_tokens": self.visual_tokens,
+            "kv_cache": self.kv_cache,
+            "visual": self.visual,
+            "visual_options": {} if self.visual_tokens is None else dict(self.visual_options),
+            "cache": self.kv,
+            "cache_options": {} if self.kv_cache is None else dict(self.kv_options),
+            "positions": self.positions,
+        }
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON, whole or not at all."""
@@ -60,7 +72,7 @@ class Settings:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Settings:
+    def load(cls, path: str | Path) -> TunedOptions:
         """Read what `save` wrote.
 
         Raises:
@@ -96,7 +108,7 @@ class Candidate:
     drop: float
     low: float
     high: float
-    positions: str = "compact"
+    positions: str = defaults.POSITIONS
 
 
 def read_target(text: str) -> float:
@@ -143,8 +155,8 @@ def search(
     *,
     tokens: Sequence[int | float] = TOKENS,
     shares: Sequence[float] = SHARES,
-    visual: str = DEFAULT,
-    kv: str = "prefixkv",
+    visual: str | VisualMethod = defaults.SELECTOR,
+    kv: str | CacheMethod = defaults.CACHE,
     positions: str | None = None,
     measured: str = "time",
     answer_tokens: int = 16,
@@ -158,8 +170,8 @@ def search(
         data: the owner's questions.
         tokens: per image, counts or shares; all of them first.
         shares: of the cache; 1.0 first.
-        visual: selector.
-        kv: cache method.
+        visual: selector, by name or with its parameters.
+        kv: cache method, by name or with its parameters.
         positions: ``compact`` or ``original``; None takes what answers better with the whole cache.
         measured: ``time`` of an answer, or ``memory`` of the cache.
         answer_tokens: length of the answer that is timed.
@@ -171,14 +183,14 @@ def search(
     """
     if measured not in ("time", "memory"):
         raise ConfigError(f"measure {measured!r} is unknown", hint="use time or memory")
-    sizes, scorer = kv_method(kv)
+    chooser, method = SELECTORS.create(visual), CACHE_METHODS.create(kv)
     batches = prepare(loaded, data.samples, 250)
     n = batches[0].pictures[0].view.features.shape[0]
     pairs = list(dict.fromkeys((n_keep(n, t), float(s)) for t, s in product(tokens, shares)))
     pairs = [(n, 1.0), *(p for p in pairs if p != (n, 1.0))]
     counts = [count for count, share in pairs if count < n and share == 1.0]
-    caches = [KVSettings(keep=s, sizes=sizes, scorer=scorer) for _, s in pairs]
-    asker = _Asker(loaded, batches, data, visual)
+    caches = [KVSettings(share, method) for _, share in pairs]
+    asker = _Asker(loaded, batches, data, chooser)
     with Meter("plan", len(pairs) * (repeats + 2), enabled=progress) as meter:
         place = positions or asker.better_positions(counts)
         points = []
@@ -188,7 +200,7 @@ def search(
         sample = data.samples[0]
         inputs = loaded.inputs([sample.load()], [sample.question])
         timed = [
-            Setting(visual, count, None if settings.whole else settings)
+            CompressionConfig(count, chooser, None if settings.whole else settings, place)
             for (count, _), settings in zip(pairs, caches, strict=True)
         ]
         times = measure(loaded.model, inputs, timed, tokens=answer_tokens, repeats=repeats, advance=meter.add)
@@ -204,7 +216,7 @@ class _Asker:
     """Asks the samples once under each setting."""
 
     def __init__(
-        self, loaded: LoadedModel, batches: Sequence[Batch], data: QuestionData, visual: str
+        self, loaded: LoadedModel, batches: Sequence[Batch], data: QuestionData, visual: VisualMethod
     ) -> None:
         self.loaded, self.batches, self.data, self.visual = loaded, batches, data, visual
         self._known: dict[Any, list[float]] = {}
@@ -261,10 +273,11 @@ def plan(
     target: float,
     max_drop: float,
     *,
-    visual: str = DEFAULT,
-    kv: str = "prefixkv",
+    visual: str = defaults.SELECTOR,
+    kv: str = defaults.CACHE,
+    parameters: Mapping[str, Any] | None = None,
     **options: Any,
-) -> tuple[Settings, list[Candidate]]:
+) -> tuple[TunedOptions, list[Candidate]]:
     """Search, choose, and say what was measured.
 
     Args:
@@ -272,14 +285,18 @@ def plan(
         data: the owner's questions.
         target: how many times cheaper.
         max_drop: accuracy that may be lost, a share.
-        visual: selector.
-        kv: cache method.
+        visual: selector's name.
+        kv: cache method's name.
+        parameters: of either, by name.
         options: further arguments of `search`.
 
     Raises:
         BudgetError: the target cannot be reached within the drop.
     """
-    candidates = search(loaded, data, visual=visual, kv=kv, **options)
+    visual_options, kv_options = split_options(visual, kv, parameters or {})
+    chooser, method = SELECTORS.create(visual, visual_options), CACHE_METHODS.create(kv, kv_options)
+    check_saliency(loaded.model, chooser.saliency_layers)
+    candidates = search(loaded, data, visual=chooser, kv=method, **options)
     best = choose(candidates, target, max_drop)
     n = candidates[0].visual_tokens
     measured = asdict(best) | {
@@ -288,7 +305,7 @@ def plan(
         "samples": len(data.samples),
         "chosen_on": "these samples: test the choice on others",
     }
-    settings = Settings(
+    settings = TunedOptions(
         loaded.name,
         loaded.sha,
         best.visual_tokens if best.visual_tokens < n else None,
@@ -297,5 +314,7 @@ def plan(
         kv,
         measured,
         best.positions,
+        visual_options,
+        kv_options,
     )
     return settings, candidates

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from wildsight.compression import defaults
 from wildsight.compression.cache import KVSettings
+from wildsight.compression.config import UNCOMPRESSED, CompressionConfig
 from wildsight.compression.evaluation import questions
-from wildsight.compression.evaluation.bench_plan import SAMPLES, Plan, split_calibration
+from wildsight.compression.evaluation.bench_plan import SAMPLES, Entry, Plan, split_calibration
 from wildsight.compression.evaluation.cost import Shape, decode_limit, prefill_limit, vision_flops
 from wildsight.compression.evaluation.evaluate import Answers, Batch, ask_cache, ask_visual, prepare
 from wildsight.compression.evaluation.figures import kept_patches
@@ -25,15 +28,13 @@ from wildsight.compression.evaluation.metrics import (
     rouge_l,
 )
 from wildsight.compression.evaluation.questions import QuestionData
-from wildsight.compression.evaluation.timing import Setting, Timing, measure
+from wildsight.compression.evaluation.timing import Timing, measure
 from wildsight.compression.loading import DEFAULT, LoadedModel, load_model
-from wildsight.compression.methods.cache.base import SCORERS, kv_method
-from wildsight.compression.methods.visual.base import DEFAULT as SELECTOR
-from wildsight.compression.methods.visual.base import FASTV
-from wildsight.compression.methods.visual.fastv import effective_tokens
+from wildsight.compression.methods.cache.base import CacheMethod
+from wildsight.compression.methods.cache.prefixkv import with_profile
+from wildsight.compression.methods.visual.base import VisualMethod
 from wildsight.compression.profile import Profile
-from wildsight.compression.prune import select_tokens
-from wildsight.errors import ConfigError
+from wildsight.compression.prune import select_tokens, selector_of
 from wildsight.files import digest_of, read_json, write_json
 from wildsight.keep import n_keep
 from wildsight.training.progress import Meter
@@ -57,13 +58,13 @@ def bench(
     shares: Sequence[float] = (0.5, 0.3, 0.1),
     count: int | None = 1000,
     repeats: int = 2,
-    window: int = 8,
-    positions: str = "original",
+    positions: str = defaults.POSITIONS,
     precision: str = "fp32",
     device: str = "cpu",
     progress: bool = True,
+    **parameters: Any,
 ) -> dict[str, Any]:
-    """Ask a model the same questions under every method and budget.
+    """Ask a model the same questions under every method and budget, with the defaults of `compress`.
 
     Finished cells are kept under ``out/cells``, so that an interrupted bench goes on where it stopped.
     Layer sizes are found on pictures that are not asked about.
@@ -72,32 +73,34 @@ def bench(
         source: ``world``, a folder or ``NAME:PATH``.
         out: the bench's folder.
         backbone: ``nano-llava``, a local folder or a hub id.
-        methods: selectors and cache methods; all of them by default, ``random`` in any case.
+        methods: selectors and cache methods, such as ``vtc-cls`` or ``vtc-cls[K=7]``; all of them by default,
+            ``random`` in any case.
         seeds: for methods that draw.
         tokens: per image, counts or shares.
         shares: of the cache, in (0, 1].
         count: questions.
         repeats: timed runs of each setting; 0 leaves times out.
-        window: queries in the observation window of SnapKV's kin.
         positions: of the tokens that are kept, ``compact`` (as published) or ``original``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         device: as torch names it.
         progress: show progress and the time left.
+        parameters: of the methods, such as ``window=8`` or ``K=7``: for each that has one of that name, and
+            is not given it in brackets.
 
     Returns:
         Fields of the bench result: rows, metrics, facts, pictures, cost.
 
     Raises:
         BudgetError: a budget out of range.
-        ConfigError: an unknown method or model.
+        ConfigError: an unknown method, parameter or model.
         DataError: the source does not fit its layout.
     """
-    plan = Plan.of(methods, tokens, shares, seeds)
+    plan = Plan.of(methods, tokens, shares, seeds, parameters)
+    CompressionConfig(positions=positions)
     loaded = load_model(backbone, device=device, precision=precision)
     size = loaded.image_size or questions.SIZE
     data, spare = split_calibration(source, count, size)
-    base = KVSettings(window=window)
-    run = _Run(loaded, data, spare, plan, out, base, positions, progress)
+    run = _Run(loaded, data, spare, plan, out, positions, progress)
     rows = run.rows()
     if repeats:
         run.add_times(rows, repeats)
@@ -109,7 +112,7 @@ def bench(
         "seeds of methods that draw": seeds,
         "threads": torch.get_num_threads(),
         "timed runs": repeats,
-        "observation window": window,
+        "parameters": ", ".join(f"{k}={v}" for k, v in parameters.items()) or "as compress() has them",
         "profiles from": f"{SAMPLES} pictures that are not asked about",
         "visual protocol": "pictures are pruned, prompt and answer are read as usual",
         "cache protocol": "the picture is read and compressed, then question and answer come token by token",
@@ -120,19 +123,54 @@ def bench(
     }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One method under one budget and seed; without an entry it is the model as it is.
+
+    Attributes:
+        entry: the method.
+        group: ``36 tokens`` or ``cache 0.3``.
+        seed: of methods that draw.
+        tokens: tokens of a picture that stay; None in the cells of the cache.
+        share: of the cache; None in the cells of visual tokens.
+    """
+
+    entry: Entry | None
+    group: str
+    seed: int
+    tokens: int | None = None
+    share: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The method's row."""
+        return "full" if self.entry is None else self.entry.text
+
+    @property
+    def visual(self) -> VisualMethod | None:
+        """Who drops visual tokens here."""
+        method = None if self.entry is None else self.entry.method
+        return method if isinstance(method, VisualMethod) else None
+
+
 class _Run:
     """One bench: encodes the pictures once, then goes through the cells."""
 
     def __init__(
         self, loaded: LoadedModel, data: QuestionData, spare: QuestionData, plan: Plan, out: Path,
-        base: KVSettings, positions: str, progress: bool,
+        positions: str, progress: bool,
     ) -> None:  # fmt: skip
         self.loaded, self.data, self.spare, self.plan, self.out = loaded, data, spare, plan, out
-        self.base, self.positions, self.progress = base, positions, progress
-        self.key = digest_of([VERSION, loaded.sha, dict(data.protocol), positions, base.window])[:12]
+        self.positions, self.progress = positions, progress
         self._batches: list[Batch] | None = None
         self._profiles: dict[str, Profile] = {}
         self._full: Answers | None = None
+
+    def key(self, *what: Any) -> str:
+        """Tells one cell's file from that of another model, source or setting."""
+        return digest_of(
+            [VERSION, self.loaded.sha, dict(self.data.protocol), self.positions, *map(repr, what)]
+        )[:12]
 
     @property
     def batches(self) -> list[Batch]:
@@ -149,7 +187,7 @@ class _Run:
     def full(self) -> Answers:
         """What the untouched model says."""
         if self._full is None:
-            file = self.out / "cells" / f"full-{self.key}-said.json"
+            file = self.out / "cells" / f"full-{self.key()}-said.json"
             if file.is_file():
                 self._full = Answers(**read_json(file))
             else:
@@ -159,81 +197,77 @@ class _Run:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per cell."""
-        cells = [*self._visual_cells(), *self._cache_cells()]
+        cells = list(self.cells())
         rows = []
         with Meter("bench", len(cells), enabled=self.progress) as meter:
-            for method, group, seed, budget, visual in cells:
-                row = self._cell(method, group, seed, budget, visual)
-                rows.append(row | {"layer_tokens": self.layer_tokens(method, budget) if visual else None})
+            for cell in cells:
+                rows.append(self.measured(cell) | {"layer_tokens": self.layer_tokens(cell)})
                 meter.add(1)
         return rows
 
-    def layer_tokens(self, method: str, count: int) -> float:
+    def layer_tokens(self, cell: Cell) -> float | None:
         """Tokens of a picture that a layer of the language model reads, the mean over layers."""
+        if cell.tokens is None:
+            return None
         total = self.count(1.0)
-        if method == FASTV:
-            return effective_tokens(total, count, Shape.of(self.loaded.model.config).layers)
-        return float(total if method == "full" else count)
+        if cell.visual is None:
+            return float(total)
+        return cell.visual.layer_tokens(total, cell.tokens, Shape.of(self.loaded.model.config).layers)
 
-    def _visual_cells(self) -> list[tuple[str, str, int, Any, bool]]:
-        if not self.plan.visual:
-            return []
-        return [
-            (method, f"{self.count(keep)} tokens", seed, self.count(keep), True)
-            for keep in self.plan.tokens
-            for method in ("full", *self.plan.visual)
-            for seed in self.plan.seeds_of(method)
-        ]
+    def cells(self) -> Iterator[Cell]:
+        """All cells in the order of the rows."""
+        for keep in self.plan.tokens if self.plan.visual else ():
+            for entry in (None, *self.plan.visual):
+                for seed in self.plan.seeds_of(entry):
+                    count = self.count(keep)
+                    yield Cell(entry, f"{count} tokens", seed, tokens=count)
+        for share in self.plan.shares if self.plan.cache else ():
+            for entry in (None, *self.plan.cache):
+                for seed in self.plan.seeds_of(entry):
+                    yield Cell(entry, f"cache {share:g}", seed, share=share)
 
-    def _cache_cells(self) -> list[tuple[str, str, int, Any, bool]]:
-        if not self.plan.cache:
-            return []
-        return [
-            (method, f"cache {share:g}", seed, share, False)
-            for share in self.plan.shares
-            for method in ("full", *self.plan.cache)
-            for seed in self.plan.seeds_of(method)
-        ]
-
-    def _cell(self, method: str, group: str, seed: int, budget: Any, visual: bool) -> dict[str, Any]:
-        name = f"{method}-{group}-seed{seed}-{self.key}".replace("/", "+").replace(" ", "-")
+    def measured(self, cell: Cell) -> dict[str, Any]:
+        """A cell's row, kept as a file."""
+        key = self.key(None if cell.entry is None else cell.entry.method)
+        name = re.sub(r"[^\w.+=-]+", "-", f"{cell.text}-{cell.group}-seed{cell.seed}-{key}".replace("/", "+"))
         file = self.out / "cells" / f"{name}.json"
         if file.is_file():
             return read_json(file)
-        if method == "full":
-            answers = self.full()
-        elif visual:
-            answers = ask_visual(
-                self.loaded, self.batches, budget, method, positions=self.positions, seed=seed
-            )
-        else:
-            answers = ask_cache(self.loaded, self.batches, self.settings(method, budget), seed=seed)
-        row = {"method": method, "seed": seed, "group": group, **self.scores(answers)}
+        row = {"method": cell.text, "seed": cell.seed, "group": cell.group, **self.scores(self.asked(cell))}
         write_json(file, row)
         return row
 
-    def settings(self, method: str, share: float) -> KVSettings:
-        """The cache of a method."""
-        if method.startswith("sensitivity/"):
-            scorer = method.partition("/")[2]
-            if scorer not in SCORERS:
-                raise ConfigError(f"no key scorer is called {scorer!r}", hint=f"use {', '.join(SCORERS)}")
-            profile = self.profile("sensitivity", scorer)
-            return replace(self.base, keep=share, sizes="prefix", scorer=scorer, profile=profile)
-        if method == "prefixkv-online":
-            return replace(self.base, keep=share)
-        sizes, scorer = kv_method(method)
-        own = self.profile("prefix", "attention") if sizes == "prefix" else None
-        return replace(self.base, keep=share, sizes=sizes, scorer=scorer, profile=own)
+    def asked(self, cell: Cell) -> Answers:
+        """What the model says in a cell."""
+        if cell.entry is None:
+            return self.full()
+        config = self.config(cell)
+        if config.cache is not None:
+            return ask_cache(self.loaded, self.batches, config.cache, seed=cell.seed)
+        keep = 1.0 if config.visual_tokens is None else config.visual_tokens
+        return ask_visual(
+            self.loaded, self.batches, keep, config.visual, positions=config.positions, seed=cell.seed
+        )
 
-    def profile(self, how: str, scorer: str) -> Profile:
-        """Layer sizes from the spare pictures, found once."""
-        name = f"{how}-{scorer}"
+    def config(self, cell: Cell) -> CompressionConfig:
+        """What is compressed in a cell."""
+        method = None if cell.entry is None else cell.entry.method
+        if isinstance(method, VisualMethod):
+            return CompressionConfig(cell.tokens, method, None, self.positions, cell.seed)
+        if cell.entry is None or method is None or cell.share is None:
+            return UNCOMPRESSED
+        if cell.entry.sizes:
+            method = with_profile(method, self.profile(cell.entry.sizes, method))
+        return replace(UNCOMPRESSED, cache=KVSettings(cell.share, method, seed=cell.seed))
+
+    def profile(self, how: str, method: CacheMethod) -> Profile:
+        """Layer sizes from the spare pictures, found once; those by attention serve every method."""
+        name = f"{how}-{self.key(how, method if how == 'sensitivity' else None)}"
         if name not in self._profiles:
-            file = self.out / "profiles" / f"{name}-{self.key}.json"
+            file = self.out / "profiles" / f"{name}.json"
             if not file.is_file():
                 data = first_questions(self.spare, SAMPLES)
-                base = replace(self.base, scorer=scorer)
+                base = KVSettings(1.0, method)
                 profile_from(self.loaded, data, how=how, base=base, progress=self.progress).save(file)
             self._profiles[name] = Profile.load(file)
         return self._profiles[name]
@@ -243,12 +277,13 @@ class _Run:
         said = [self.loaded.text(ids) for ids in answers.said]
         samples = self.data.samples
         asked = [i for i, q in enumerate(samples) if q.kind != questions.CAPTION]
-        told = [i for i, q in enumerate(samples) if q.kind == questions.CAPTION]
+        captions = [i for i, q in enumerate(samples) if q.kind == questions.CAPTION]
         points = [answer_score(said[i], samples[i].answers) for i in asked]
         low, high = bootstrap_interval(points, [samples[i].picture for i in asked])
         kinds: dict[str, list[float]] = {}
         for i, point in zip(asked, points, strict=True):
             kinds.setdefault(samples[i].kind, []).append(point)
+        likely = [x for i in captions for x in answers.losses[i]]
         same = [rouge_l(a, b) for a, b in zip(answers.said, self.full().said, strict=True)]
         f1 = f1_of_yes([said[i] for i in asked], [samples[i].answers[0] for i in asked])
         return {
@@ -256,7 +291,7 @@ class _Run:
             "accuracy_low": low,
             "accuracy_high": high,
             "perplexity": perplexity([x for i in asked for x in answers.losses[i]]),
-            "caption_perplexity": perplexity([x for i in told for x in answers.losses[i]]) if told else None,
+            "caption_perplexity": perplexity(likely) if captions else None,
             "agreement": sum(same) / len(same),
             "f1": None if math.isnan(f1) else f1,
             **{f"accuracy: {kind}": sum(v) / len(v) for kind, v in sorted(kinds.items())},
@@ -266,36 +301,31 @@ class _Run:
         """Time every method and budget on one prompt, and add what it costs to its first seed's row."""
         sample = self.data.samples[0]
         inputs = self.loaded.inputs([sample.load()], [sample.question])
-        timed = [r for r in rows if r["seed"] == 0 and r["method"] != "full"]
-        settings = [Setting("grid", 1.0), *(self._setting(r) for r in timed)]
-        total = len(settings) * (repeats + 1)
+        pairs = list(zip(self.cells(), rows, strict=True))
+        timed = [(c, r) for c, r in pairs if c.seed == 0 and c.entry is not None]
+        configs = [UNCOMPRESSED, *(self.config(c) for c, _ in timed)]
+        total = len(configs) * (repeats + 1)
         with Meter("time", total, enabled=self.progress) as meter:
-            base, *own = measure(self.loaded.model, inputs, settings, repeats=repeats, advance=meter.add)
-        for row in (r for r in rows if r["method"] == "full"):
-            row.update(self._price(row, settings[0], base, base))
-        for row, setting, timing in zip(timed, settings[1:], own, strict=True):
-            row.update(self._price(row, setting, timing, base))
+            base, *measured = measure(self.loaded.model, inputs, configs, repeats=repeats, advance=meter.add)
+        for cell, row in pairs:
+            if cell.entry is None:
+                row.update(self._price(cell, UNCOMPRESSED, base, base))
+        for (cell, row), config, timing in zip(timed, configs[1:], measured, strict=True):
+            row.update(self._price(cell, config, timing, base))
 
-    def _setting(self, row: dict[str, Any]) -> Setting:
-        method, (word, number) = row["method"], _budget(row["group"])
-        if word == "tokens":
-            return Setting(method, int(number))
-        return Setting("grid", 1.0, self.settings(method, number))
-
-    def _price(self, row: dict[str, Any], setting: Setting, own: Timing, base: Timing) -> dict[str, Any]:
+    def _price(self, cell: Cell, config: CompressionConfig, own: Timing, base: Timing) -> dict[str, Any]:
         shape = Shape.of(self.loaded.model.config)
         size = torch.finfo(self.loaded.model.dtype).bits // 8
-        visual = row["group"].endswith("tokens")
-        part = "first_token_ms" if visual else "token_ms"
-        if visual:
+        part = "token_ms" if cell.tokens is None else "first_token_ms"
+        if cell.tokens is not None:
             limit = prefill_limit(shape, base.prompt, own.prompt, vision_flops(self.loaded.model.config))
         else:
-            share = 1.0 if setting.kv is None else float(setting.kv.keep)
+            share = 1.0 if config.cache is None else float(config.cache.keep)
             limit = decode_limit(shape, 1, base.prompt, share, size)
         return {
             **{name: own.median(name) for name in ("first_token_ms", "token_ms", "selection_ms")},
             "speedup": base.median(part) / own.median(part),
-            "limit": limit if setting.method != FASTV else None,
+            "limit": limit if config.selects else None,
             "cache_kib": own.cache_bytes / 1024,
             "peak_mib": None if own.peak_bytes is None else own.peak_bytes / 2**20,
         }
@@ -309,15 +339,9 @@ class _Run:
         for name in names:
             row = [s.picture for s in batch.samples].index(name)
             picture = batch.pictures[row]
-            for method in (SELECTOR, "vtc-cls", "divprune", "random"):
-                chosen = select_tokens(picture, keep, method, 0, fixed=True)
+            for method in (defaults.SELECTOR, "vtc-cls", "divprune", "random"):
+                chosen = select_tokens(picture, keep, selector_of(method), 0, fixed=True)
                 if picture.grid is not None:
                     image = kept_patches(batch.samples[row].load(), picture.grid, chosen.keep.tolist())
                     shown.append((image, f"{method}: {keep} tokens"))
         return shown
-
-
-def _budget(group: str) -> tuple[str, float]:
-    """``36 tokens`` or ``cache 0.3`` as its word and its number."""
-    one, two = group.split(" ")
-    return ("tokens", float(one)) if two == "tokens" else (one, float(two))

@@ -17,15 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wildsight.compression import defaults
 from wildsight.compression.attention import ragged_attention
-from wildsight.compression.cache import KVSettings, RaggedCache
+from wildsight.compression.cache import KVSettings, RaggedCache, build_cache
+from wildsight.compression.config import CompressionConfig
+from wildsight.compression.decoding import Decoder
 from wildsight.compression.evaluation.questions import CAPTION, QuestionSample
 from wildsight.compression.families import Picture, family_of
 from wildsight.compression.loading import LoadedModel
-from wildsight.compression.methods.cache.base import build_cache
-from wildsight.compression.methods.visual.base import DEFAULT, FASTV
-from wildsight.compression.methods.visual.fastv import FastV, fastv_hooks
-from wildsight.compression.prune import encoded, prune_visual_tokens
+from wildsight.compression.methods.visual.base import SELECTORS, VisualMethod
+from wildsight.compression.prune import encoded, prune_visual_tokens, selector_of
+from wildsight.compression.reader import reading
 from wildsight.errors import ConfigError
 
 LONGEST = 32
@@ -80,7 +82,7 @@ def prepare(
     batch: int = 50,
     advance: Callable[[int], Any] | None = None,
 ) -> list[Batch]:
-    """Tokenise all questions and encode every picture once."""
+    """Tokenise all questions, and encode every picture once, with the saliency of every layer."""
     family = family_of(loaded.model)
     known: dict[str, Picture] = {}
     out = []
@@ -104,9 +106,9 @@ def ask_visual(
     loaded: LoadedModel,
     batches: Sequence[Batch],
     keep: int | float,
-    method: str,
+    method: str | VisualMethod,
     *,
-    positions: str = "compact",
+    positions: str = defaults.POSITIONS,
     seed: int = 0,
     kv: KVSettings | None = None,
 ) -> Answers:
@@ -116,49 +118,22 @@ def ask_visual(
         loaded: the model.
         batches: from `prepare`.
         keep: count or share.
-        method: a selector, or ``fastv``.
+        method: a selector or ``fastv``, by name or with its parameters.
         positions: ``compact`` or ``original``.
         seed: for selectors that draw.
         kv: compresses the cache as well; what it holds after the prompt bears on later tokens alone.
     """
+    config = CompressionConfig(keep, SELECTORS.create(method), kv, positions, seed)
     found = Answers([], [])
-    for batch in batches:
-        if method == FASTV:
-            with fastv_hooks(loaded.model, FastV(keep=keep)) as cache:
-                inputs = _whole(batch)
-                said, losses = _answer(loaded, inputs, batch.answers, cache(inputs))
-        else:
-            inputs = _pruned(loaded, batch, keep, method, positions, seed)
-            said, losses = _through(loaded, inputs, batch.answers, kv)
-        found.said += said
-        found.losses += losses
+    with reading(loaded.model, config) as reader:
+        for batch in batches:
+            # A picture draws with the same seed wherever it is asked about.
+            pictures = [replace(p, view=replace(p.view, seed=seed)) for p in batch.pictures]
+            inputs, cache = reader.prompt(batch.inputs, pictures)
+            said, losses = _answer(loaded, inputs, batch.answers, cache)
+            found.said += said
+            found.losses += losses
     return found
-
-
-def _through(
-    loaded: LoadedModel, inputs: dict[str, Any], answers: Sequence[Sequence[int]], kv: KVSettings | None
-) -> tuple[list[list[int]], list[list[float]]]:
-    if kv is None:
-        return _answer(loaded, inputs, answers, None)
-    with ragged_attention(loaded.model):
-        cache = build_cache(loaded.model, kv, inputs["input_ids"].shape[1])
-        return _answer(loaded, inputs, answers, cache)
-
-
-def _pruned(
-    loaded: LoadedModel, batch: Batch, keep: int | float, method: str, positions: str, seed: int
-) -> dict[str, Any]:
-    """One shortened batch; a picture draws with the same seed wherever it is asked about."""
-    pictures = [replace(p, view=replace(p.view, seed=seed)) for p in batch.pictures]
-    pruned = prune_visual_tokens(
-        loaded.model, batch.inputs, keep, method, positions=positions, encoded_pictures=pictures
-    )
-    return pruned.inputs()
-
-
-def _whole(batch: Batch) -> dict[str, Any]:
-    features = [p.features for p in batch.pictures]
-    return {**batch.inputs, "mm_encoder_outputs": {"image": encoded(features)}}
 
 
 def _answer(
@@ -166,40 +141,25 @@ def _answer(
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Read the prompt once; follow the target answer in one copy of the cache, speak freely in another."""
     model = loaded.model
-    mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
-    place = inputs.get("position_ids")
-    place = mask.cumsum(-1).sub(1).clamp_min(0) if place is None else place
-    out = model(**{**inputs, "position_ids": place}, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    state = State(mask, place[..., -1:], out.past_key_values)
+    out = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    state = Decoder(out.past_key_values, inputs["position_ids"][..., -1:], inputs["attention_mask"])
     logits = out.logits[:, -1].float()
+    return _answered(loaded, state, logits, answers)
+
+
+def _answered(
+    loaded: LoadedModel, state: Decoder, logits: Tensor, answers: Sequence[Sequence[int]]
+) -> tuple[list[list[int]], list[list[float]]]:
+    """What is said behind a prompt, and the likelihood of the answers, cut to their own lengths."""
     longest = max(map(len, answers))
     free = copy.deepcopy(state)
     targets = torch.tensor([[*a, *[loaded.end] * (longest - len(a))] for a in answers], device=logits.device)
-    losses = _follow(model, state, logits, targets)
-    said = _speak(model, free, logits, longest, loaded.end)
+    losses = _follow(loaded.model, state, logits, targets)
+    said = _speak(loaded.model, free, logits, longest, loaded.end)
     return said, [row[: len(a)] for row, a in zip(losses, answers, strict=True)]
 
 
-@dataclass
-class State:
-    """Where decoding stands: mask so far, position of the last token, cache."""
-
-    mask: Tensor
-    place: Tensor
-    cache: Any
-
-    def step(self, model: Any, tokens: Tensor) -> Tensor:
-        """Logits ``[B, V]`` behind one more token per row."""
-        self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
-        self.place = self.place + 1
-        out = model(
-            input_ids=tokens[:, None], attention_mask=self.mask, position_ids=self.place,
-            past_key_values=self.cache, use_cache=True,
-        )  # fmt: skip
-        return out.logits[:, -1].float()
-
-
-def _follow(model: Any, state: State, logits: Tensor, targets: Tensor) -> list[list[float]]:
+def _follow(model: Any, state: Decoder, logits: Tensor, targets: Tensor) -> list[list[float]]:
     """Negative log likelihood of every target token."""
     losses = []
     for number in range(targets.shape[1]):
@@ -209,7 +169,7 @@ def _follow(model: Any, state: State, logits: Tensor, targets: Tensor) -> list[l
     return torch.stack(losses, dim=1).tolist()
 
 
-def _speak(model: Any, state: State, logits: Tensor, longest: int, end: int) -> list[list[int]]:
+def _speak(model: Any, state: Decoder, logits: Tensor, longest: int, end: int) -> list[list[int]]:
     """Greedy tokens until the end, ``longest`` at most."""
     said, alive = [], torch.ones(logits.shape[0], dtype=torch.bool, device=logits.device)
     for number in range(longest):
@@ -230,8 +190,8 @@ def ask_cache(
     *,
     seed: int = 0,
     keep: int | float = 1.0,
-    method: str = DEFAULT,
-    positions: str = "compact",
+    method: str | VisualMethod = defaults.SELECTOR,
+    positions: str = defaults.POSITIONS,
 ) -> Answers:
     """Answer through a cache of the picture that was compressed before the question came.
 
@@ -241,7 +201,7 @@ def ask_cache(
         settings: what the cache keeps of the tokens that the model reads.
         seed: for scorers that draw.
         keep: tokens of a picture that the model reads.
-        method: selector of those tokens.
+        method: selector of those tokens, by name or with its parameters.
         positions: of those tokens, ``compact`` or ``original``.
     """
     settings = replace(settings, seed=seed)
@@ -271,8 +231,8 @@ def picture_prompts(
     loaded: LoadedModel,
     batch: Batch,
     keep: int | float = 1.0,
-    method: str = DEFAULT,
-    positions: str = "compact",
+    method: str | VisualMethod = defaults.SELECTOR,
+    positions: str = defaults.POSITIONS,
 ) -> tuple[list[int], dict[str, Any], list[Tensor]]:
     """The different pictures of a batch as prompts of their own, pruned to ``keep`` tokens.
 
@@ -290,7 +250,7 @@ def picture_prompts(
     asked = {"input_ids": torch.stack(prompts)}
     pictures = [batch.pictures[i] for i in chosen]
     pruned = prune_visual_tokens(
-        loaded.model, asked, keep, method, positions=positions, encoded_pictures=pictures
+        loaded.model, asked, keep, selector_of(method), positions=positions, encoded_pictures=pictures
     )
     if not bool(pruned.mask.all()):
         raise ConfigError("pictures of different lengths in one batch", hint="ask one picture at a time")
@@ -301,7 +261,12 @@ def picture_prompts(
 
 
 def _ask_batch(
-    loaded: LoadedModel, batch: Batch, settings: KVSettings, keep: int | float, method: str, positions: str
+    loaded: LoadedModel,
+    batch: Batch,
+    settings: KVSettings,
+    keep: int | float,
+    method: str | VisualMethod,
+    positions: str,
 ) -> Iterator[tuple[list[int], list[list[int]], list[list[float]]]]:
     """Compress each picture once, then ask its questions in groups of equal length."""
     number, inputs, questions = picture_prompts(loaded, batch, keep, method, positions)
@@ -329,13 +294,8 @@ def _ask_group(
     """Ask behind a picture that takes ``length`` columns and ends at position ``before - 1``."""
     mask = torch.ones(asked.shape[0], length, dtype=torch.long, device=asked.device)
     place = torch.full((asked.shape[0], 1), before - 1, device=asked.device)
-    state = State(mask, place, cache)
+    state = Decoder(cache, place, mask)
     logits = asked.new_zeros(0).float()
     for column in asked.unbind(dim=1):
         logits = state.step(loaded.model, column)
-    longest = max(map(len, answers))
-    targets = torch.tensor([[*a, *[loaded.end] * (longest - len(a))] for a in answers], device=asked.device)
-    free = copy.deepcopy(state)
-    losses = _follow(loaded.model, state, logits, targets)
-    said = _speak(loaded.model, free, logits, longest, loaded.end)
-    return said, [row[: len(a)] for row, a in zip(losses, answers, strict=True)]
+    return _answered(loaded, state, logits, answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from wildsight.compression.evaluation import questions
 from wildsight.compression.evaluation.evaluate import picture_prompts, prepare
 from wildsight.compression.evaluation.questions import QuestionData
 from wildsight.compression.loading import LoadedModel
+from wildsight.compression.methods.cache.base import CACHE_METHODS
 from wildsight.compression.profile import Profile
 from wildsight.compression.sensitivity import calibrate_sensitivity
 from wildsight.errors import ConfigError
@@ -72,7 +74,13 @@ def profile_from(
 
 
 def find_profile(
-    loaded: LoadedModel, source: str, *, how: str = "prefix", samples: int = 10, scorer: str = "attention"
+    loaded: LoadedModel,
+    source: str,
+    *,
+    how: str = "prefix",
+    samples: int = 10,
+    scorer: str = "attention",
+    options: Mapping[str, Any] | None = None,
 ) -> Profile:
     """Layer sizes of a model from the first pictures of a source.
 
@@ -81,16 +89,18 @@ def find_profile(
         source: ``world``, a folder or ``NAME:PATH``.
         how: ``prefix`` or ``sensitivity``.
         samples: pictures to look at.
-        scorer: that the sensitivity is measured with.
+        scorer: that the sensitivity is measured with, a word for a ranking or a cache method's name.
+        options: its parameters by name.
 
     Raises:
         ConfigError: an unknown word.
         DataError: the source does not fit its layout.
     """
+    base = KVSettings(1.0, CACHE_METHODS.ranking(scorer, options))
     size = loaded.image_size or questions.SIZE
     if source == "world":
         data = questions.world(samples * 5, size=size, seed=questions.HELD_OUT + 1)
     else:
         data = questions.read_source(source, size=size)
     chosen = first_questions(data, samples)
-    return profile_from(loaded, chosen, how=how, base=KVSettings(scorer=scorer))
+    return profile_from(loaded, chosen, how=how, base=base)

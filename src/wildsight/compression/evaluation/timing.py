@@ -1,46 +1,28 @@
-"""Time and memory of one answer, part by part: runs of all settings interleaved, medians given."""
+"""Time and memory of one answer, part by part: runs of all configurations interleaved, medians given."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wildsight.compression.attention import ragged_attention
-from wildsight.compression.cache import KVSettings
+from wildsight.compression.config import CompressionConfig
+from wildsight.compression.decoding import Decoder
 from wildsight.compression.families import family_of
-from wildsight.compression.methods.cache.base import build_cache
-from wildsight.compression.methods.visual.base import DEFAULT, FASTV
-from wildsight.compression.methods.visual.fastv import FastV, fastv_hooks
-from wildsight.compression.prune import prune_visual_tokens
+from wildsight.compression.reader import reading
 
 PARTS = ("vision_ms", "selection_ms", "prefill_ms", "first_token_ms", "token_ms")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What is timed.
-
-    Attributes:
-        method: a selector, or ``fastv``.
-        keep: tokens per image, a count or a share.
-        kv: what the cache keeps; None leaves the stock cache.
-    """
-
-    method: str = DEFAULT
-    keep: int | float = 1.0
-    kv: KVSettings | None = None
-
-
 @dataclass
 class Timing:
-    """Measurements of one setting.
+    """Measurements of one configuration.
 
     Attributes:
         runs: milliseconds of each part, run by run.
@@ -105,21 +87,25 @@ def _status(name: str) -> int | None:
 
 
 @torch.no_grad()
-def run_once(model: Any, inputs: Mapping[str, Any], setting: Setting, tokens: int, timing: Timing) -> None:
+def run_once(
+    model: Any, inputs: Mapping[str, Any], config: CompressionConfig, tokens: int, timing: Timing
+) -> None:
     """One answer of ``tokens`` tokens, greedy, with every part timed."""
     device = model.device
-    with ExitStack() as stack, peak_memory(device) as peak:
+    with peak_memory(device) as peak, reading(model, config) as reader:
         begin = _now(device)
-        pictures = family_of(model).encode(model, inputs)
+        pictures = family_of(model).encode(model, inputs, config.visual.saliency_layers)
         seen = _now(device)
-        call, cache = _prepared(model, inputs, setting, pictures, stack)
+        call, cache = reader.prompt(inputs, pictures)
         chosen = _now(device)
         out = model(**call, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        token = out.logits[:, -1].argmax(dim=-1, keepdim=True)
+        token = out.logits[:, -1].argmax(dim=-1)
         first = _now(device)
         timing.cache_bytes = cache_bytes(out.past_key_values)
         timing.prompt = int(call["input_ids"].shape[1])
-        _decode(model, call, out, token, tokens)
+        decoder = Decoder(out.past_key_values, call["position_ids"][..., -1:], call["attention_mask"])
+        for _ in range(tokens):
+            token = decoder.step(model, token).argmax(dim=-1)
         last = _now(device)
         timing.peak_bytes = peak()
     marks = (seen - begin, chosen - seen, first - chosen, first - begin, (last - first) / max(tokens, 1))
@@ -127,56 +113,29 @@ def run_once(model: Any, inputs: Mapping[str, Any], setting: Setting, tokens: in
         timing.runs[name].append(1000 * seconds)
 
 
-def _prepared(
-    model: Any, inputs: Mapping[str, Any], setting: Setting, pictures: Any, stack: ExitStack
-) -> tuple[dict[str, Any], Any]:
-    if setting.method == FASTV:
-        make = stack.enter_context(fastv_hooks(model, FastV(keep=setting.keep)))
-        cache = make(inputs)
-        pruned = prune_visual_tokens(model, inputs, 1.0, "grid", encoded_pictures=pictures)
-        return pruned.inputs(), cache
-    pruned = prune_visual_tokens(model, inputs, setting.keep, setting.method, encoded_pictures=pictures)
-    if setting.kv is None:
-        return pruned.inputs(), None
-    stack.enter_context(ragged_attention(model))
-    return pruned.inputs(), build_cache(model, setting.kv, pruned.ids.shape[1])
-
-
-def _decode(model: Any, call: Mapping[str, Any], out: Any, token: torch.Tensor, tokens: int) -> None:
-    mask, place = call["attention_mask"], call["position_ids"][..., -1:]
-    for _ in range(tokens):
-        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-        place = place + 1
-        out = model(
-            input_ids=token, attention_mask=mask, position_ids=place,
-            past_key_values=out.past_key_values, use_cache=True,
-        )  # fmt: skip
-        token = out.logits[:, -1].argmax(dim=-1, keepdim=True)
-
-
 def measure(
     model: Any,
     inputs: Mapping[str, Any],
-    settings: Sequence[Setting],
+    configs: Sequence[CompressionConfig],
     *,
     tokens: int = 16,
     repeats: int = 5,
     advance: Callable[[int], Any] | None = None,
 ) -> list[Timing]:
-    """Time all settings, one run of each in turn, after one warm-up of each.
+    """Time all configurations, one run of each in turn, after one warm-up of each.
 
     Args:
         model: of a family that can be pruned.
         inputs: of a batch of prompts with pictures.
-        settings: what to compare; the first is usually the full model.
+        configs: what to compare; the first is usually the full model.
         tokens: to decode.
         repeats: runs of each.
         advance: called with 1 after each run.
     """
-    timings = [Timing() for _ in settings]
-    for turn in range(repeats + 1):
-        for setting, timing in zip(settings, timings, strict=True):
-            run_once(model, inputs, setting, tokens, Timing() if turn == 0 else timing)
+    timings = [Timing() for _ in configs]
+    for run in range(repeats + 1):
+        for config, timing in zip(configs, timings, strict=True):
+            run_once(model, inputs, config, tokens, Timing() if run == 0 else timing)
             if advance is not None:
                 advance(1)
     return timings

@@ -14,11 +14,14 @@ read twice.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wildsight.compression.methods.cache.scorer import Chunk, Scorer, Stored
+from wildsight.compression.methods.cache.base import CACHE_METHODS, CacheMethod
+from wildsight.compression.methods.cache.scorer import Chunk, Rope, Scorer, Stored
+from wildsight.compression.methods.parameters import within
 from wildsight.errors import UnsupportedModelError
 
 SINKS = 4
@@ -71,12 +74,28 @@ def expected_scores(
 
 
 class Expected(Scorer):
-    """Accumulates the queries' first and second moments."""
+    """Accumulates the queries' first and second moments.
 
-    needs_rope = True
+    Args:
+        layer, seed, rope: as every scorer.
+        sinks: first tokens that take no part.
+        ahead: positions to come that the rotation is averaged over.
+    """
+
+    def __init__(
+        self,
+        layer: int = 0,
+        seed: int = 0,
+        rope: Rope | None = None,
+        *,
+        sinks: int = SINKS,
+        ahead: int = AHEAD,
+    ) -> None:
+        super().__init__(layer, seed, rope)
+        self.sinks, self.ahead = sinks, ahead
 
     def observe(self, chunk: Chunk) -> None:
-        """Add the chunk's queries, padding and the first four tokens left out."""
+        """Add the chunk's queries, padding and the sinks left out."""
         if self.rope is None or chunk.positions is None:
             raise UnsupportedModelError(
                 "the model has no one-dimensional rotary embedding", hint="use another key scorer"
@@ -85,7 +104,7 @@ class Expected(Scorer):
         query = rotate(chunk.query.float(), cos, -sin)
         before = self.state.get("seen", chunk.real.new_zeros(chunk.real.shape[0], dtype=torch.long))
         rank = before[:, None] + chunk.real.long().cumsum(dim=1) - 1
-        used = (chunk.real & (rank >= SINKS)).float()[:, None, :, None]
+        used = (chunk.real & (rank >= self.sinks)).float()[:, None, :, None]
         self._add("count", used.sum(dim=2))
         self._add("sum", (query * used).sum(dim=2))
         self._add("outer", (query * used).transpose(-1, -2) @ query)
@@ -97,7 +116,7 @@ class Expected(Scorer):
         self.state[name] = self.state[name] + value if name in self.state else value
 
     def mass(self, stored: Stored, /) -> Tensor:
-        """Expected attention times value norm, the mean over heads; 0 for the first four tokens."""
+        """Expected attention times value norm, the mean over heads; 0 for the sinks."""
         return self._expected(stored, self._open(stored)).mean(dim=1)
 
     def scores(self, stored: Stored, /) -> Tensor:
@@ -107,28 +126,52 @@ class Expected(Scorer):
         sinks = (stored.valid & ~open_)[:, None]
         return torch.where(sinks, own.amax(dim=2, keepdim=True) + 1.0, own)
 
-    @staticmethod
-    def _open(stored: Stored) -> Tensor:
-        """``[B, n]`` real columns behind the first four."""
-        return stored.valid & (stored.valid.long().cumsum(dim=1) > SINKS)
+    def _open(self, stored: Stored) -> Tensor:
+        """``[B, n]`` real columns behind the sinks."""
+        return stored.valid & (stored.valid.long().cumsum(dim=1) > self.sinks)
 
     def _expected(self, stored: Stored, open_: Tensor) -> Tensor:
         count = self.state["count"].clamp_min(1.0)
         mean = self.state["sum"] / count
         cov = self.state["outer"] / count[..., None] - mean[..., :, None] * mean[..., None, :]
-        turn = self._turn()
+        rotation = self._rotation()
         groups = mean.shape[1] // stored.keys.shape[1]
         keys, values = (t.float().repeat_interleave(groups, dim=1) for t in (stored.keys, stored.values))
-        mean, cov = (turn @ mean[..., None])[..., 0], turn @ cov @ turn.transpose(-1, -2)
+        mean, cov = (rotation @ mean[..., None])[..., 0], rotation @ cov @ rotation.transpose(-1, -2)
         own = expected_scores(mean, cov, keys, values, self.scaling, open_)
         return own.unflatten(1, (-1, groups)).mean(dim=2)
 
-    def _turn(self) -> Tensor:
+    def _rotation(self) -> Tensor:
         """``[B, 1, d, d]`` mean rotation of the positions to come."""
         if self.rope is None:
             raise UnsupportedModelError("the model has no rotary embedding", hint="use another key scorer")
         last = self.state["last"]
-        ahead = last[:, None] + 1 + torch.arange(AHEAD, device=last.device)
+        ahead = last[:, None] + 1 + torch.arange(self.ahead, device=last.device)
         cos, sin = (part.float() for part in self.rope(ahead))
         cos, sin = (part.expand(last.shape[0], -1, -1) for part in (cos, sin))
         return torch.stack([mean_rotation(c, s) for c, s in zip(cos, sin, strict=True)])[:, None]
+
+
+@CACHE_METHODS.register("expected")
+@dataclass(frozen=True)
+class ExpectedAttention(CacheMethod):
+    """Expected attention; the defaults are the paper's."""
+
+    sinks: int = SINKS
+    """First tokens of a prompt that take no part, and are kept ahead of all others."""
+    ahead: int = AHEAD
+    """Positions to come that the rotation is averaged over."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, 0, math.inf, "sinks")
+        within(self, 1, math.inf, "ahead")
+
+    @property
+    def needs_rope(self) -> bool:
+        """Queries are looked at before rotation."""
+        return True
+
+    def scorer(self, layer: int = 0, seed: int = 0, rope: Rope | None = None) -> Scorer:
+        """Columns are ranked by the attention that queries to come will pay."""
+        return Expected(layer, seed, rope, sinks=self.sinks, ahead=self.ahead)

@@ -5,16 +5,19 @@ Implemented: accumulated attention over the prompt; sizes are uniform.
 
 Differences from the published code:
     1. While decoding, evictions follow PrefixKV's rule, as for every scorer of this task.
-    2. `AttentionMean` divides a column's sum by the number of queries that could see it, which undoes the
-       advantage of early columns.
+    2. ``mean`` divides a column's sum by the number of queries that could see it, which undoes the advantage
+       of early columns; off by default.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from wildsight.compression.methods.cache.prefixkv import importance
-from wildsight.compression.methods.cache.scorer import Chunk, Scorer, Stored, grow
+from wildsight.compression.attention_weights import importance
+from wildsight.compression.methods.cache.base import CACHE_METHODS, CacheMethod
+from wildsight.compression.methods.cache.scorer import Chunk, Rope, Scorer, Stored, grow
 
 
 class AttentionSum(Scorer):
@@ -41,3 +44,16 @@ class AttentionMean(AttentionSum):
         """The means, one for all heads."""
         behind = stored.valid.flip(1).long().cumsum(dim=1).flip(1).clamp_min(1)
         return (self.state["sum"] / behind)[:, None]
+
+
+@CACHE_METHODS.register("h2o")
+@dataclass(frozen=True)
+class H2O(CacheMethod):
+    """H2O."""
+
+    mean: bool = False
+    """Rank by the mean over the queries that could see a column, in place of the sum."""
+
+    def scorer(self, layer: int = 0, seed: int = 0, rope: Rope | None = None) -> Scorer:
+        """Columns are ranked by the attention that they gathered."""
+        return (AttentionMean if self.mean else AttentionSum)(layer, seed, rope)

@@ -10,13 +10,18 @@ Differences from the published code (read in a digest of the paper alone):
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from wildsight.compression.methods.cache.keynorm import key_novelty
-from wildsight.compression.methods.cache.scorer import Stored
+from wildsight.compression.methods.cache.base import CACHE_METHODS, CacheMethod
+from wildsight.compression.methods.cache.keydiff import key_novelty
+from wildsight.compression.methods.cache.scorer import Rope, Scorer, Stored
 from wildsight.compression.methods.cache.snapkv import Window, keep_window
+from wildsight.compression.methods.parameters import within
 
 
 def likeness(keys: Tensor, valid: Tensor) -> Tensor:
@@ -47,3 +52,20 @@ class Mix(Window):
         share = likeness(keys, valid)
         mixed = (1 - share) * importance + share * to_unit(key_novelty(keys, valid), valid)
         return keep_window(mixed, self.window)
+
+
+@CACHE_METHODS.register("mixkv")
+@dataclass(frozen=True)
+class MixKV(CacheMethod):
+    """MixKV."""
+
+    window: int = 16
+    """Queries in the observation window."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, 1, math.inf, "window")
+
+    def scorer(self, layer: int = 0, seed: int = 0, rope: Rope | None = None) -> Scorer:
+        """Columns are ranked by importance mixed with diversity."""
+        return Mix(layer, seed, rope, window=self.window)

@@ -2,10 +2,11 @@
 
 Paper: "PrefixKV: Adaptive Prefix KV Cache is What Vision Instruction-Following Models Need for Efficient
 Generation" (NeurIPS 2025, arXiv 2412.03409). A uniform cache wastes space in layers whose attention is
-concentrated and starves layers whose attention is spread out. Implemented: importance (`attention_rows`,
-`importance`), the cumulative priority (`prefix_mass`), the global search for layer sizes (`solve_sizes`,
-and the published bisection, `bisect_sizes`), eviction at the end of the prompt (`kept_columns`) and while
-decoding (`tail_rank`, `must_evict`).
+concentrated and starves layers whose attention is spread out. Implemented: importance
+(`wildsight.compression.attention_weights.importance`), the cumulative priority (`prefix_mass`), the
+global search for layer sizes (`solve_sizes`, and the published bisection, `bisect_sizes`), eviction at the
+end of the prompt (`wildsight.compression.eviction.kept_columns`) and while decoding (`tail_rank`,
+`must_evict`).
 
 Differences from the published code:
     1. Positions. The published scripts give a new token the length of layer 0's compressed cache as its
@@ -19,94 +20,20 @@ Differences from the published code:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 20
-"""Attention weights computed at once while scoring, in elements."""
-
-
-@dataclass(frozen=True)
-class PrefixKVConfig:
-    """Settings of the eviction rule; defaults are the paper's."""
-
-    start: int = 1
-    """First tokens that are never evicted."""
-    protect: int = 1
-    """Last prompt tokens that are never evicted."""
-    tail: int = 25
-    """While decoding, columns before the last ``tail`` of the compressed prompt are frozen."""
-    samples: int = 10
-    """N, prompts that an offline profile is averaged over."""
-
-
-def query_blocks(heads: int, queries: int, keys: int) -> Iterator[slice]:
-    """Slices of the query axis, each small enough that its weights stay within `BLOCK` elements."""
-    step = max(1, min(queries, BLOCK // max(1, heads * keys)))
-    for first in range(0, queries, step):
-        yield slice(first, min(first + step, queries))
-
-
-def attention_rows(query: Tensor, key: Tensor, allowed: Tensor | None, scaling: float) -> Tensor:
-    """Head-mean softmax attention; a query that may look at nothing gets zeros.
-
-    Args:
-        query: ``[B, H, q, d]``.
-        key: ``[B, H_kv, n, d]``, H a multiple of H_kv.
-        allowed: ``[B, 1, q, n]`` bool, or None where everything is allowed.
-        scaling: factor of the products.
-
-    Returns:
-        ``[B, q, n]`` float32.
-    """
-    return head_attention(query, key, allowed, scaling).mean(dim=1)
-
-
-def head_attention(query: Tensor, key: Tensor, allowed: Tensor | None, scaling: float) -> Tensor:
-    """As `attention_rows`, before the mean: ``[B, H, q, n]`` float32."""
-    batch, heads, queries, width = query.shape
-    groups = heads // key.shape[1]
-    stacked = query.reshape(batch, key.shape[1], groups * queries, width)
-    logits = (stacked @ key.transpose(-1, -2)).float().mul_(scaling)
-    logits = logits.view(batch, heads, queries, key.shape[2])
-    if allowed is not None:
-        logits.masked_fill_(~allowed, -math.inf)
-    return torch.softmax(logits, dim=-1).nan_to_num_(0.0)
-
-
-def causal(first: int, queries: int, keys: int, device: torch.device) -> Tensor:
-    """``[1, 1, queries, keys]`` bool: query i stands at column ``first + i`` and sees no later column."""
-    columns = torch.arange(keys, device=device)
-    rows = torch.arange(first, first + queries, device=device)
-    return (columns[None, :] <= rows[:, None])[None, None]
-
-
-def importance(query: Tensor, key: Tensor, allowed: Tensor | None, scaling: float) -> Tensor:
-    """``I_n = sum_q mean_h A_{h,q,n}``, in blocks of queries.
-
-    Args:
-        query: ``[B, H, q, d]``, the last ``q`` columns of the keys.
-        key: ``[B, H_kv, n, d]``.
-        allowed: ``[B, 1, q, n]`` bool; None means causal.
-        scaling: factor of the products.
-
-    Returns:
-        ``[B, n]`` float32.
-    """
-    total = key.new_zeros(key.shape[0], key.shape[2], dtype=torch.float32)
-    behind = key.shape[2] - query.shape[2]
-    for block in query_blocks(query.shape[0] * query.shape[1], query.shape[2], key.shape[2]):
-        seen = behind + block.stop
-        if allowed is None:
-            part = causal(behind + block.start, block.stop - block.start, seen, key.device)
-        else:
-            part = allowed[:, :, block, :seen]
-        total[:, :seen] += attention_rows(query[:, :, block], key[:, :, :seen], part, scaling).sum(dim=1)
-    return total
+from wildsight.compression.methods.cache.base import CACHE_METHODS, CacheMethod, Crossed, common
+from wildsight.compression.methods.cache.h2o import AttentionSum
+from wildsight.compression.methods.cache.scorer import Rope, Scorer
+from wildsight.compression.methods.cache.sizes import published_counts, token_counts
+from wildsight.compression.profile import Profile
+from wildsight.errors import ConfigError
 
 
 def prefix_mass(scores: Tensor) -> Tensor:
@@ -167,44 +94,54 @@ def bisect_sizes(scores: Tensor, forgotten: float, protected: int = 2, tolerance
             high = share
 
 
-def kept_columns(
-    scores: Tensor, valid: Tensor | None, counts: Sequence[int], start: int, protect: int
-) -> Tensor:
-    """Columns that a layer keeps at the end of the prompt.
+@CACHE_METHODS.register("prefixkv")
+@dataclass(frozen=True)
+class PrefixKV(CacheMethod):
+    """PrefixKV; the defaults are the paper's."""
 
-    Args:
-        scores: ``[B, G, n]`` for G groups of heads that choose alike; higher is kept, ties go to the earlier.
-        valid: ``[B, n]`` bool, False for padding; the real columns of a row stand together at its end. None:
-            no column is padding.
-        counts: how many columns each row keeps, at most its number of valid ones.
-        start: first valid columns that are kept in any case.
-        protect: last valid columns that are kept in any case.
+    profile: Profile | str | None = None
+    """Layer sizes found beforehand, or their file; without them each prompt gives its own."""
+    rounding: Literal["exact", "published"] = "exact"
+    """``exact`` meets the total; ``published`` rounds every layer on its own, as the PrefixKV code does."""
 
-    Returns:
-        ``[B, G, max(counts)]`` int64 ascending, -1 behind a row's own count.
-    """
-    length = scores.shape[2]
-    value = scores.float().clone()
-    value[..., max(0, length - protect) :] = math.inf
-    if valid is None:
-        value[..., :start] = math.inf
-    else:
-        rank = valid.long().cumsum(dim=1) - 1
-        value.masked_fill_((rank < start)[:, None], math.inf).masked_fill_(~valid[:, None], -math.inf)
-    order = value.sort(dim=2, descending=True, stable=True).indices[..., : max(counts)]
-    if min(counts) == max(counts):
-        return order.sort(dim=2).values
-    wanted = torch.tensor(list(counts), device=scores.device)[:, None, None]
-    beyond = torch.arange(order.shape[2], device=scores.device) >= wanted
-    columns = order.masked_fill(beyond, length).sort(dim=2).values
-    return columns.masked_fill(columns == length, -1)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.profile, str | Path):
+            object.__setattr__(self, "profile", Profile.load(self.profile))
+
+    @property
+    def online(self) -> bool:
+        """Whether the sizes come from the prompt itself."""
+        return self.profile is None
+
+    def check(self, config: Any) -> None:
+        """Refuse a profile of another model."""
+        if isinstance(self.profile, Profile):
+            self.profile.check(config)
+
+    def shares(self, share: float, layers: int) -> list[float]:
+        """The profile's shares."""
+        if not isinstance(self.profile, Profile):
+            raise ConfigError("sizes from the prompt have no shares beforehand", hint="give a profile")
+        return self.profile.shares(share, layers)
+
+    def counts(self, shares: Sequence[float], length: int) -> list[int]:
+        """Exact, or as the published code has it."""
+        count = published_counts if self.rounding == "published" else token_counts
+        return count(shares, length, self.floor)
+
+    def sizes_of_prompt(self, mass: Tensor, total: int, floor: int) -> list[int]:
+        """The exact search on the prompt's own importance."""
+        return [int(size) for size in solve_sizes(mass, total, floor)]
+
+    def scorer(self, layer: int = 0, seed: int = 0, rope: Rope | None = None) -> Scorer:
+        """Columns are ranked by the attention that they gathered."""
+        return AttentionSum(layer, seed, rope)
 
 
-def tail_rank(size: int, tail: int) -> int:
-    """Rank of the first column that decoding may evict, in a prompt compressed to ``size`` columns."""
-    return size - tail if size - tail >= 1 else size // 2
-
-
-def must_evict(stored: int, allowed: float) -> bool:
-    """Whether a layer that stores ``stored`` tokens holds at least one more than ``allowed = R_l * seen``."""
-    return stored - allowed >= 1.0
+def with_profile(method: CacheMethod, profile: Profile) -> CacheMethod:
+    """The ranking of a method, with layer sizes from a profile."""
+    if isinstance(method, PrefixKV):
+        return replace(method, profile=profile)
+    sizing = PrefixKV(profile=profile, **common(method))
+    return Crossed.of(sizing, method.ranking if isinstance(method, Crossed) else method)

@@ -55,14 +55,11 @@ class Scorer(ABC):
     Args:
         layer: index of the layer.
         seed: for scorers that draw.
-        window: queries in the observation window, for scorers that have one.
         rope: the model's rotary embedding, for scorers that undo it.
     """
 
-    needs_rope = False
-
-    def __init__(self, layer: int = 0, seed: int = 0, window: int = 16, rope: Rope | None = None) -> None:
-        self.layer, self.seed, self.window, self.rope = layer, seed, window, rope
+    def __init__(self, layer: int = 0, seed: int = 0, rope: Rope | None = None) -> None:
+        self.layer, self.seed, self.rope = layer, seed, rope
         self.state: dict[str, Tensor] = {}
         self.scaling = 1.0
 

@@ -11,12 +11,18 @@ Differences from the published code:
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from wildsight.compression.methods.cache.prefixkv import causal, head_attention
-from wildsight.compression.methods.cache.scorer import Chunk, Scorer, Stored
+from wildsight.compression.attention_weights import causal, head_attention
+from wildsight.compression.methods.cache.base import CACHE_METHODS, CacheMethod
+from wildsight.compression.methods.cache.scorer import Chunk, Rope, Scorer, Stored
+from wildsight.compression.methods.parameters import within
+from wildsight.errors import ConfigError
 
 
 def window_attention(query: Tensor, keys: Tensor, valid: Tensor, scaling: float) -> Tensor:
@@ -52,7 +58,19 @@ def keep_window(scores: Tensor, window: int) -> Tensor:
 
 
 class Window(Scorer):
-    """SnapKV's score."""
+    """SnapKV's score.
+
+    Args:
+        layer, seed, rope: as every scorer.
+        window: queries in the observation window.
+        kernel: width of the pooling along the keys.
+    """
+
+    def __init__(
+        self, layer: int = 0, seed: int = 0, rope: Rope | None = None, *, window: int = 16, kernel: int = 5
+    ) -> None:
+        super().__init__(layer, seed, rope)
+        self.window, self.kernel = window, kernel
 
     def observe(self, chunk: Chunk) -> None:
         """Keep the last queries."""
@@ -68,8 +86,29 @@ class Window(Scorer):
 
     def mass(self, stored: Stored, /) -> Tensor:
         """Pooled votes, the mean over heads."""
-        return smooth(self.votes(stored)).mean(dim=1)
+        return smooth(self.votes(stored), self.kernel).mean(dim=1)
 
     def scores(self, stored: Stored, /) -> Tensor:
         """Pooled votes, with the window on top."""
-        return keep_window(smooth(self.votes(stored)), self.window)
+        return keep_window(smooth(self.votes(stored), self.kernel), self.window)
+
+
+@CACHE_METHODS.register("snapkv")
+@dataclass(frozen=True)
+class SnapKV(CacheMethod):
+    """SnapKV."""
+
+    window: int = 16
+    """Queries in the observation window."""
+    kernel: int = 5
+    """Columns that a vote is averaged over, an odd number."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, 1, math.inf, "window", "kernel")
+        if self.kernel % 2 == 0:
+            raise ConfigError(f"kernel={self.kernel} has no middle", hint="give an odd number")
+
+    def scorer(self, layer: int = 0, seed: int = 0, rope: Rope | None = None) -> Scorer:
+        """Columns are ranked by the votes of the last queries."""
+        return Window(layer, seed, rope, window=self.window, kernel=self.kernel)

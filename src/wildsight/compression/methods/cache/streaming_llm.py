@@ -1,15 +1,18 @@
-"""The two controls: the most recent tokens (StreamingLLM), and columns drawn at random.
+"""StreamingLLM: the first tokens and the most recent ones.
 
-Paper: "Efficient Streaming Language Models with Attention Sinks" (ICLR 2024, arXiv 2309.17453): the first
-tokens and the last ones. Difference: the first ``start`` tokens are one by default here, four there.
+Paper: "Efficient Streaming Language Models with Attention Sinks" (ICLR 2024, arXiv 2309.17453).
+Difference: the first ``start`` tokens are one by default here, four there.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from wildsight.compression.methods.cache.scorer import Scorer, Stored
+from wildsight.compression.methods.cache.base import CACHE_METHODS, CacheMethod
+from wildsight.compression.methods.cache.scorer import Rope, Scorer, Stored
 
 
 class Recent(Scorer):
@@ -24,10 +27,11 @@ class Recent(Scorer):
         )
 
 
-class Random(Scorer):
-    """Uniform draws from (seed, layer)."""
+@CACHE_METHODS.register("local")
+@dataclass(frozen=True)
+class StreamingLLM(CacheMethod):
+    """The most recent tokens, behind the first ones."""
 
-    def scores(self, stored: Stored, /) -> Tensor:
-        """Uniform in [0, 1)."""
-        draw = torch.Generator().manual_seed(self.seed * 1009 + self.layer)
-        return torch.rand(stored.valid.shape, generator=draw).to(stored.valid.device)[:, None]
+    def scorer(self, layer: int = 0, seed: int = 0, rope: Rope | None = None) -> Scorer:
+        """Later columns are kept."""
+        return Recent(layer, seed, rope)

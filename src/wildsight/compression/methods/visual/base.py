@@ -1,59 +1,87 @@
-"""The task's selectors of visual tokens by name."""
+"""What a method that drops visual tokens is, and the registry in which every file enters its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+from torch import Tensor
 
 from wildsight.compression.image_tokens import ImageView, Selection
-from wildsight.compression.methods.visual import (
-    baselines,
-    divprune,
-    hybrid,
-    prumerge,
-    scope,
-    visionzip,
-    vispruner,
-    vtc_cls,
-)
-from wildsight.errors import ConfigError
+from wildsight.estimators.registry import Registry
 
-Selector = Callable[[ImageView, int], Selection]
+CacheMaker = Callable[[Mapping[str, Any]], Any]
+"""From the arguments of a call (``input_ids``, ``attention_mask``) to the cache that it reads into."""
 
 
-def _fastervlm(view: ImageView, count: int) -> Selection:
-    """VTC-CLS with one layer."""
-    return vtc_cls.select(view, count, vtc_cls.VTCConfig(K=1))
+class VisualMethod:
+    """Base of all methods: a frozen dataclass whose fields are its parameters."""
+
+    name: ClassVar[str] = ""
+    draws: ClassVar[bool] = False
+    """Whether the choice depends on the seed."""
+
+    @property
+    def saliency_layers(self) -> int:
+        """Vision layers whose saliency is read while a picture is encoded; 0 reads none."""
+        return 0
+
+    def check(self, model: Any) -> None:
+        """Refuse a model that the method has no meaning for.
+
+        Raises:
+            ConfigError: a parameter that this model cannot meet.
+            UnsupportedModelError: a model of another kind.
+        """
+
+    def layer_tokens(self, total: int, kept: int, layers: int) -> float:  # noqa: ARG002
+        """Tokens of a picture of ``total`` that a layer of the language model reads, the mean over layers."""
+        return float(kept)
+
+    def inside(
+        self,
+        model: Any,  # noqa: ARG002
+        keep: int | float,  # noqa: ARG002
+    ) -> AbstractContextManager[CacheMaker | None]:
+        """Hooks in the language model, for methods that drop tokens there; the others need none.
+
+        Args:
+            model: whose forward pass is changed inside the block.
+            keep: tokens per image, or a share in (0, 1].
+        """
+        return nullcontext(None)
 
 
-SELECTORS: dict[str, Selector] = {
-    "hybrid": hybrid.select,
-    "vtc-cls": vtc_cls.select,
-    "fastervlm": _fastervlm,
-    "vispruner": vispruner.select,
-    "visionzip": visionzip.select,
-    "prumerge": prumerge.select,
-    "divprune": divprune.select,
-    "scope": scope.select,
-    "norm": baselines.norm,
-    "grid": baselines.grid,
-    "random": baselines.random,
-}
-FASTV = "fastv"
-DEFAULT = "scope"
-"""Best of all on average over counts on development questions about nano-llava, FastV aside."""
-DRAWS = frozenset({"random"})
-"""Selectors whose choice depends on the seed."""
+class VisualSelector(VisualMethod, ABC):
+    """Base of the methods that choose among one picture's tokens before the language model reads them."""
+
+    @property
+    def saliency_layers(self) -> int:
+        """One: the layer whose features are used."""
+        return 1
+
+    @abstractmethod
+    def select(self, view: ImageView, count: int) -> Selection:
+        """Choose ``count`` of a picture's tokens.
+
+        Args:
+            view: what is known of the picture.
+            count: tokens to keep, fewer than there are.
+        """
 
 
-def selector(name: str) -> Selector:
-    """The selector called ``name``.
+SELECTORS: Registry[VisualMethod] = Registry(
+    "selector of visual tokens",
+    package="wildsight.compression.methods.visual",
+    order=(
+        "hybrid", "vtc-cls", "fastervlm", "vispruner", "visionzip", "prumerge", "divprune", "scope", "norm",
+        "grid", "random", "fastv",
+    ),
+)  # fmt: skip
 
-    Raises:
-        ConfigError: there is none.
-    """
-    if name not in SELECTORS:
-        raise ConfigError(
-            f"no selector of visual tokens is called {name!r}",
-            hint=f"use one of {', '.join([*SELECTORS, FASTV])}",
-        )
-    return SELECTORS[name]
+
+def keep_best(scores: Tensor, count: int) -> Tensor:
+    """Indices of the ``count`` highest of ``scores [N]``, ascending; ties go to the lower index."""
+    return scores.sort(descending=True, stable=True).indices[:count].sort().values

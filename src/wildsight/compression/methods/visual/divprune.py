@@ -9,10 +9,13 @@ Difference from the published code: chosen tokens are excluded, so that duplicat
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from wildsight.compression.image_tokens import ImageView, Selection
+from wildsight.compression.methods.visual.base import SELECTORS, VisualSelector
 
 
 def farthest(unit: Tensor, count: int, chosen: Tensor | None = None) -> Tensor:
@@ -43,6 +46,16 @@ def farthest(unit: Tensor, count: int, chosen: Tensor | None = None) -> Tensor:
     return torch.stack(picks)
 
 
-def select(view: ImageView, count: int) -> Selection:
-    """DivPrune on one image."""
-    return Selection(farthest(view.unit, count).sort().values)
+@SELECTORS.register("divprune")
+@dataclass(frozen=True)
+class DivPrune(VisualSelector):
+    """DivPrune."""
+
+    @property
+    def saliency_layers(self) -> int:
+        """None: it looks at features alone."""
+        return 0
+
+    def select(self, view: ImageView, count: int) -> Selection:
+        """The most spread-out ``count`` tokens."""
+        return Selection(farthest(view.unit, count).sort().values)

@@ -12,8 +12,9 @@ Differences from the published code:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,21 +24,46 @@ from torch import Tensor
 from wildsight.compression import attention
 from wildsight.compression.cache import KVSettings, RaggedCache
 from wildsight.compression.cache_layer import RaggedLayer
-from wildsight.compression.methods.cache.scorer import Scorer, Stored
+from wildsight.compression.families import family_of
+from wildsight.compression.handoff import forget
+from wildsight.compression.methods.cache.base import CacheMethod
+from wildsight.compression.methods.cache.scorer import Rope, Scorer, Stored
 from wildsight.compression.methods.cache.snapkv import Window
-from wildsight.compression.methods.visual.vtc_cls import keep_best
-from wildsight.errors import ConfigError
+from wildsight.compression.methods.parameters import within
+from wildsight.compression.methods.visual.base import SELECTORS, CacheMaker, VisualMethod, keep_best
+from wildsight.errors import ConfigError, UnsupportedModelError
 from wildsight.keep import n_keep
 
 
+@SELECTORS.register("fastv")
 @dataclass(frozen=True)
-class FastV:
-    """Settings of FastV; K is the paper's."""
+class FastV(VisualMethod):
+    """FastV; the default is the paper's."""
 
-    keep: int | float = 0.5
-    """Image tokens of a prompt that stay, a count per image or a share."""
     K: int = 2
-    """Layers that read every token."""
+    """Layers of the language model that read every token."""
+
+    def __post_init__(self) -> None:
+        within(self, 1, math.inf, "K")
+
+    def check(self, model: Any) -> None:
+        """LLaVA alone, and a K below the depth of its language model."""
+        if not family_of(model).fixed:
+            raise UnsupportedModelError(
+                f"FastV needs as many tokens for every picture, as {type(model).__name__} has not",
+                hint="use another selector",
+            )
+        depth = int(model.config.get_text_config(decoder=True).num_hidden_layers)
+        if depth <= self.K:
+            raise ConfigError(f"K={self.K} is outside [1, {depth - 1}]", hint="choose a lower layer")
+
+    def layer_tokens(self, total: int, kept: int, layers: int) -> float:
+        """The first K layers read all; see `effective_tokens`."""
+        return effective_tokens(total, kept, layers, self.K)
+
+    def inside(self, model: Any, keep: int | float) -> AbstractContextManager[CacheMaker]:
+        """Hooks before the layers behind the first K."""
+        return fastv_hooks(model, self.K, keep)
 
 
 def effective_tokens(total: int, kept: int, layers: int, K: int = 2) -> float:
@@ -80,28 +106,27 @@ class FastVCache(RaggedCache):
 
     Args:
         model: of the LLaVA family.
-        config: settings.
+        K: layers that read every token.
+        keep: image tokens that stay, a count per image or a share.
         ids: ``[B, T]`` prompt.
         mask: ``[B, T]``.
     """
 
-    def __init__(self, model: Any, config: FastV, ids: Tensor, mask: Tensor) -> None:
-        super().__init__(model.config, KVSettings(keep=1.0), _last_query, prompt_len=ids.shape[1])
-        if not 1 <= config.K < self.depth:
-            raise ConfigError(f"K={config.K} is outside [1, {self.depth - 1}]", hint="choose a lower layer")
-        self.own, self.image, self.mask = config, ids == model.config.image_token_id, mask
+    def __init__(self, model: Any, K: int, keep: int | float, ids: Tensor, mask: Tensor) -> None:
+        super().__init__(model.config, KVSettings(1.0, ByLastQuery()), prompt_len=ids.shape[1])
+        self.K, self.keep, self.image, self.mask = K, keep, ids == model.config.image_token_id, mask
         self.pictures = _one_picture(model, self.image)
         self.columns: Tensor | None = None
-        self.ragged[config.K - 1].whole = not bool(self.image.any())
+        self.ragged[K - 1].whole = not bool(self.image.any())
 
     def prompt_read(self, layer: RaggedLayer) -> None:
         """Choose once layer K has read the prompt."""
         batch = layer.valid.shape[0] // self.image.shape[0]
         image, mask = (t.repeat_interleave(batch, dim=0) for t in (self.image, self.mask))
-        self.columns = surviving_columns(layer.mass(), image, mask, self.own.keep, self.pictures)
+        self.columns = surviving_columns(layer.mass(), image, mask, self.keep, self.pictures)
         layer.scorer.reset()
         layer.whole = True
-        for later in self.ragged[self.own.K :]:
+        for later in self.ragged[self.K :]:
             later.preset = self.columns
 
     def reset(self) -> None:
@@ -113,16 +138,21 @@ class FastVCache(RaggedCache):
         raise ConfigError("a FastV cache serves one prompt", hint="make another")
 
 
-def _last_query(layer: int, settings: KVSettings) -> Scorer:
-    return LastQuery(layer, settings.seed, 1)
-
-
 class LastQuery(Window):
     """Attention of the last query, unsmoothed."""
 
     def mass(self, stored: Stored, /) -> Tensor:
         """Head-mean attention."""
         return self.votes(stored).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class ByLastQuery(CacheMethod):
+    """The ranking of FastV's cache, which forgets nothing but the image tokens."""
+
+    def scorer(self, layer: int = 0, seed: int = 0, rope: Rope | None = None) -> Scorer:
+        """Columns are ranked by the attention of the last token."""
+        return LastQuery(layer, seed, rope, window=1)
 
 
 def _one_picture(model: Any, image: Tensor) -> int:
@@ -136,8 +166,13 @@ def _one_picture(model: Any, image: Tensor) -> int:
 
 
 @contextmanager
-def fastv_hooks(model: Any, config: FastV) -> Iterator[Callable[[Mapping[str, Any]], FastVCache]]:
+def fastv_hooks(model: Any, K: int, keep: int | float) -> Iterator[Callable[[Mapping[str, Any]], FastVCache]]:
     """Run a LLaVA with FastV inside the block.
+
+    Args:
+        model: of the LLaVA family.
+        K: layers that read every token.
+        keep: image tokens that stay, a count per image or a share.
 
     Yields:
         Makes the cache for a call's arguments (``input_ids``, ``attention_mask``).
@@ -146,15 +181,15 @@ def fastv_hooks(model: Any, config: FastV) -> Iterator[Callable[[Mapping[str, An
     undo = attention.switch(model)
     layers = model.model.language_model.layers
     handles = [
-        layer.register_forward_pre_hook(_shortener(made, first=index == config.K), with_kwargs=True)
+        layer.register_forward_pre_hook(_shortener(made, first=index == K), with_kwargs=True)
         for index, layer in enumerate(layers)
-        if index >= config.K
+        if index >= K
     ]
 
     def make(options: Mapping[str, Any]) -> FastVCache:
         ids = options["input_ids"]
         given = options.get("attention_mask")
-        made[:] = [FastVCache(model, config, ids, torch.ones_like(ids) if given is None else given)]
+        made[:] = [FastVCache(model, K, keep, ids, torch.ones_like(ids) if given is None else given)]
         return made[0]
 
     try:
@@ -162,7 +197,7 @@ def fastv_hooks(model: Any, config: FastV) -> Iterator[Callable[[Mapping[str, An
     finally:
         for handle in handles:
             handle.remove()
-        attention.forget()
+        forget()
         undo()
 
 

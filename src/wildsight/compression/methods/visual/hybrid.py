@@ -8,25 +8,36 @@ nano-llava, on questions that no published figure is measured on.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from wildsight.compression.image_tokens import ImageView, Selection
+from wildsight.compression.methods.parameters import within
+from wildsight.compression.methods.visual.base import SELECTORS, VisualSelector, keep_best
 from wildsight.compression.methods.visual.divprune import farthest
-from wildsight.compression.methods.visual.vtc_cls import ensemble, keep_best
+from wildsight.compression.methods.visual.vtc_cls import ensemble
 
 
+@SELECTORS.register("hybrid")
 @dataclass(frozen=True)
-class HybridConfig:
-    """Settings of the hybrid."""
+class Hybrid(VisualSelector):
+    """The hybrid."""
 
     salient: float = 0.25
     """Share of the budget chosen by saliency, in [0, 1]."""
     K: int = 3
     """Vision layers in the ensemble."""
 
+    def __post_init__(self) -> None:
+        within(self, 0.0, 1.0, "salient")
+        within(self, 1, math.inf, "K")
 
-def select(view: ImageView, count: int, config: HybridConfig | None = None) -> Selection:
-    """The hybrid on one image."""
-    config = config or HybridConfig()
-    first = keep_best(ensemble(view.saliency(config.K)), max(1, round(count * config.salient)))
-    return Selection(farthest(view.unit, count, first).sort().values)
+    @property
+    def saliency_layers(self) -> int:
+        """K."""
+        return self.K
+
+    def select(self, view: ImageView, count: int) -> Selection:
+        """The salient tokens, and those farthest from all that are chosen."""
+        first = keep_best(ensemble(view.saliency(self.K)), max(1, round(count * self.salient)))
+        return Selection(farthest(view.unit, count, first).sort().values)

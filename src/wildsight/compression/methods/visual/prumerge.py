@@ -12,21 +12,15 @@ Differences from the published code:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wildsight.compression.image_tokens import ImageView, Selection
-from wildsight.compression.methods.visual.vtc_cls import keep_best
-
-
-@dataclass(frozen=True)
-class PruMergeConfig:
-    """Settings of PruMerge; defaults are the paper's."""
-
-    k: int = 32
-    """Dropped neighbours that a kept token absorbs."""
+from wildsight.compression.methods.parameters import within
+from wildsight.compression.methods.visual.base import SELECTORS, VisualSelector, keep_best
 
 
 def adaptive_count(scores: Tensor) -> int:
@@ -35,16 +29,26 @@ def adaptive_count(scores: Tensor) -> int:
     return max(1, int((scores > high + 1.5 * (high - low)).sum()))
 
 
-def select(view: ImageView, count: int, config: PruMergeConfig | None = None) -> Selection:
-    """PruMerge on one image."""
-    config = config or PruMergeConfig()
-    keep = keep_best(view.score, count)
-    metric = view.unit if view.keys is None else torch.nn.functional.normalize(view.keys.float(), dim=-1)
-    likeness = metric[keep] @ metric.T
-    likeness[:, keep] = -torch.inf
-    near = likeness.topk(min(config.k, view.features.shape[0] - count), dim=1).indices
-    group = torch.cat([keep[:, None], near], dim=1)
-    weight = view.score[group]
-    weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-12)
-    merged = (view.features.float()[group] * weight[..., None]).sum(dim=1)
-    return Selection(keep, merged.to(view.features.dtype))
+@SELECTORS.register("prumerge")
+@dataclass(frozen=True)
+class PruMerge(VisualSelector):
+    """PruMerge; the default is the paper's."""
+
+    k: int = 32
+    """Dropped neighbours that a kept token absorbs."""
+
+    def __post_init__(self) -> None:
+        within(self, 0, math.inf, "k")
+
+    def select(self, view: ImageView, count: int) -> Selection:
+        """The tokens that [CLS] attends to, each merged with its nearest dropped ones."""
+        keep = keep_best(view.score, count)
+        metric = view.unit if view.keys is None else torch.nn.functional.normalize(view.keys.float(), dim=-1)
+        likeness = metric[keep] @ metric.T
+        likeness[:, keep] = -torch.inf
+        near = likeness.topk(min(self.k, view.features.shape[0] - count), dim=1).indices
+        group = torch.cat([keep[:, None], near], dim=1)
+        weight = view.score[group]
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        merged = (view.features.float()[group] * weight[..., None]).sum(dim=1)
+        return Selection(keep, merged.to(view.features.dtype))

@@ -12,20 +12,15 @@ Difference from the published code (read in a digest of the paper alone): covera
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wildsight.compression.image_tokens import ImageView, Selection
-
-
-@dataclass(frozen=True)
-class ScopeConfig:
-    """Settings of SCOPE; the default is the paper's."""
-
-    alpha: float = 0.5
-    """Exponent of the saliency."""
+from wildsight.compression.methods.parameters import within
+from wildsight.compression.methods.visual.base import SELECTORS, VisualSelector
 
 
 def coverage_greedy(similarity: Tensor, weight: Tensor, count: int) -> Tensor:
@@ -56,9 +51,19 @@ def coverage_greedy(similarity: Tensor, weight: Tensor, count: int) -> Tensor:
     return torch.stack(picks)
 
 
-def select(view: ImageView, count: int, config: ScopeConfig | None = None) -> Selection:
-    """SCOPE on one image."""
-    config = config or ScopeConfig()
-    unit = view.unit
-    weight = view.score.clamp_min(0.0) ** config.alpha
-    return Selection(coverage_greedy(unit @ unit.T, weight, count).sort().values)
+@SELECTORS.register("scope")
+@dataclass(frozen=True)
+class SCOPE(VisualSelector):
+    """SCOPE; the default is the paper's."""
+
+    alpha: float = 0.5
+    """Exponent of the saliency; 0 is coverage alone."""
+
+    def __post_init__(self) -> None:
+        within(self, 0.0, math.inf, "alpha")
+
+    def select(self, view: ImageView, count: int) -> Selection:
+        """The tokens that cover the picture, weighed by their saliency."""
+        unit = view.unit
+        weight = view.score.clamp_min(0.0) ** self.alpha
+        return Selection(coverage_greedy(unit @ unit.T, weight, count).sort().values)

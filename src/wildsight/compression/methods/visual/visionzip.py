@@ -19,35 +19,38 @@ from dataclasses import dataclass
 import torch
 
 from wildsight.compression.image_tokens import ImageView, Selection
+from wildsight.compression.methods.parameters import within
+from wildsight.compression.methods.visual.base import SELECTORS, VisualSelector, keep_best
 from wildsight.compression.methods.visual.baselines import grid_indices
-from wildsight.compression.methods.visual.vtc_cls import keep_best
 
 
+@SELECTORS.register("visionzip")
 @dataclass(frozen=True)
-class VisionZipConfig:
-    """Settings of VisionZip; defaults are the paper's."""
+class VisionZip(VisualSelector):
+    """VisionZip; the default is the paper's."""
 
     contextual: float = 10 / 64
     """Share of the budget that goes to merged tokens."""
 
+    def __post_init__(self) -> None:
+        within(self, 0.0, 1.0, "contextual")
 
-def select(view: ImageView, count: int, config: VisionZipConfig | None = None) -> Selection:
-    """VisionZip on one image."""
-    config = config or VisionZipConfig()
-    n = view.features.shape[0]
-    merged = min(round(count * config.contextual), n - count)
-    dominant = keep_best(view.score, count - merged)
-    if merged == 0:
-        return Selection(dominant)
-    rest = torch.ones(n, dtype=torch.bool, device=dominant.device)
-    rest[dominant] = False
-    others = rest.nonzero()[:, 0]
-    targets = others[grid_indices(others.numel(), merged)]
-    metric = view.unit if view.keys is None else torch.nn.functional.normalize(view.keys.float(), dim=-1)
-    group = (metric[others] @ metric[targets].T).argmax(dim=1)
-    group[torch.isin(others, targets)] = torch.arange(merged, device=group.device)
-    features = view.features.clone()
-    for number, target in enumerate(targets):
-        features[target] = view.features[others[group == number]].mean(dim=0)
-    keep = torch.cat([dominant, targets]).sort().values
-    return Selection(keep, features[keep])
+    def select(self, view: ImageView, count: int) -> Selection:
+        """Dominant tokens as they are, and the means of groups of the others."""
+        n = view.features.shape[0]
+        merged = min(round(count * self.contextual), n - count)
+        dominant = keep_best(view.score, count - merged)
+        if merged == 0:
+            return Selection(dominant)
+        rest = torch.ones(n, dtype=torch.bool, device=dominant.device)
+        rest[dominant] = False
+        others = rest.nonzero()[:, 0]
+        targets = others[grid_indices(others.numel(), merged)]
+        metric = view.unit if view.keys is None else torch.nn.functional.normalize(view.keys.float(), dim=-1)
+        group = (metric[others] @ metric[targets].T).argmax(dim=1)
+        group[torch.isin(others, targets)] = torch.arange(merged, device=group.device)
+        features = view.features.clone()
+        for number, target in enumerate(targets):
+            features[target] = view.features[others[group == number]].mean(dim=0)
+        keep = torch.cat([dominant, targets]).sort().values
+        return Selection(keep, features[keep])

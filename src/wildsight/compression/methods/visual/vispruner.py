@@ -10,22 +10,15 @@ Difference from the published code: similarity is that of the projected features
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from wildsight.compression.image_tokens import ImageView, Selection
-
-
-@dataclass(frozen=True)
-class VisPrunerConfig:
-    """Settings of VisPruner; defaults are the paper's."""
-
-    r: float = 0.5
-    """Share of the budget chosen by saliency."""
-    step: int = 8
-    """Tokens dropped in one round, at most."""
+from wildsight.compression.methods.parameters import within
+from wildsight.compression.methods.visual.base import SELECTORS, VisualSelector
 
 
 def thin_out(order: Tensor, unit: Tensor, count: int, step: int) -> Tensor:
@@ -40,10 +33,23 @@ def thin_out(order: Tensor, unit: Tensor, count: int, step: int) -> Tensor:
     return order
 
 
-def select(view: ImageView, count: int, config: VisPrunerConfig | None = None) -> Selection:
-    """VisPruner on one image."""
-    config = config or VisPrunerConfig()
-    order = view.score.sort(descending=True, stable=True).indices
-    salient = int(count * config.r)
-    rest = thin_out(order[salient:], view.unit, count - salient, config.step)
-    return Selection(torch.cat([order[:salient], rest]).sort().values)
+@SELECTORS.register("vispruner")
+@dataclass(frozen=True)
+class VisPruner(VisualSelector):
+    """VisPruner; the defaults are the paper's."""
+
+    r: float = 0.5
+    """Share of the budget chosen by saliency, in [0, 1]."""
+    step: int = 8
+    """Tokens dropped in one round, at most."""
+
+    def __post_init__(self) -> None:
+        within(self, 0.0, 1.0, "r")
+        within(self, 1, math.inf, "step")
+
+    def select(self, view: ImageView, count: int) -> Selection:
+        """Salient tokens, and those of the others that have no near duplicate."""
+        order = view.score.sort(descending=True, stable=True).indices
+        salient = int(count * self.r)
+        rest = thin_out(order[salient:], view.unit, count - salient, self.step)
+        return Selection(torch.cat([order[:salient], rest]).sort().values)
