@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,7 +40,16 @@ class Entry:
 
 def is_visual(text: str) -> bool:
     """Whether a text names a method that drops visual tokens, as ``random`` does among others."""
-    return text.partition("[")[0].strip() in SELECTORS
+    return name_in(text) in SELECTORS
+
+
+def name_in(text: str) -> str:
+    """The name before the parameters.
+
+    >>> name_in("vtc-cls[K=7]")
+    'vtc-cls'
+    """
+    return re.split(r"[\[@]", text, maxsplit=1)[0].strip()
 
 
 def visual_entry(text: str, shared: Mapping[str, Any]) -> Entry:
@@ -60,10 +70,10 @@ def cache_entry(text: str, shared: Mapping[str, Any]) -> Entry:
     written, sizes = text, ""
     if text.startswith(SENSITIVITY):
         written, sizes = "prefix/" + text.removeprefix(SENSITIVITY), "sensitivity"
-    elif text.partition("[")[0] == ONLINE:
+    elif name_in(text) == ONLINE:
         written = "prefixkv" + text.removeprefix(ONLINE)
     method = _parsed(CACHE_METHODS, written, shared, CACHE_METHODS.parameters)
-    if method.online and text.partition("[")[0] != ONLINE:
+    if method.online and name_in(text) != ONLINE:
         sizes = sizes or "prefix"
     return Entry(text, method, sizes)
 
@@ -120,11 +130,12 @@ class Plan:
             ConfigError: an unknown method or parameter, or a parameter that none of them has.
         """
         shared = dict(parameters or {})
-        texts = [*SELECTORS, *CACHE_METHODS, *MORE_CACHE_METHODS] if methods is None else list(methods)
-        for text in texts:
-            _check_name(text)
-        visual = [t for t in texts if is_visual(t)]
-        cache = [t for t in texts if not is_visual(t)]
+        visual, cache = [*SELECTORS], [*CACHE_METHODS, *MORE_CACHE_METHODS]
+        if methods is not None:
+            for text in methods:
+                _check_name(text)
+            visual = [t for t in methods if is_visual(t)]
+            cache = [t for t in methods if not is_visual(t)]
         visual += ["random"] if visual and "random" not in visual else []
         cache += ["random"] if cache and "random" not in cache else []
         entries = (
@@ -141,7 +152,7 @@ class Plan:
 
 def _check_name(text: str) -> None:
     """Refuse a name that is neither, with the nearest of all."""
-    name = text.partition("[")[0].partition("@")[0].strip()
+    name = name_in(text)
     if "/" not in name and name not in SELECTORS and name not in CACHE_METHODS and name != ONLINE:
         raise unknown_name("method", name, [*SELECTORS, *CACHE_METHODS, *MORE_CACHE_METHODS])
 
