@@ -19,7 +19,7 @@ def shown(page: str, language: str = "json") -> str:
 
 
 def test_the_shown_questions_are_read(tmp_path: Path) -> None:
-    from wildsight.compression.questions import read_source
+    from wildsight.compression.evaluation.questions import read_source
 
     (tmp_path / "questions.jsonl").write_text(shown("docs/tasks/compression.md"), encoding="utf-8")
     (sample,) = read_source(tmp_path).samples

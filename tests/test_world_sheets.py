@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wildsight.cli import main
-from wildsight.compression.questions import read_source as read_questions
+from wildsight.compression.evaluation.questions import read_source as read_questions
 from wildsight.continual.lesson import _folder
 from wildsight.datasets.masks import read_mask as load_mask
 from wildsight.errors import ConfigError

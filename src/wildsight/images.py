@@ -8,6 +8,7 @@ range, alpha laid over a stated background, palette and CMYK converted, the firs
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
 import warnings

@@ -260,13 +260,11 @@ def prompt_template(processor: Any) -> str:
 
 
 class VisualPruner(Protocol):
-    """What shortens the pictures of a model for as long as it is active.
+    """What shortens the pictures of a model for as long as it is active."""
 
-    Attributes:
-        positions: ``compact`` or ``original`` positions of the tokens that stay.
-    """
-
-    positions: str
+    @property
+    def positions(self) -> str:
+        """``compact`` or ``original`` positions of the tokens that stay."""
 
     def prune(self, inputs: Mapping[str, Any]) -> Any:
         """A processor's inputs with fewer visual tokens.

@@ -385,8 +385,10 @@ def run_bench(task_name: str, source: str, out: Path, **options: Any) -> tuple[B
 
 
 def _known(task_name: str, run: Any, options: Mapping[str, Any]) -> None:
-    """Refuse options that the task's bench function does not take."""
+    """Refuse options that the task's bench function does not take; one that takes any checks them itself."""
     parameters = inspect.signature(run).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("out", "progress")]
     for name in options:
         if name != "progress" and name not in names:

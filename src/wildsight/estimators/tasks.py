@@ -36,8 +36,8 @@ TASKS: dict[str, TaskEntry] = {
     "compression": TaskEntry(
         problem="my multimodal LLM is too slow and too big",
         estimator="wildsight.compression:Compressed",
-        check="wildsight.compression.questions:check_source",
-        bench="wildsight.compression.bench:bench",
+        check="wildsight.compression.evaluation.questions:check_source",
+        bench="wildsight.compression.evaluation.bench:bench",
     ),
     "composition": TaskEntry(
         problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
