@@ -157,9 +157,20 @@ class TaskCommands:
             SEED,
             SET,
         )
-        places = [argument("source", str, self.source, "world")]
         text = "Fit on SOURCE; a killed fit goes on in its folder. Writes checkpoint, scores and report."
-        command(self.app, "fit", self.fit, text, places, flags)
+        command(self.app, "fit", self.fit, text, self.places(), flags)
+
+    def places(self) -> list[inspect.Parameter]:
+        """The positional arguments of ``fit``."""
+        return [argument("source", str, self.source, "world")]
+
+    def data(self, values: Values) -> Any:
+        """What ``fit`` learns from; takes its own arguments out of ``values``."""
+        return values["source"]
+
+    def after_fit(self, estimator: Any) -> list[str]:
+        """What ``fit`` prints."""
+        return [*estimator.warnings(), *(f"not read: {error}" for error in estimator.not_read)]
 
     def made(self, values: Values, options: Any) -> Any:
         """The estimator of a fit."""
@@ -169,6 +180,7 @@ class TaskCommands:
 
     def sorted(self, values: Values, flags: Sequence[Flag]) -> Any:
         """Options of the estimator by where they go; takes them out of ``values``."""
+        from wildsight.estimators.base import changed_fields
         from wildsight.estimators.bench import sorted_options
         from wildsight.estimators.registry import options_from
 
@@ -180,7 +192,7 @@ class TaskCommands:
         variant = kind.variant(name)
         values["method"] = variant.name
         options = sorted_options(kind, [variant.method], given)
-        options.hyper.update({**variant.options, **options.hyper})
+        options.hyper.update({**changed_fields(variant.method), **options.hyper})
         if variant.lr is not None:
             options.training.setdefault("lr", variant.lr)
         return options
@@ -194,8 +206,8 @@ class TaskCommands:
         check_writable(out / "report.html")
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
-        estimator.fit(values["source"], out, **options.fit, **options.training)
-        for text in [*estimator.warnings(), *(f"not read: {error}" for error in estimator.not_read)]:
+        estimator.fit(self.data(values), out, **options.fit, **options.training)
+        for text in self.after_fit(estimator):
             console.print(text, markup=False, soft_wrap=True, highlight=False)
         finish(out / "report.html")
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from wildsight.estimators.base import Estimator
+from wildsight.estimators.base import Estimator, changed_fields
 from wildsight.estimators.evaluation import Evaluation
 from wildsight.estimators.registry import Variant, configured, hyper_names, unknown_name
 from wildsight.estimators.tasks import resolve, task_named
@@ -21,7 +21,17 @@ from wildsight.files import atomic_folder, check_writable, digest_of, read_json,
 from wildsight.images import load_image
 from wildsight.report import Report
 from wildsight.report.plots import scatter
-from wildsight.results import RunFolder, Table, environment, score_table, scores_of, spread, title, write_csv
+from wildsight.results import (
+    RunFolder,
+    Table,
+    environment,
+    score_table,
+    scores_of,
+    spread,
+    summarised,
+    title,
+    write_csv,
+)
 
 CAPTIONS = "captions.json"
 NOT_SHARED = ("method", "backbone", "seed")
@@ -49,7 +59,7 @@ class Options:
 
 
 COMMON = {
-    "fit": {"self", "source", "out", "folder", "progress", "training"},
+    "fit": {"self", "source", "out", "folder", "progress", "advance", "training"},
     "evaluate": {"self", "source", "split", "progress", "options"},
     "__init__": {"self", "method", "backbone", "hyper", "device", "settings"},
 }
@@ -172,6 +182,10 @@ class Bench:
         rows = [dict(row) for row in evaluation.rows]
         return [{"group": row.pop(evaluation.group, "all"), **row} for row in rows]
 
+    def settings_of(self, chosen: Variant[Any]) -> dict[str, Any]:
+        """The constructor's settings for a method."""
+        return self.options.settings
+
     def metrics_of(self, data: Any) -> tuple[str, ...]:
         """The metrics of the tables for this data."""
         return self.metrics
@@ -193,8 +207,9 @@ class Bench:
     def made(self, chosen: Variant[Any], seed: int, backbone: Any, device: Any) -> Any:
         """The estimator of one cell."""
         mine = {n: v for n, v in self.options.hyper.items() if n in hyper_names(chosen.method)}
-        method = configured(type(chosen.method), {**mine, **chosen.options}, noun="hyper-parameter")
-        fixed = {"device": device, "seed": seed, **self.options.settings}
+        given = {**changed_fields(chosen.method), **mine, **chosen.options}
+        method = configured(type(chosen.method), given, noun="hyper-parameter")
+        fixed = {"device": device, "seed": seed, **self.settings_of(chosen)}
         return self.estimator(chosen.name, backbone, hyper=method, **fixed)
 
     def run(self) -> BenchResult:
@@ -264,7 +279,7 @@ class Bench:
             row["group"] = f"{label} {row['group']}".strip()
         if seed == 0 and chosen.text == self.estimator.default_method:
             _keep_pictures(self.shown(estimator, evaluation, data), file.with_suffix(""))
-        write_json(file, rows)
+        write_json(file, summarised(rows))
 
     def fit(self, estimator: Any, data: Any, folder: Path, training: Mapping[str, Any]) -> None:
         """Fit one cell."""
