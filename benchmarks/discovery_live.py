@@ -28,7 +28,7 @@ from wildsight.discovery.bench import SHORT
 from wildsight.discovery.data import CategoryData, read_source
 from wildsight.discovery.features import ViewConfig
 from wildsight.discovery.fitting import Tokens
-from wildsight.discovery.trunk import Trunk
+from wildsight.discovery.partial_finetune import Trunk
 from wildsight.files import read_json, write_json
 from wildsight.images import load_image
 from wildsight.results import environment, write_csv

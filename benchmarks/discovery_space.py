@@ -16,9 +16,9 @@ from wildsight.backbones import load_backbone
 from wildsight.discovery.data import read_source
 from wildsight.discovery.estimate_k import EstimateConfig, estimate_k
 from wildsight.discovery.features import unit, vectors_of_files
+from wildsight.discovery.methods.sskmeans import SSKMeans, ss_kmeans
 from wildsight.discovery.metrics import score
-from wildsight.discovery.space import SpaceConfig, fit_space
-from wildsight.discovery.sskmeans import SSKMeansConfig, ss_kmeans
+from wildsight.discovery.whitening import SpaceConfig, fit_space
 
 SPACES = {
     "as published": SpaceConfig(0),
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     network = load_backbone(given.backbone)
-    config = SSKMeansConfig(n_init=3, max_iter=50)
+    config = SSKMeans(n_init=3, max_iter=50)
     for source in given.sources:
         data = read_source(source).limited(given.classes, given.per_class)
         rows = unit(vectors_of_files(network, [s.image for s in data.samples], given.image_size).array)

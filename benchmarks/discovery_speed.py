@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from wildsight.discovery.nngcd import GCDHead, NNGCDConfig, total_loss
-from wildsight.discovery.sskmeans import SSKMeansConfig, nearest, ss_kmeans
-from wildsight.discovery.trunk import BlockTail
+from wildsight.discovery.clustering import nearest
+from wildsight.discovery.methods.nngcd import NNGCD, GCDHead, total_loss
+from wildsight.discovery.methods.sskmeans import SSKMeans, ss_kmeans
+from wildsight.discovery.partial_finetune import BlockTail
 
 
 def best_of(run: Callable[[], object], times: int = 3) -> float:
@@ -53,7 +54,7 @@ def cluster(count: int, width: int, k: int, n_init: int, max_iter: int) -> dict[
     rows, labels = features(count, width, k)
     before = peak_gib()
     begin = time.perf_counter()
-    found = ss_kmeans(rows, labels, k, SSKMeansConfig(n_init=n_init, max_iter=max_iter))
+    found = ss_kmeans(rows, labels, k, SSKMeans(n_init=n_init, max_iter=max_iter))
     seconds = time.perf_counter() - begin
     return {"seconds": seconds, "peak_gib": peak_gib(), "gib_before": before, "inertia": found.inertia}
 
@@ -71,10 +72,10 @@ def distances(width: int, k: int) -> dict[str, float]:
     reference = best_of(broadcast, 2) / len(part)
     ours = best_of(lambda: nearest(rows, centres)) / len(rows)
     free = np.full(len(rows), -1)
-    from wildsight.discovery.sskmeans import _lloyd
+    from wildsight.discovery.methods.sskmeans import _lloyd
 
     def iterate(n: int) -> float:
-        return best_of(lambda: _lloyd(rows, free, centres, SSKMeansConfig(max_iter=n, tol=0.0)), 2)
+        return best_of(lambda: _lloyd(rows, free, centres, SSKMeans(max_iter=n, tol=0.0)), 2)
 
     def theirs(n: int) -> float:
         return best_of(lambda: KMeans(k, init=centres, n_init=1, max_iter=n, tol=0.0).fit(rows), 2)
@@ -97,7 +98,7 @@ def step(batch: int) -> dict[str, float]:
     torch.manual_seed(0)
     model = ViTModel(ViTConfig(), add_pooling_layer=False).eval().requires_grad_(False)
     tail = BlockTail(model.layers[-1], model.layernorm, False, 768)
-    head = GCDHead(tail, 768, 200, NNGCDConfig())
+    head = GCDHead(tail, 768, 200, NNGCD())
     pixels = torch.randn(2 * batch, 3, 224, 224)
     labels, seen = torch.zeros(batch, dtype=torch.int64), torch.arange(batch) % 2 == 0
 

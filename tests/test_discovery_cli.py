@@ -235,7 +235,7 @@ def test_a_target_among_the_pictures_is_refused(tmp_path: Path) -> None:
         (["--k", "1"], "below the 2 known classes"),
         (["--k", "99"], "asks for 97 new groups of 24"),
         (["--k", "few"], "give auto"),
-        (["--method", "magic"], "no method is called"),
+        (["--method", "magic"], "unknown method 'magic'"),
         (["--doubt", "3"], "outside [0, 1]"),
     ],
 )
@@ -309,7 +309,7 @@ def test_hyper_parameters_and_presets_are_options(
     assert command(*words, *small, "--method", "simgcd") == 0
     capsys.readouterr()
     for bad, sentence in [
-        (["--set", "speed=9"], "unexpected keyword"),
+        (["--set", "speed=9"], "unknown option 'speed'"),
         (["--set", "t=warm"], "t='warm'"),
         (["--set", "crop=wide"], "crop='wide'"),
         (["--preset", "verse"], "no preset is called"),

@@ -12,12 +12,13 @@ from sklearn.metrics import adjusted_rand_score
 
 from discovery_theorems import inertia_by_theorem, spectral_contrastive
 from wildsight.discovery import snmf
-from wildsight.discovery.cms import CMSConfig, cms, mean_shift
+from wildsight.discovery.clustering import means, nearest
 from wildsight.discovery.estimate_k import EstimateConfig, estimate_k, simplified_silhouette
 from wildsight.discovery.grouping import by_size, fit_temperature, judged, without_itself
-from wildsight.discovery.kmeans import kmeans
-from wildsight.discovery.space import SpaceConfig, fit_space
-from wildsight.discovery.sskmeans import SSKMeansConfig, means, nearest, plus_plus, ss_kmeans
+from wildsight.discovery.methods.cms import CMS, cms, mean_shift
+from wildsight.discovery.methods.kmeans import kmeans
+from wildsight.discovery.methods.sskmeans import SSKMeans, plus_plus, ss_kmeans
+from wildsight.discovery.whitening import SpaceConfig, fit_space
 from wildsight.errors import BudgetError, ConfigError, DataError
 
 
@@ -56,7 +57,7 @@ def test_inertia_never_rises() -> None:
     rows, true = blobs([30, 30, 30, 30, 30], spread=0.6)
     labels = half_labelled(true, 2)
     values = [
-        ss_kmeans(rows, labels, 5, SSKMeansConfig(n_init=1, max_iter=n, tol=0.0), seed=3).inertia
+        ss_kmeans(rows, labels, 5, SSKMeans(n_init=1, max_iter=n, tol=0.0), seed=3).inertia
         for n in range(1, 9)
     ]
     assert all(b <= a + 1e-6 for a, b in itertools.pairwise(values))
@@ -65,7 +66,7 @@ def test_inertia_never_rises() -> None:
 def test_only_known_classes_is_nearest_mean_at_the_first_step() -> None:
     rows, true = blobs([15, 15], spread=0.4)
     labels = half_labelled(true, 2)
-    found = ss_kmeans(rows, labels, 2, SSKMeansConfig(max_iter=100))
+    found = ss_kmeans(rows, labels, 2, SSKMeans(max_iter=100))
     centres = means(rows, found.groups, 2)[0]
     expected = ((rows[:, None] - centres[None]) ** 2).sum(2).argmin(1)
     free = labels < 0
@@ -84,19 +85,19 @@ def test_without_labels_it_is_scikit_learns_kmeans() -> None:
     rows, _ = blobs([40, 30, 30], spread=0.5)
     start = rows[[0, 50, 80]].astype(np.float64)
     theirs = KMeans(3, init=start, n_init=1, max_iter=200, tol=0.0).fit(rows.astype(np.float64))
-    from wildsight.discovery.sskmeans import _lloyd
+    from wildsight.discovery.methods.sskmeans import _lloyd
 
-    ours = _lloyd(rows.astype(np.float64), np.full(100, -1), start, SSKMeansConfig(max_iter=200, tol=0.0))
+    ours = _lloyd(rows.astype(np.float64), np.full(100, -1), start, SSKMeans(max_iter=200, tol=0.0))
     assert ours.inertia == pytest.approx(theirs.inertia_, rel=1e-9)
     assert (ours.groups == theirs.labels_).all()
 
 
 def test_an_empty_group_is_given_the_farthest_row() -> None:
-    from wildsight.discovery.sskmeans import _lloyd
+    from wildsight.discovery.methods.sskmeans import _lloyd
 
     rows = np.array([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1]])
     start = np.array([[1.0, 0], [5.0, 5.0]])
-    found = _lloyd(rows, np.full(4, -1), start, SSKMeansConfig(max_iter=20))
+    found = _lloyd(rows, np.full(4, -1), start, SSKMeans(max_iter=20))
     assert np.isfinite(found.centres).all() and len(set(found.groups.tolist())) == 2
 
 
@@ -111,7 +112,7 @@ def test_plus_plus_spreads() -> None:
 def test_seeds_repeat_and_differ() -> None:
     rows, true = blobs([30] * 5, spread=0.7)
     labels = half_labelled(true, 2)
-    one, two = (ss_kmeans(rows, labels, 5, SSKMeansConfig(n_init=2), seed=1) for _ in range(2))
+    one, two = (ss_kmeans(rows, labels, 5, SSKMeans(n_init=2), seed=1) for _ in range(2))
     assert (one.groups == two.groups).all() and one.inertia == two.inertia
 
 
@@ -142,10 +143,10 @@ def test_peers_number_the_known_classes_first(method) -> None:  # type: ignore[n
 
 def test_mean_shift_draws_groups_together_and_ward_has_a_limit() -> None:
     rows, true = blobs([30, 30], spread=0.5)
-    shifted = mean_shift(rows, CMSConfig(shifts=3))
+    shifted = mean_shift(rows, CMS(shifts=3))
     inside = [float((part[true == 0] @ part[true == 0].T).mean()) for part in (rows, shifted)]
     assert inside[1] > inside[0]
-    assert np.allclose(mean_shift(rows, CMSConfig(alpha=0.0)), rows, atol=1e-6)
+    assert np.allclose(mean_shift(rows, CMS(alpha=0.0)), rows, atol=1e-6)
     with pytest.raises(BudgetError):
         cms(np.zeros((8193, 2), np.float32), np.full(8193, -1), 2)
 

@@ -15,10 +15,10 @@ from wildsight.discovery import CategoryDiscoverer
 from wildsight.discovery.data import CategoryData, read_source
 from wildsight.discovery.features import ViewConfig, crops, tokens_of_files
 from wildsight.discovery.fitting import Tokens, draw_weights, drawn, embed, fit_head
-from wildsight.discovery.nngcd import GCDHead, NNGCDConfig
-from wildsight.discovery.trunk import BlockTail, ResidualTail, Trunk
+from wildsight.discovery.methods.nngcd import NNGCD, GCDHead
+from wildsight.discovery.partial_finetune import BlockTail, ResidualTail, Trunk
 from wildsight.errors import CheckpointError, ConfigError, DataError
-from wildsight.training import Batch
+from wildsight.training import Batch, TrainConfig
 
 VIEWS = ViewConfig(image_size=32, views=2)
 SMALL = {"hidden": 16, "out": 8, "epochs": 4, "batch_size": 16}
@@ -89,11 +89,11 @@ def test_fit_evaluate_predict_save_load(
 def test_a_preset_may_be_given_whole(
     networks: dict[str, Path], colours: CategoryData, tmp_path: Path
 ) -> None:
-    config = replace(NNGCDConfig.released("cub"), **SMALL, sigma=float("inf"), act="relu")  # type: ignore[arg-type]
+    config = replace(NNGCD.released("cub"), **SMALL, sigma=float("inf"), act="relu")  # type: ignore[arg-type]
     made = discoverer("nngcd", networks["resnet"], hyper=config).fit(colours, progress=False)
     made.save_pretrained(tmp_path / "c")
     again = CategoryDiscoverer.from_pretrained(tmp_path / "c")
-    assert made.config == again.config == config
+    assert made.method == again.method == config
     assert again.evaluate(colours).rows == made.evaluate(colours).rows
     fitted = made.need_fit()
     assert fitted.projected.shape == (len(colours.samples), 8) and fitted.projected.min() >= 0
@@ -157,12 +157,16 @@ def small_tokens() -> Tokens:
 
 def small_head() -> GCDHead:
     torch.manual_seed(0)
-    return GCDHead(ResidualTail(torch.zeros(6), torch.eye(6), 4), 6, 4, NNGCDConfig(**SMALL))  # type: ignore[arg-type]
+    return GCDHead(ResidualTail(torch.zeros(6), torch.eye(6), 4), 6, 4, NNGCD(**SMALL))  # type: ignore[arg-type]
+
+
+def recipe(seed: int, **changes: object) -> TrainConfig:
+    return replace(NNGCD(**SMALL).recipe(), seed=seed, **changes)  # type: ignore[arg-type]
 
 
 def test_a_killed_fit_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     whole = small_head()
-    fit_head(whole, small_tokens(), seed=1, progress=False)
+    fit_head(whole, small_tokens(), recipe(1), progress=False)
     first, calls = small_head(), 0
 
     def stop(*_: object, **__: object) -> None:
@@ -173,10 +177,10 @@ def test_a_killed_fit_goes_on_with_the_same_bits(tmp_path: Path) -> None:
 
     hook = first.tail.register_forward_hook(stop)
     with pytest.raises(KeyboardInterrupt):
-        fit_head(first, small_tokens(), seed=1, folder=tmp_path, progress=False, checkpoint_seconds=0.0)
+        fit_head(first, small_tokens(), recipe(1, checkpoint_seconds=0.0), folder=tmp_path, progress=False)
     hook.remove()
     second = small_head()
-    fit_head(second, small_tokens(), seed=1, folder=tmp_path, progress=False, checkpoint_seconds=0.0)
+    fit_head(second, small_tokens(), recipe(1, checkpoint_seconds=0.0), folder=tmp_path, progress=False)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
     assert torch.equal(whole.teacher, second.teacher)
 
@@ -204,7 +208,7 @@ def test_the_state_of_another_fit_is_refused(
 
 def test_training_lowers_the_loss_and_a_wild_rate_is_named() -> None:
     head = small_head()
-    history = fit_head(head, small_tokens(), seed=0, progress=False, epochs=40)
+    history = fit_head(head, small_tokens(), recipe(0, epochs=40), progress=False)
     losses = history.curve("loss")
     assert losses[-1] < losses[0] and {"cluster", "entropy", "cls", "nce", "supcon", "hsr"} <= set(
         history.epochs[0]
@@ -212,9 +216,7 @@ def test_training_lowers_the_loss_and_a_wild_rate_is_named() -> None:
     tokens = small_tokens()
     tokens.array[0, :, 0, 0] = np.nan
     with pytest.raises(ConfigError, match="not finite on the pictures"):
-        fit_head(small_head(), tokens, seed=0, progress=False)
-    with pytest.raises(ConfigError, match="TrainConfig"):
-        fit_head(small_head(), small_tokens(), seed=0, progress=False, speed=9)
+        fit_head(small_head(), tokens, recipe(0), progress=False)
 
 
 def test_cached_tokens_train_as_computed_ones(networks: dict[str, Path], colours: CategoryData) -> None:
@@ -234,8 +236,14 @@ def test_bad_input_is_one_sentence(networks: dict[str, Path], colours: CategoryD
         discoverer("sskmeans", net).fit(colours, epochs=3)
     with pytest.raises(ConfigError, match="below the 2 known"):
         discoverer("nngcd", net, k=1).fit(colours, progress=False)
-    with pytest.raises(ConfigError, match="unexpected keyword"):
+    with pytest.raises(ConfigError, match="unknown hyper-parameter 'speed'"):
         CategoryDiscoverer("nngcd", str(net), hyper={"speed": 1})
+    with pytest.raises(ConfigError, match="unknown training setting 'speed'"):
+        discoverer("nngcd", net).fit(colours, speed=9)
+    with pytest.raises(ConfigError, match="did you mean 'doubt'"):
+        CategoryDiscoverer("sskmeans", str(net), dout=0.5)
+    with pytest.raises(ConfigError, match="split='val' is unknown"):
+        discoverer("sskmeans", net).fit(colours).evaluate(colours, split="val")
     with pytest.raises(ConfigError, match="not fitted"):
         discoverer("sskmeans", net).predict(np.zeros((8, 8)))
     same = make_folder(tmp_path / "same", 2)
@@ -294,3 +302,58 @@ def test_other_pictures_of_the_same_classes_are_predicted(
     assert not row["transductive"] and row["pictures"] == 12
     predicted = made.predict([s.image for s in read_source(other).unlabelled])
     assert len(predicted) == 12
+
+
+def test_a_fit_into_a_folder_leaves_a_run_that_is_not_written_over_once_edited(
+    networks: dict[str, Path], colours: CategoryData, tmp_path: Path
+) -> None:
+    out, net = tmp_path / "run", networks["resnet"]
+    discoverer("nngcd", net).fit(colours, out, progress=False)
+    assert {p.name for p in out.iterdir()} >= {
+        "checkpoint",
+        "groups.csv",
+        "report.html",
+        "results.csv",
+        "sheets",
+    }
+    assert (out / "train" / "log.csv").is_file() and not (out / "train" / "state").exists()
+    (out / "groups.csv").write_text((out / "groups.csv").read_text().replace("new_000", "sky"))
+    with pytest.raises(ConfigError, match="edited in groups"):
+        discoverer("nngcd", net).fit(colours, out, progress=False)
+    discoverer("sskmeans", net).fit(colours, out, again=True, progress=False)
+    assert "sky" not in (out / "groups.csv").read_text()
+
+
+def test_every_form_of_a_picture_is_predicted_alike(
+    networks: dict[str, Path], colours: CategoryData, tmp_path: Path
+) -> None:
+    made, file = (
+        discoverer("sskmeans", networks["resnet"]).fit(colours, progress=False),
+        colours.samples[0].image,
+    )
+    forms = [
+        file,
+        str(file),
+        file.read_bytes(),
+        Image.open(file),
+        np.asarray(Image.open(file).convert("RGB")),
+    ]
+    results = made.predict(forms, batch_size=2)
+    assert len({(r.name, r.confidence) for r in results}) == 1 and made.predict([]) == []
+    assert made.predict(images=file)[0].to_dict() == results[0].to_dict()
+    (tmp_path / "bad.png").write_text("no picture")
+    done: list[int] = []
+    found, errors = made.predict_files([file, tmp_path / "bad.png"], progress=done.append)
+    assert len(found) == 1 and "bad.png" in str(errors[0]) and sum(done) == 2
+    assert made.to("cpu").predict(file)[0].confidence == results[0].confidence
+    again = type(made)(**made.get_params())
+    assert again.settings == made.settings and again.method == made.method
+
+
+def test_the_old_settings_and_the_new_ones_make_the_same_object(networks: dict[str, Path]) -> None:
+    net = str(networks["resnet"])
+    old = CategoryDiscoverer("nngcd", net, views=ViewConfig(32, 2, crop=0.5), hyper={"sigma": "inf"})
+    new = CategoryDiscoverer(NNGCD(sigma=float("inf")), net, views=2, image_size=32, crop=0.5)
+    assert old.settings == new.settings and old.method == new.method and new.hyper == {"sigma": "inf"}
+    preset = CategoryDiscoverer("nngcd-released:cub", net, hyper={"t": 1.0})
+    assert preset.method == replace(NNGCD.released("cub"), t=1.0) and preset.settings.method == "nngcd"

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, normalize, relu
 
-from wildsight.discovery import losses
-from wildsight.discovery.methods import hyper_of, method
-from wildsight.discovery.nngcd import GCDHead, NNGCDConfig, total_loss
-from wildsight.discovery.simgcd import ABLATION, simgcd_config
-from wildsight.discovery.trunk import ResidualTail
+from wildsight.discovery import CategoryDiscoverer, losses
+from wildsight.discovery.methods import METHODS
+from wildsight.discovery.methods.nngcd import NNGCD, GCDHead, total_loss
+from wildsight.discovery.methods.simgcd import ABLATION, SimGCD
+from wildsight.discovery.partial_finetune import ResidualTail
+from wildsight.discovery.variants import named_variant
 from wildsight.errors import ConfigError
 
 
@@ -186,9 +187,9 @@ def test_schedules() -> None:
     assert heats[0] == 0.07 and heats[15] == pytest.approx(0.055) and heats[30:] == [0.04] * 10
 
 
-def head(config: NNGCDConfig | None = None, k: int = 5) -> GCDHead:
+def head(config: NNGCD | None = None, k: int = 5) -> GCDHead:
     torch.manual_seed(0)
-    config = config or NNGCDConfig(hidden=8, out=6)
+    config = config or NNGCD(hidden=8, out=6)
     return GCDHead(ResidualTail(torch.zeros(4), torch.eye(4)), 4, k, config)
 
 
@@ -205,7 +206,7 @@ def test_logits_do_not_see_scale_and_the_tail_starts_as_identity() -> None:
 def test_teacher_starts_as_a_copy_follows_slowly_and_gets_no_gradient() -> None:
     one = head()
     assert torch.equal(one.teacher, one.prototypes.detach())
-    strict = head(NNGCDConfig(hidden=8, out=6, strict_code=True))
+    strict = head(NNGCD(hidden=8, out=6, strict_code=True))
     assert not torch.equal(strict.teacher, strict.prototypes.detach())
     before = one.teacher.clone()
     with torch.no_grad():
@@ -215,7 +216,7 @@ def test_teacher_starts_as_a_copy_follows_slowly_and_gets_no_gradient() -> None:
     assert not one.teacher.requires_grad
 
 
-def total(config: NNGCDConfig, labelled: list[bool]) -> dict[str, Tensor]:
+def total(config: NNGCD, labelled: list[bool]) -> dict[str, Tensor]:
     one = head(config)
     tokens = torch.randn(2 * len(labelled), 1, 4, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([i % 2 if seen else 4 for i, seen in enumerate(labelled)])
@@ -224,7 +225,7 @@ def total(config: NNGCDConfig, labelled: list[bool]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", list(ABLATION))
 def test_every_rung_of_the_ablation_trains(name: str) -> None:
-    config = NNGCDConfig(**{**ABLATION[name], "hidden": 8, "out": 6})
+    config = NNGCD(**{**ABLATION[name], "hidden": 8, "out": 6})
     terms = total(config, [True, False, True, False])
     c = config
     free = c.w_cluster * terms["cluster"] + c.eps * terms["entropy"] + c.w_nce * terms["nce"]
@@ -236,54 +237,60 @@ def test_every_rung_of_the_ablation_trains(name: str) -> None:
 
 def test_every_term_has_a_switch() -> None:
     small: dict[str, Any] = {"hidden": 8, "out": 6}
-    whole = total(NNGCDConfig(**small), [True, False, True, False])
+    whole = total(NNGCD(**small), [True, False, True, False])
     parts = {"w_cluster": 0.65, "w_nce": 0.65, "w_cls": 0.35, "w_supcon": 0.35, "eps": 1.3, "rho": 1e-5}
     for (switch, share), term in zip(
         parts.items(), ("cluster", "nce", "cls", "supcon", "entropy", "hsr"), strict=True
     ):
-        without = total(NNGCDConfig(**small, **{switch: 0.0}), [True, False, True, False])
+        without = total(NNGCD(**small, **{switch: 0.0}), [True, False, True, False])
         gone = float(whole["loss"]) - float(without["loss"])
         assert gone == pytest.approx(share * float(whole[term]), abs=1e-5)
         with pytest.raises(ConfigError):
-            NNGCDConfig(**{"w_cls" if switch == "rho" else switch: -1.0})
+            NNGCD(**{"w_cls" if switch == "rho" else switch: -1.0})
 
 
 def test_a_batch_without_labels_is_no_nan() -> None:
-    terms = total(NNGCDConfig(hidden=8, out=6), [False, False])
+    terms = total(NNGCD(hidden=8, out=6), [False, False])
     assert float(terms["cls"]) == float(terms["supcon"]) == 0.0 and bool(terms["loss"].isfinite())
 
 
 def test_the_scope_of_regularisation() -> None:
-    narrow, wide = head(), head(NNGCDConfig(hidden=8, out=6, hsr_scope="code"))
+    narrow, wide = head(), head(NNGCD(hidden=8, out=6, hsr_scope="code"))
     assert all(w.ndim > 1 for w in narrow.regularised())
     assert len(wide.regularised()) == len(narrow.regularised()) + 1  # the classifier
 
 
 def test_presets() -> None:
-    cub = NNGCDConfig.released("cub")
+    cub = NNGCD.released("cub")
     assert (cub.lr, cub.t, cub.rho, cub.eps, cub.l) == (0.174, 0.5, 3e-5, 2.0, 0.35)
-    assert NNGCDConfig.strict("cub").hsr_scope == "code" and NNGCDConfig.strict().strict_code
+    assert NNGCD.strict("cub").hsr_scope == "code" and NNGCD.strict().strict_code
     with pytest.raises(ConfigError, match="no recipe was released for 'cubb'"):
-        NNGCDConfig.released("cubb")
-    assert NNGCDConfig.preset("released:cub") == cub and NNGCDConfig.preset("text") == NNGCDConfig.text()
-    assert NNGCDConfig.preset("strict") == NNGCDConfig.strict()
-    for wrong in ("reprint", "text:cub", "released:cubb"):
+        NNGCD.released("cubb")
+    assert NNGCD.preset("released:cub") == cub and NNGCD.preset("text") == NNGCD.text()
+    assert NNGCD.preset("strict") == NNGCD.strict()
+    for preset in ("reprint", "text:cub", "released:cubb"):
         with pytest.raises(ConfigError, match=r"preset|recipe"):
-            NNGCDConfig.preset(wrong)
-    assert {NNGCDConfig.preset(n).start for n in ("text", "released", "strict")} == {"random"}
-    text = NNGCDConfig.text()
+            NNGCD.preset(preset)
+    assert {NNGCD.preset(n).start for n in ("text", "released", "strict")} == {"random"}
+    text = NNGCD.text()
     assert text.act == "rep_relu" and text.hsr_target == "cooccurrence"
-    simgcd = simgcd_config()
+    simgcd = SimGCD()
     assert (simgcd.act, simgcd.rho, simgcd.teacher) == ("none", 0.0, "student") and math.isinf(simgcd.sigma)
-    assert method("nngcd").settings(cub) is cub and method("simgcd").settings({"sigma": "inf"}) == simgcd
-    assert NNGCDConfig(**hyper_of("nngcd", "released:cub", {"t": 1.0})) == replace(cub, t=1.0)
-    for name, given in [("nngcd", {"t": "warm"}), ("nngcd", {"epochs": 2.5}), ("nngcd", {"strict_code": 1})]:
-        with pytest.raises(ConfigError, match="give a value such as"):
-            method(name).settings(given)
-    with pytest.raises(ConfigError, match="NNGCDConfig is not for"):
-        method("cms").settings(cub)
-    with pytest.raises(ConfigError, match="presets are for nngcd"):
-        hyper_of("simgcd", "text", {})
+    assert METHODS.create("nngcd", cub) == cub and METHODS.create("simgcd", {"sigma": "inf"}) == simgcd
+    found = named_variant("nngcd-released:cub[t=1.0]@0.5")
+    assert found is not None and (found.method, found.lr) == (replace(cub, t=1.0), 0.5)
+    for wrong, match in [
+        ({"t": "warm"}, "t='warm' is not a number"),
+        ({"epochs": 2.5}, "epochs=2.5 is not a whole number"),
+        ({"strict_code": 1}, "strict_code=1 is not true or false"),
+        ({"sigmaa": 1.0}, "did you mean 'sigma'"),
+    ]:
+        with pytest.raises(ConfigError, match=match):
+            METHODS.create("nngcd", wrong)
+    with pytest.raises(ConfigError, match="given as NNGCD"):
+        METHODS.create("cms", cub)
+    with pytest.raises(ConfigError, match="unknown method 'simgcd-text'"):
+        CategoryDiscoverer.variant("simgcd-text")
     for bad in ({"act": "swish"}, {"beta": 2.0}, {"t": 0.0}, {"hsr_target": "all"}):
         with pytest.raises(ConfigError):
-            NNGCDConfig(**bad)  # type: ignore[arg-type]
+            NNGCD(**bad)  # type: ignore[arg-type]

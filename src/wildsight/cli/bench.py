@@ -30,6 +30,8 @@ def run(task: str, values: dict[str, Any]) -> None:
 
     folder = values.get("out") or Path("runs") / f"bench-{task}"
     given = options_from(values.pop("option") or ())
+    if "out" in given:  # --out is the folder; --set out= a hyper-parameter
+        given["hyper"] = {**given.get("hyper", {}), "out": given.pop("out")}
     names = {"method": "methods"}
     for flag in BENCH_FLAGS[:-1]:
         value = values[flag.name]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -12,10 +13,15 @@ def check(
     source: Annotated[str, typer.Argument(help="`world`, a folder, or NAME:PATH.")],
 ) -> None:
     """Name every problem found in SOURCE; exit code 1 if there is any."""
-    from wildsight.cli.common import console
     from wildsight.estimators import resolve, task_named
 
-    problems = resolve(task_named(task).check)(source)
+    say(resolve(task_named(task).check)(source), source)
+
+
+def say(problems: Sequence[Any], source: str) -> None:
+    """Print problems; exit code 1 if there is any."""
+    from wildsight.cli.common import console
+
     for problem in problems:
         console.print(f"{problem.file}: {problem.what}; {problem.hint}", markup=False, soft_wrap=True)
     console.print(f"{len(problems)} problem{'' if len(problems) == 1 else 's'} in {source}", markup=False)

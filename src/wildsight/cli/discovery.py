@@ -1,84 +1,161 @@
-"""``wildsight discovery``: sort, apply, undo, fit, predict, evaluate, estimate-k, check."""
+"""``wildsight discovery``: sort, apply, undo, fit, predict, evaluate, estimate-k, check, bench, methods."""
 
 from __future__ import annotations
 
-import shutil
+import inspect
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from wildsight.discovery import CategoryDiscoverer
-    from wildsight.discovery.data import CategoryData
+from wildsight.cli.options import BACKBONE, DEVICE, METHOD, SEED, SET, Flag, Values, argument, command
+from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
-app = typer.Typer(help="Sort pictures into the classes you know and new groups.", no_args_is_help=True)
+app = task_app("Sort pictures into the classes you know and new groups.")
 
-Source = Annotated[str, typer.Argument(help="`world`, a folder, or NAME:PATH (e.g. cifar-10:/data/cifar).")]
-Unlabelled = Annotated[
-    Path | None, typer.Argument(help="Unlabelled pictures, where SOURCE is class folders.")
-]
-Model = Annotated[Path, typer.Argument(help="Checkpoint folder of `wildsight discovery fit`.")]
-Method = Annotated[str, typer.Option(help="sskmeans, nngcd, simgcd, cms or kmeans.")]
-BackboneName = Annotated[str, typer.Option(help="Hub id, local folder or nano-*.")]
-Groups = Annotated[str, typer.Option("--k", help="Groups, known ones included: auto, 12 or 10-40.")]
-Size = Annotated[int, typer.Option(min=8, help="Side of the input square, pixels.")]
-Doubt = Annotated[float, typer.Option(help="Confidence below which a picture is put apart.")]
-Seed = Annotated[int, typer.Option(help="Centres, initialisation, order and views.")]
 Move = Annotated[bool, typer.Option("--move", help="Move the pictures; copies are made otherwise.")]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="name=value: a hyper-parameter, or views, crop, components, whiten."),
-]
-Preset = Annotated[
-    str | None, typer.Option(help="Of nngcd: released, strict (released:cub, ... for a set) or text.")
-]
-Again = Annotated[bool, typer.Option("--again", help="Replace a run whose tables you have edited.")]
-Moved = Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")]
+UNLABELLED = argument(
+    "unlabelled", Path | None, "Unlabelled pictures, where SOURCE is class folders.", default=None
+)
+GROUPS = Flag("k", str, None, "Groups, known ones included: auto, 12 or 10-40.", spelled="--k")
+SIZE = Flag("image_size", int, None, "Side of the input square, pixels.", min=8)
+DOUBT = Flag("doubt", float, None, "Confidence below which a picture is put apart.")
+AGAIN = Flag("again", bool, False, "Replace a run whose tables you have edited.", spelled="--again")
+PRESET = Flag("preset", str, None, "Of nngcd: released, strict (released:cub, ... for a set) or text.")
 
 
-@app.command()
-def sort(
-    source: Source,
-    unlabelled: Unlabelled = None,
-    out: Annotated[Path, typer.Option(help="Folder for tables, sheets and report.")] = Path("runs/sorted"),
-    k: Groups = "auto",
-    doubt: Doubt = 0.5,
-    method: Method = "sskmeans",
-    backbone: BackboneName = "nano-conv",
-    image_size: Size = 224,
-    seed: Seed = 0,
-    option: Options = None,
-    preset: Preset = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Make the folders; only planned otherwise.")] = False,
-    to: Annotated[Path | None, typer.Option(help="Folder to make them in; default OUT/folders.")] = None,
-    move: Move = False,
-    again: Again = False,
-) -> None:
-    """Group the unlabelled pictures, write tables, contact sheets and a report; move nothing unless told to.
+class DiscoveryCommands(TaskCommands):
+    """A folder of class folders and one of unlabelled pictures may be named apart; fit trains by default."""
 
-    SOURCE holds `labelled/<class>/*` and `unlabelled/*`; or name the folder of class folders and, after it,
-    the folder of unlabelled pictures.
-    """
-    from wildsight.cli.common import finish
-    from wildsight.discovery.sorting import check_target, safe_name
+    def places(self) -> list[inspect.Parameter]:
+        """SOURCE, and the unlabelled pictures."""
+        return [*super().places(), UNLABELLED]
 
-    _unedited(out, again)
-    data = _data(source, unlabelled)
-    for name in data.known:
-        safe_name(name)
-    if apply:
-        check_target(to or out / "folders", [s.image for s in data.unlabelled])
-    discoverer = _discoverer(method, backbone, k, image_size, doubt, seed, option, preset)
-    _fit(discoverer, data, out)
-    report = _leave(discoverer, out, "Sorted pictures")
-    _say(discoverer)
-    if apply:
-        _apply(out, to or out / "folders", move)
-    else:
-        _print(f"nothing was moved; look at the report, edit the names in {out / 'groups.csv'}, then")
-        _print(f"  wildsight discovery apply {out} --to FOLDER")
-    finish(report)
+    def data(self, values: Values) -> Any:
+        """What is read: a source, or two folders."""
+        from wildsight.discovery.data import read_pair, read_source
+
+        unlabelled = values.pop("unlabelled")
+        if unlabelled is None:
+            return read_source(values["source"])
+        return read_pair(Path(values["source"]), unlabelled)
+
+    def sorted(self, values: Values, flags: Any) -> Any:
+        """As for every task; ``--preset`` is a variant of the method."""
+        from wildsight.errors import ConfigError
+
+        values["method"] = method = values.get("method") or self.trained
+        preset = values.pop("preset", None)
+        if preset is not None and method != "nngcd":
+            raise ConfigError(f"preset {preset} is not for {method}", hint="presets are for nngcd")
+        if preset is not None:
+            values["method"] = f"nngcd-{preset}"
+        return super().sorted(values, flags)
+
+    trained = "nngcd"
+    """The method of ``fit`` where none is named; ``sort`` takes ``sskmeans``."""
+
+    def after_fit(self, estimator: Any) -> list[str]:
+        """The groups with their sizes, and what could not be read."""
+        results, known = estimator.results(), len(estimator.known)
+        counts = Counter(r.group for r in results)
+        return [
+            f"{len(results)} pictures, {estimator.need_fit().how_k()}, {known} of them known classes",
+            *(f"  {name}: {counts[i]}" for i, name in enumerate(estimator.names) if counts[i]),
+            f"{sum(r.doubtful for r in results)} doubtful",
+            *super().after_fit(estimator),
+        ]
+
+    def add_sort(self) -> None:
+        """``sort SOURCE [UNLABELLED]``."""
+        flags = (
+            Flag("out", Path, Path("runs/sorted"), "Folder for tables, sheets and report."),
+            *(METHOD, BACKBONE, DEVICE, GROUPS, SIZE, DOUBT, AGAIN, PRESET),
+            Flag("apply", bool, False, "Make the folders; only planned otherwise.", spelled="--apply"),
+            Flag("to", Path, None, "Folder to make them in; default OUT/folders."),
+            Flag("move", bool, False, "Move the pictures; copies are made otherwise.", spelled="--move"),
+            *(SEED, SET),
+        )
+        text = (
+            "Group the unlabelled pictures, write tables, contact sheets and a report; move nothing unless "
+            "asked to. SOURCE holds labelled/<class>/* and unlabelled/*; or name the folder of class folders "
+            "and, after it, the folder of unlabelled pictures."
+        )
+        places = [argument("source", str, self.source), UNLABELLED]
+        command(self.app, "sort", self.sort, text, places, flags)
+
+    def sort(self, values: Values) -> None:
+        """Run ``sort``."""
+        from wildsight.cli.common import finish, fresh_checkpoint
+        from wildsight.discovery.sorting import check_target, check_unedited, safe_name
+
+        out, again = values["out"], values.pop("again")
+        to, apply, move = values.pop("to") or out / "folders", values.pop("apply"), values.pop("move")
+        if not again:
+            check_unedited(out)
+        data = self.data(values)
+        for name in data.known:
+            safe_name(name)
+        if apply:
+            check_target(to, [s.image for s in data.unlabelled])
+        values["method"] = values["method"] or self.estimator.default_method
+        options = self.sorted(values, (GROUPS, SIZE, DOUBT))
+        discoverer = self.made(values, options)
+        fresh_checkpoint(out)
+        discoverer.fit(data, folder=out / "train", **options.fit, **options.training)
+        report = discoverer.write_run(out, "Sorted pictures")
+        discoverer.save_pretrained(out / "checkpoint")
+        for line in self.after_fit(discoverer):
+            _print(line)
+        if apply:
+            _apply(out, to, move)
+        else:
+            _print(f"nothing was moved; look at the report, edit the names in {out / 'groups.csv'}, then")
+            _print(f"  wildsight discovery apply {out} --to FOLDER")
+        finish(report)
+
+    def add_check(self) -> None:
+        """``check SOURCE [UNLABELLED]``."""
+        text = "Name every problem of SOURCE: unreadable files, duplicates, overlaps; exit code 1 if any."
+        command(self.app, "check", self.check, text, [argument("source", str, self.source), UNLABELLED], ())
+
+    def check(self, values: Values) -> None:
+        """Run ``check``."""
+        from wildsight.cli.check import say
+        from wildsight.discovery.data import check
+
+        say(check(self.data(values)), values["source"])
+
+    def add_estimate(self) -> None:
+        """``estimate-k SOURCE [UNLABELLED]``."""
+        flags = (
+            Flag("low", int, None, "Smallest number of classes tried.", min=1),
+            Flag("high", int, None, "Largest number of classes tried.", min=1),
+            *(BACKBONE, DEVICE, SIZE, SEED),
+        )
+        text = "Estimate how many classes there are, known ones included, and print the score of each number."
+        command(self.app, "estimate-k", self.estimate, text, self.places(), flags)
+
+    def estimate(self, values: Values) -> None:
+        """Run ``estimate-k``."""
+        data, span = self.data(values), {n: values.pop(n) for n in ("low", "high")}
+        chosen = {n: v for n, v in values.items() if n != "source" and v is not None}
+        estimate = self.estimator("sskmeans", **chosen).estimate(data, **span)
+        for number, (mean, std) in estimate.curve.items():
+            _print(f"{number:6d}  {mean:.4f} +- {std:.4f}{'  <' if number == estimate.k else ''}")
+        alike = f"{estimate.low} to {estimate.high} score alike"
+        _print(f"{estimate.k} classes ({alike}), {len(data.known)} of them known")
+
+
+commands = DiscoveryCommands(
+    task="discovery",
+    app=app,
+    source=source_help("cifar-10:/data/cifar"),
+    fits=(GROUPS, SIZE, DOUBT, AGAIN),
+    fit_extras=(PRESET,),
+)
+commands.add("sort", *COMMON, "estimate")
 
 
 @app.command()
@@ -106,209 +183,10 @@ def undo(
         raise typer.Exit(1)
 
 
-@app.command()
-def fit(
-    source: Source = "world",
-    unlabelled: Unlabelled = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/discovery"),
-    k: Groups = "auto",
-    method: Method = "nngcd",
-    backbone: BackboneName = "nano-conv",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of a trained method.")] = None,
-    image_size: Size = 224,
-    doubt: Doubt = 0.5,
-    seed: Seed = 0,
-    option: Options = None,
-    preset: Preset = None,
-    again: Again = False,
-) -> None:
-    """Train a discoverer on SOURCE (path B); a fit that was stopped goes on with the same command.
-
-    A fit that was stopped is refused with another method, hyper-parameter, backbone, view or picture.
-    """
-    from wildsight.cli.common import finish
-
-    _unedited(out, again)
-    discoverer = _discoverer(method, backbone, k, image_size, doubt, seed, option, preset)
-    training: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
-    _fit(discoverer, _data(source, unlabelled), out, **training)
-    report = _leave(discoverer, out, "Category discovery")
-    _say(discoverer)
-    finish(report)
-
-
-@app.command()
-def predict(
-    model: Model,
-    pictures: Annotated[list[str], typer.Argument(help="Files, globs or folders.")],
-    out: Annotated[Path, typer.Option(help="Folder for results.csv.")] = Path("runs/discovery-predict"),
-    backbone: Moved = None,
-) -> None:
-    """Put new pictures into the groups of a fitted discoverer; exit code 2 if any could not be read."""
-    from wildsight.cli.common import progress
-    from wildsight.discovery import CategoryDiscoverer
-    from wildsight.discovery.outputs import result_row
-    from wildsight.errors import DataError, WildSightError
-    from wildsight.images import expand
-    from wildsight.results import RunFolder, environment, write_csv
-
-    files = [file for item in pictures for file in expand(item)]
-    if not files:
-        raise DataError("no picture found", where=", ".join(pictures), hint="name files, a glob or a folder")
-    discoverer = CategoryDiscoverer.from_pretrained(model, backbone=backbone)
-    rows, errors = [], []
-    with progress("predict", len(files)) as advance:
-        for file in files:
-            try:
-                rows.append(result_row(discoverer.predict(file)[0], str(file)))
-            except WildSightError as error:
-                errors.append(str(error))
-            advance(1)
-    for row in rows:
-        doubt = " (doubtful)" if row["doubtful"] == "yes" else ""
-        _print(f"{row['path']}: {row['name']} {row['confidence']:.2f}{doubt}")
-    for text in errors:
-        _print(f"not read: {text}")
-    folder = RunFolder(out)
-    write_csv(folder.results, rows)
-    folder.write_scores({"pictures": len(rows), "not_read": errors, "environment": environment()})
-    if errors:
-        raise typer.Exit(2)
-
-
-@app.command()
-def evaluate(
-    model: Model,
-    source: Source,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/discovery-evaluate"),
-    backbone: Moved = None,
-) -> None:
-    """Score the groups of SOURCE's unlabelled pictures where their true class is known."""
-    from wildsight.cli.common import finish
-    from wildsight.discovery import CategoryDiscoverer
-    from wildsight.discovery.outputs import evaluation_report
-
-    discoverer = CategoryDiscoverer.from_pretrained(model, backbone=backbone)
-    evaluation = discoverer.evaluate(source)
-    for name, value in evaluation.rows[0].items():
-        _print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
-    finish(evaluation_report(discoverer, evaluation, source, out))
-
-
-@app.command("estimate-k")
-def estimate(
-    source: Source = "world",
-    unlabelled: Unlabelled = None,
-    low: Annotated[int | None, typer.Option(min=1, help="Smallest number of classes tried.")] = None,
-    high: Annotated[int | None, typer.Option(min=1, help="Largest number of classes tried.")] = None,
-    backbone: BackboneName = "nano-conv",
-    image_size: Size = 224,
-    seed: Seed = 0,
-) -> None:
-    """Estimate how many classes there are, known ones included, and print the score of each number tried."""
-    from wildsight.cli.common import progress
-
-    data = _data(source, unlabelled)
-    discoverer = _discoverer("sskmeans", backbone, "auto", image_size, 0.5, seed)
-    with progress("features", len(data.samples)) as advance:
-        found = discoverer.estimate(data, low=low, high=high, advance=advance)
-    for number, (mean, std) in found.curve.items():
-        _print(f"{number:6d}  {mean:.4f} +- {std:.4f}{'  <' if number == found.k else ''}")
-    _print(f"{found.k} classes ({found.low} to {found.high} score alike), {len(data.known)} of them known")
-
-
-@app.command()
-def check(source: Source, unlabelled: Unlabelled = None) -> None:
-    """Name every problem of SOURCE: unreadable files, duplicates, overlaps; exit code 1 if there is any."""
-    from wildsight.discovery.data import check as find
-
-    problems = find(_data(source, unlabelled))
-    for problem in problems:
-        _print(f"{problem.file}: {problem.what}; {problem.hint}")
-    _print(f"{len(problems)} problem{'' if len(problems) == 1 else 's'} in {source}")
-    if problems:
-        raise typer.Exit(1)
-
-
 def _print(text: str) -> None:
     from wildsight.cli.common import console
 
     console.print(text, markup=False, soft_wrap=True, highlight=False)
-
-
-def _data(source: str, unlabelled: Path | None) -> CategoryData:
-    from wildsight.discovery.data import read_pair, read_source
-
-    return read_source(source) if unlabelled is None else read_pair(Path(source), unlabelled)
-
-
-def _discoverer(
-    method: str,
-    backbone: str,
-    k: str,
-    image_size: int,
-    doubt: float,
-    seed: int,
-    option: list[str] | None = None,
-    preset: str | None = None,
-) -> CategoryDiscoverer:
-    from wildsight.cli.common import pairs
-    from wildsight.discovery import CategoryDiscoverer
-    from wildsight.discovery.methods import hyper_of
-    from wildsight.discovery.settings import view_and_space
-
-    (views, space), hyper = view_and_space(pairs(option), image_size)
-    given = hyper_of(method, preset, hyper)
-    return CategoryDiscoverer(
-        method, backbone, k=k, hyper=given, views=views, space=space, doubt=doubt, seed=seed
-    )
-
-
-def _unedited(out: Path, again: bool) -> None:
-    """Refuse to write over tables that somebody has worked on."""
-    from wildsight.discovery.sorting import edited
-    from wildsight.errors import ConfigError
-
-    changed = [] if again else edited(out)
-    if changed:
-        what = f"holds names that you edited in {' and '.join(changed)}"
-        raise ConfigError(what, where=out, hint="apply them first, name another --out, or add --again")
-
-
-def _fit(discoverer: CategoryDiscoverer, data: CategoryData, out: Path, **training: Any) -> None:
-    from wildsight.cli.common import fresh_checkpoint, progress
-
-    fresh_checkpoint(out)
-    with progress("features", len(data.samples)) as advance:
-        discoverer.fit(data, folder=out / "train", advance=advance, **training)
-
-
-def _leave(discoverer: CategoryDiscoverer, out: Path, title: str) -> Path:
-    from wildsight.discovery.outputs import write_run
-
-    report = write_run(discoverer, out, title)
-    discoverer.save_pretrained(out / "checkpoint")
-    if discoverer.method.trained:  # nothing is left to go on with
-        shutil.rmtree(out / "train" / "state", ignore_errors=True)
-    return report
-
-
-def _say(discoverer: CategoryDiscoverer) -> None:
-    """The result in a few lines."""
-    from collections import Counter
-
-    from wildsight.discovery.outputs import how_k
-
-    results = discoverer.results()
-    _print(f"{len(results)} pictures, {how_k(discoverer)}, {len(discoverer.known)} of them known classes")
-    counts = Counter(r.group for r in results)
-    for group, name in enumerate(discoverer.names):
-        if counts[group]:
-            _print(f"  {name}: {counts[group]}")
-    _print(f"{sum(r.doubtful for r in results)} doubtful")
-    fitted = discoverer.need_fit()
-    for error in fitted.errors:
-        _print(f"not read: {error}")
 
 
 def _apply(run: Path, to: Path, move: bool) -> None:

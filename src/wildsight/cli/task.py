@@ -6,6 +6,7 @@ imports a task or torch before a command runs.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +81,20 @@ class TaskCommands:
             SEED,
             SET,
         )
-        places = [argument("source", str, self.source, "world")]
         text = "Fit on SOURCE; a killed fit goes on in its folder. Writes checkpoint, scores and report."
-        command(self.app, "fit", self.fit, text, places, flags)
+        command(self.app, "fit", self.fit, text, self.places(), flags)
+
+    def places(self) -> list[inspect.Parameter]:
+        """The positional arguments of ``fit``."""
+        return [argument("source", str, self.source, "world")]
+
+    def data(self, values: Values) -> Any:
+        """What ``fit`` learns from; takes its own arguments out of ``values``."""
+        return values["source"]
+
+    def after_fit(self, estimator: Any) -> list[str]:
+        """What ``fit`` prints."""
+        return [*estimator.warnings(), *(f"not read: {error}" for error in estimator.not_read)]
 
     def made(self, values: Values, options: Any) -> Any:
         """The estimator of a fit."""
@@ -92,7 +104,8 @@ class TaskCommands:
 
     def sorted(self, values: Values, flags: Sequence[Flag]) -> Any:
         """Options of the estimator by where they go; takes them out of ``values``."""
-        from wildsight.estimators.bench import sorted_options
+        from wildsight.estimators.base import changed_fields
+        from wildsight.estimators.options import sorted_options
         from wildsight.estimators.registry import options_from
 
         kind = self.estimator
@@ -103,21 +116,23 @@ class TaskCommands:
         variant = kind.variant(name)
         values["method"] = variant.name
         options = sorted_options(kind, [variant.method], given)
-        options.hyper.update({**variant.options, **options.hyper})
+        options.hyper.update({**changed_fields(variant.method), **options.hyper})
         if variant.lr is not None:
             options.training.setdefault("lr", variant.lr)
         return options
 
     def fit(self, values: Values) -> None:
         """Run ``fit``."""
-        from wildsight.cli.common import finish
+        from wildsight.cli.common import console, finish
         from wildsight.files import check_writable
 
         out = values["out"]
         check_writable(out / "report.html")
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
-        estimator.fit(values["source"], out, **options.fit, **options.training)
+        estimator.fit(self.data(values), out, **options.fit, **options.training)
+        for text in self.after_fit(estimator):
+            console.print(text, markup=False, soft_wrap=True, highlight=False)
         say(estimator, estimator.not_read)
         finish(out / "report.html")
 

@@ -15,14 +15,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wildsight.discovery.discoverer import CategoryDiscoverer, DiscoveryResult, Evaluation
+    from wildsight.discovery.estimator import (
+        CategoryDiscoverer,
+        DiscoveryEvaluation,
+        DiscoveryResult,
+        Evaluation,
+    )
 
-__all__ = ["CategoryDiscoverer", "DiscoveryResult", "Evaluation"]
+__all__ = ["CategoryDiscoverer", "DiscoveryEvaluation", "DiscoveryResult", "Evaluation"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    from wildsight.discovery import discoverer
+    from wildsight.discovery import estimator
 
-    return getattr(discoverer, name)
+    return getattr(estimator, name)

@@ -18,11 +18,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from wildsight.discovery.clustering import Ids, Rows
+from wildsight.discovery.methods.sskmeans import SSKMeans, ss_kmeans
 from wildsight.discovery.metrics import contingency, matching, shares
-from wildsight.discovery.sskmeans import Ids, Rows, SSKMeansConfig, ss_kmeans
 from wildsight.errors import ConfigError, DataError
+from wildsight.training.progress import Meter
 
 GOLDEN = (5**0.5 - 1) / 2
+TRIED = 20
+"""About how many K an estimate tries."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,19 @@ class EstimateConfig:
     grid: int = 8
     seeds: int = 3
     rows: int = 10_000
-    kmeans: SSKMeansConfig = field(default_factory=lambda: SSKMeansConfig(n_init=1, max_iter=30))
+    kmeans: SSKMeans = field(default_factory=lambda: SSKMeans(n_init=1, max_iter=30))
 
     def __post_init__(self) -> None:
         if self.score not in ("rand", "accuracy") or not 0 < self.hidden <= 1 or self.seeds < 1:
-            raise ConfigError(f"score={self.score!r}, hidden={self.hidden}", hint="see EstimateConfig")
+            raise ConfigError(
+                f"score={self.score!r}, hidden={self.hidden}",
+                hint="give rand or accuracy, a share in (0, 1] and one seed or more",
+            )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What was found.
+    """A number of classes and how it was chosen.
 
     Attributes:
         k: the number of classes with the best score.
@@ -130,6 +137,14 @@ def estimate_k(
     return _summary(scored)
 
 
+def estimated(
+    rows: Rows, labels: Ids, low: int | None, high: int | None, seed: int, progress: bool
+) -> Estimate:
+    """`estimate_k` with its defaults, its progress shown where that is asked for."""
+    with Meter("how many classes", TRIED, enabled=progress) as meter:
+        return estimate_k(rows, labels, low=low, high=high, seed=seed, progress=meter.add)
+
+
 def _summary(scored: dict[int, list[float]]) -> Estimate:
     curve = {k: (float(np.mean(v)), float(np.std(v))) for k, v in sorted(scored.items())}
     best = max(curve, key=lambda k: (curve[k][0], -k))
@@ -156,10 +171,10 @@ def _search(value: Callable[[int], float], low: int, high: int, count: int) -> N
 def _sampled(rows: Rows, labels: Ids, limit: int, seed: int) -> tuple[Rows, Ids]:
     """At most ``limit`` labelled and ``limit`` unlabelled rows."""
     draw = np.random.default_rng(seed)
-    kept: list[NDArray[np.int64]] = []
+    parts: list[NDArray[np.int64]] = []
     for part in (np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)):
-        kept.append(np.sort(draw.choice(part, limit, replace=False)) if len(part) > limit else part)
-    chosen = np.concatenate(kept)
+        parts.append(np.sort(draw.choice(part, limit, replace=False)) if len(part) > limit else part)
+    chosen = np.concatenate(parts)
     held = labels[chosen]
     present = np.unique(held[held >= 0])
     number = {int(c): i for i, c in enumerate(present)}
@@ -175,11 +190,11 @@ def _score(rows: Rows, labels: Ids, k: int, known: int, config: EstimateConfig, 
     number = np.full(known + 1, -1)
     number[kept] = np.arange(len(kept))
     given = np.where(hidden, -1, number[labels])
-    found = ss_kmeans(rows, given, k, config.kmeans, seed=seed)
-    agreement = _agreement(found.groups[hidden], labels[hidden], config.score)
+    clustering = ss_kmeans(rows, given, k, config.kmeans, seed=seed)
+    agreement = _agreement(clustering.groups[hidden], labels[hidden], config.score)
     if k < 2 or not config.silhouette:
         return agreement
-    return agreement + config.silhouette * simplified_silhouette(rows[given < 0], found.centres)
+    return agreement + config.silhouette * simplified_silhouette(rows[given < 0], clustering.centres)
 
 
 def _agreement(groups: Ids, labels: Ids, kind: str) -> float:

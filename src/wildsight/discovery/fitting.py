@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from wildsight.discovery.nngcd import GCDHead, NNGCDConfig, total_loss
-from wildsight.discovery.sskmeans import Ids
+from wildsight.discovery.clustering import Ids
+from wildsight.discovery.methods.nngcd import NNGCD, GCDHead, total_loss
 from wildsight.errors import ConfigError
 from wildsight.training import Batch, History, TrainConfig, train
 from wildsight.training.batches import mix
@@ -93,9 +93,7 @@ def drawn(batch: Batch, cumulative: NDArray[np.float64], views: int) -> tuple[ND
     return rows, first, second
 
 
-def make_step(
-    data: Tokens, config: NNGCDConfig, total: int
-) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
+def make_step(data: Tokens, config: NNGCD, total: int) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
     """The training step of a head on ``data`` for a run of ``total`` optimiser steps."""
     cumulative = np.cumsum(draw_weights(data.labels))
     views = data.array.shape[1] - 1
@@ -113,8 +111,9 @@ def make_step(
             head.step += 1
         values = total_loss(head, model(tokens), labels, labels >= 0, float(batch.epoch))
         if not bool(values["loss"].isfinite()):
-            found = ", ".join(map(str, data.rows[rows][:8].tolist()))
-            raise ConfigError(f"the loss is not finite on the pictures {found}, ...", hint="lower the lr")
+            pictures = ", ".join(map(str, data.rows[rows][:8].tolist()))
+            what = f"the loss is not finite on the pictures {pictures}, ..."
+            raise ConfigError(what, hint="give a lower learning rate, lr")
         return values
 
     return step
@@ -123,52 +122,34 @@ def make_step(
 def fit_head(
     head: GCDHead,
     data: Tokens,
+    config: TrainConfig,
     *,
-    seed: int,
     folder: Path | None = None,
     progress: bool = True,
     extra: Mapping[str, Any] | None = None,
-    **training: object,
 ) -> History:
     """Train a head in place.
 
     Args:
         head: fresh, or to be resumed from ``folder``.
         data: tokens and labels.
-        seed: of order, draws and views.
+        config: training settings; its seed is that of order, draws and views.
         folder: where the training state is kept.
         progress: show progress and the time left.
         extra: what else a state in ``folder`` must have been saved with, as in `train`.
-        training: fields of `TrainConfig` in place of the method's recipe.
     """
-    config = head.config
-    recipe: dict[str, object] = {
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
-        "lr": config.lr,
-        "weight_decay": config.weight_decay,
-        "optimizer": "sgd",
-        "schedule": "cosine",
-        "seed": seed,
-    }
-    try:
-        settings = TrainConfig(**{**recipe, **training})  # type: ignore[arg-type]
-    except TypeError as error:
-        raise ConfigError(str(error), hint="see TrainConfig") from error
     count = len(data.rows)
-    total = settings.epochs * -(-count // settings.batch_size)
-    step = make_step(data, config, total)
+    total = config.epochs * -(-count // config.batch_size)
     history = train(
         head,
         Positions(count),
-        step,
-        settings,
+        make_step(data, head.config, total),
+        config,
         folder=folder,
         progress=progress,
         label="discover",
         extra=extra,
     )
-    head.cpu()
     head.follow(total)
     return history
 
@@ -180,7 +161,7 @@ def embed(head: GCDHead, data: Tokens) -> tuple[np.ndarray, np.ndarray, np.ndarr
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for start in range(0, len(data.rows), BATCH):
         rows = np.arange(start, min(start + BATCH, len(data.rows)))
-        out = head(data.take(rows, np.zeros(len(rows), np.int64)))
-        parts.append((out.z, out.u, head.teacher_logits(out.z)))
+        out = head(data.take(rows, np.zeros(len(rows), np.int64)).to(head.teacher.device))
+        parts.append((out.z.cpu(), out.u.cpu(), head.teacher_logits(out.z).cpu()))
     z, u, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return z, u, logits

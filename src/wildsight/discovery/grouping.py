@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.discovery.sskmeans import Clustering, Ids, Rows
+from wildsight.discovery.clustering import Clustering, Ids, Rows
 
 TEMPERATURES = np.geomspace(1e-3, 10.0, 60)
 BLOCK = 8192
@@ -62,12 +62,12 @@ def by_size(groups: Ids, known: int, k: int) -> Ids:
     return place
 
 
-def renumbered(found: Clustering, labels: Ids, known: int) -> Clustering:
+def renumbered(clustering: Clustering, labels: Ids, known: int) -> Clustering:
     """A clustering with its new groups in order of size."""
-    place = by_size(found.groups[labels < 0], known, len(found.centres))
-    centres = np.empty_like(found.centres)
-    centres[place] = found.centres
-    return Clustering(place[found.groups], centres, found.inertia, found.iterations)
+    place = by_size(clustering.groups[labels < 0], known, len(clustering.centres))
+    centres = np.empty_like(clustering.centres)
+    centres[place] = clustering.centres
+    return Clustering(place[clustering.groups], centres, clustering.inertia, clustering.iterations)
 
 
 def squared_distances(rows: Rows, centres: Rows) -> NDArray[np.float64]:
@@ -85,10 +85,10 @@ def without_itself(squares: NDArray[np.float64], groups: Ids, sizes: Ids) -> NDA
     """
     n = sizes[groups].astype(np.float64)
     factor = np.where(n > 1, (n / np.maximum(n - 1, 1)) ** 2, np.inf)
-    found = squares.copy()
+    adjusted = squares.copy()
     at = np.arange(len(groups))
-    found[at, groups] = np.where(n > 1, squares[at, groups] * np.where(n > 1, factor, 1.0), np.inf)
-    return found
+    adjusted[at, groups] = np.where(n > 1, squares[at, groups] * np.where(n > 1, factor, 1.0), np.inf)
+    return adjusted
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,7 +97,7 @@ def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return shifted / shifted.sum(1, keepdims=True)
 
 
-def fit_temperature(rows: Rows, labels: Ids, found: Clustering, limit: int = 5000) -> float:
+def fit_temperature(rows: Rows, labels: Ids, clustering: Clustering, limit: int = 5000) -> float:
     """The temperature of softmax(-distance^2 / T) that makes labelled pictures most likely.
 
     Each labelled picture is taken out of its class's mean first, so the answer is not flattered by it.
@@ -105,18 +105,20 @@ def fit_temperature(rows: Rows, labels: Ids, found: Clustering, limit: int = 500
     Args:
         rows: [N, d].
         labels: [N] known class of labelled rows, -1 for the others.
-        found: the clustering.
+        clustering: the clustering.
         limit: labelled rows used at most, evenly spread.
 
     Returns:
         T > 0; the middle of the range where no class has two labelled pictures.
     """
-    sizes = np.bincount(found.groups, minlength=len(found.centres))
-    held = np.flatnonzero((labels >= 0) & (sizes[found.groups] > 1))
+    sizes = np.bincount(clustering.groups, minlength=len(clustering.centres))
+    held = np.flatnonzero((labels >= 0) & (sizes[clustering.groups] > 1))
     held = held[np.linspace(0, len(held) - 1, min(limit, len(held))).astype(int)] if len(held) else held
     if not len(held):
         return 0.1
-    squares = without_itself(squared_distances(rows[held], found.centres), found.groups[held], sizes)
+    squares = without_itself(
+        squared_distances(rows[held], clustering.centres), clustering.groups[held], sizes
+    )
     at = np.arange(len(held))
     costs = [-np.log(softmax(-squares / t)[at, labels[held]] + 1e-12).mean() for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(costs))])
@@ -124,18 +126,18 @@ def fit_temperature(rows: Rows, labels: Ids, found: Clustering, limit: int = 500
 
 def verdict(probabilities: NDArray[np.float64], groups: Ids | None, known: int) -> Verdict:
     """What probabilities [N, K] say; the most probable group where ``groups`` is None."""
-    own = probabilities.argmax(1) if groups is None else groups
-    at = np.arange(len(own))
-    confidence = probabilities[at, own]
+    chosen = probabilities.argmax(1) if groups is None else groups
+    at = np.arange(len(chosen))
+    confidence = probabilities[at, chosen]
     others = probabilities.copy()
-    others[at, own] = -1.0
+    others[at, chosen] = -1.0
     margin = confidence - np.maximum(others.max(1), 0.0)
     near = probabilities[:, : max(known, 1)].argmax(1)
-    return Verdict(own.astype(np.int64), confidence, margin, near)
+    return Verdict(chosen.astype(np.int64), confidence, margin, near)
 
 
 def judged(
-    rows: Rows, centres: Rows, temperature: float, known: int, found: tuple[Ids, Ids] | None = None
+    rows: Rows, centres: Rows, temperature: float, known: int, members: tuple[Ids, Ids] | None = None
 ) -> Verdict:
     """Verdicts on rows by their distances to the centres, in blocks.
 
@@ -144,7 +146,7 @@ def judged(
         centres: [K, d].
         temperature: of the softmax.
         known: number of known classes.
-        found: (groups [N], group sizes [K]) of rows that took part in the centres: they are taken out of
+        members: (groups [N], group sizes [K]) of rows that took part in the centres: they are taken out of
             them, and keep their group. None for new rows.
     """
     parts = []
@@ -152,9 +154,9 @@ def judged(
         part = slice(start, start + BLOCK)
         squares = squared_distances(rows[part], centres)
         groups = None
-        if found is not None:
-            groups = found[0][part]
-            squares = without_itself(squares, groups, found[1])
+        if members is not None:
+            groups = members[0][part]
+            squares = without_itself(squares, groups, members[1])
         parts.append(verdict(softmax(-squares / temperature), groups, known))
     fields = zip(*((p.groups, p.confidence, p.margin, p.nearest_known) for p in parts), strict=True)
     return Verdict(*(np.concatenate(field) for field in fields))

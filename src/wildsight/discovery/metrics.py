@@ -32,9 +32,9 @@ def contingency(pred: Ids, true: Ids) -> NDArray[np.int64]:
 def matching(counts: NDArray[np.int64]) -> Ids:
     """class -> group of the matching with the most pictures (Hungarian)."""
     groups, classes = linear_sum_assignment(counts, maximize=True)
-    found = np.empty(len(counts), np.int64)
-    found[classes] = groups
-    return found
+    match = np.empty(len(counts), np.int64)
+    match[classes] = groups
+    return match
 
 
 def fixed_matching(counts: NDArray[np.int64], known: int) -> Ids:
@@ -43,15 +43,15 @@ def fixed_matching(counts: NDArray[np.int64], known: int) -> Ids:
     return np.concatenate([np.arange(known), known + matching(counts[known:, known:])])
 
 
-def shares(counts: NDArray[np.int64], found: Ids, known: int) -> dict[str, float]:
+def shares(counts: NDArray[np.int64], match: Ids, known: int) -> dict[str, float]:
     """Shares of the pictures matched: ``all``, ``old`` (of known classes) and ``new``; NaN where none is.
 
     Args:
         counts: `contingency`.
-        found: class -> group.
+        match: class -> group.
         known: number of known classes.
     """
-    hit, total = counts[found, np.arange(len(counts))], counts.sum(0)
+    hit, total = counts[match, np.arange(len(counts))], counts.sum(0)
     parts = {"all": slice(None), "old": slice(0, known), "new": slice(known, None)}
     return {k: _ratio(hit[s].sum(), total[s].sum()) for k, s in parts.items()}
 
@@ -60,9 +60,9 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
 
 
-def class_mean(counts: NDArray[np.int64], found: Ids, known: int) -> dict[str, float]:
+def class_mean(counts: NDArray[np.int64], match: Ids, known: int) -> dict[str, float]:
     """v2b: the same matching, mean of per-class accuracies (for sets with a long tail)."""
-    hit, total = counts[found, np.arange(len(counts))], counts.sum(0)
+    hit, total = counts[match, np.arange(len(counts))], counts.sum(0)
     rate = np.divide(hit, total, out=np.full(len(counts), np.nan), where=total > 0)
     parts = {"all": slice(None), "old": slice(0, known), "new": slice(known, None)}
     return {k: _mean(rate[s]) for k, s in parts.items()}
@@ -79,8 +79,8 @@ def separate(pred: Ids, true: Ids, known: int) -> dict[str, float]:
     parts = {}
     for name, chosen in (("old", old), ("new", ~old)):
         counts = contingency(pred[chosen], true[chosen]) if chosen.any() else None
-        found = None if counts is None else shares(counts, matching(counts), known)["all"]
-        parts[name] = float("nan") if found is None else found
+        accuracy = None if counts is None else shares(counts, matching(counts), known)["all"]
+        parts[name] = float("nan") if accuracy is None else accuracy
     weighted = [(parts["old"], old.sum()), (parts["new"], (~old).sum())]
     return {"all": float(sum(v * n for v, n in weighted if n) / len(true)), **parts}
 
@@ -105,11 +105,11 @@ def score(pred: Ids, true: Ids, known: int) -> dict[str, float]:
     [0.8333, 0.8333, 0.8333]
     """
     counts = contingency(pred, true)
-    found = matching(counts)
+    match = matching(counts)
     forms = {
-        "": shares(counts, found, known),
+        "": shares(counts, match, known),
         "fixed_": shares(counts, fixed_matching(counts, known), known),
-        "mean_": class_mean(counts, found, known),
+        "mean_": class_mean(counts, match, known),
         "v1_": separate(pred, true, known),
     }
     return {f"{prefix}{k}": v for prefix, form in forms.items() for k, v in form.items()}

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from wildsight.discovery.data import CategoryData
 from wildsight.discovery.estimate_k import Estimate
 from wildsight.discovery.grouping import Verdict
-from wildsight.errors import ConfigError, WildSightError
+from wildsight.discovery.metrics import doubt_scores, score
+from wildsight.errors import ConfigError, DataError, WildSightError
+from wildsight.estimators.evaluation import Evaluation, short
 from wildsight.images import load_image
-from wildsight.results import Result
+from wildsight.results import Result, Table
+
+if TYPE_CHECKING:
+    from wildsight.report import Report
+
+HEADLINE = ("all", "old", "new", "fixed_all", "fixed_old", "fixed_new", "sure", "sure_fixed_all")
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,25 @@ class DiscoveryResult(Result):
     nearest_known: str
     doubtful: bool
 
+    def line(self) -> str:
+        """The result on one line of a terminal."""
+        doubt = " (doubtful)" if self.doubtful else ""
+        return f"{self.image}: {self.name} {self.confidence:.2f}{doubt}"
+
+    def row(self, path: str) -> dict[str, Any]:
+        """A row of ``results.csv``; ``name`` may be edited, ``group_name`` tells whether it was."""
+        return {
+            "path": path,
+            "group": self.group,
+            "kind": self.kind,
+            "name": self.name,
+            "confidence": round(self.confidence, 4),
+            "margin": round(self.margin, 4),
+            "nearest_known": self.nearest_known,
+            "doubtful": "yes" if self.doubtful else "no",
+            "group_name": self.name,
+        }
+
     def figure(self) -> Any:
         """The picture under its group's name, as a matplotlib figure."""
         from wildsight.report.plots import side_by_side
@@ -52,29 +78,29 @@ class DiscoveryResult(Result):
 
 
 def results_of(
-    files: Sequence[Path | None], found: Verdict, names: Sequence[str], known: Sequence[str], doubt: float
+    files: Sequence[Path | None], verdicts: Verdict, names: Sequence[str], known: Sequence[str], doubt: float
 ) -> list[DiscoveryResult]:
     """One result per picture.
 
     Args:
         files: the pictures.
-        found: one verdict each.
+        verdicts: one each.
         names: of the groups, the known classes first.
         known: the known classes.
         doubt: confidence below which a picture is doubtful.
     """
     results = []
     for i, file in enumerate(files):
-        group, sure, margin = int(found.groups[i]), float(found.confidence[i]), float(found.margin[i])
-        near = known[int(found.nearest_known[i])] if known else ""
-        kind = "known" if group < len(known) else "new"
+        group, sure = int(verdicts.groups[i]), float(verdicts.confidence[i])
+        near = known[int(verdicts.nearest_known[i])] if known else ""
+        kind, margin = "known" if group < len(known) else "new", float(verdicts.margin[i])
         results.append(DiscoveryResult(file, group, kind, names[group], sure, margin, near, sure < doubt))
     return results
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit learnt about the pictures it saw.
+    """What a fit learned about the pictures it saw.
 
     Attributes:
         data: what was read, the unreadable pictures left out.
@@ -85,6 +111,8 @@ class Fitted:
         verdict: groups and confidence of all N.
         errors: the unreadable pictures.
         estimate: how K was estimated; None where it was given.
+        names: of the groups, the known classes first.
+        doubt: confidence below which a picture is doubtful.
     """
 
     data: CategoryData
@@ -94,27 +122,97 @@ class Fitted:
     verdict: Verdict
     errors: list[WildSightError]
     estimate: Estimate | None
+    names: list[str]
+    doubt: float
+
+    def results(self) -> list[DiscoveryResult]:
+        """One result per unlabelled picture, in its order."""
+        free = np.flatnonzero(self.data.labels() < 0)
+        chosen = Verdict(*(v[free] for v in vars(self.verdict).values()))
+        files = [s.image for s in self.data.unlabelled]
+        return results_of(files, chosen, self.names, self.data.known, self.doubt)
+
+    def how_k(self) -> str:
+        """Where K comes from, in words."""
+        if self.estimate is None:
+            return f"{len(self.names)} groups (given)"
+        span = f"{self.estimate.low} to {self.estimate.high} score alike"
+        return f"{len(self.names)} groups (estimated; {span}; an estimate can be off by a half)"
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a grouping.
+@dataclass(frozen=True, kw_only=True)
+class DiscoveryEvaluation(Evaluation):
+    """Scores of a grouping: one row with ``all``, ``old``, ``new`` (v2), the other forms, and where K and the
+    pictures come from.
 
     Attributes:
-        rows: one mapping: ``all``, ``old``, ``new`` (v2), the other forms, and how K and the pictures were
-            come by.
         pred: [N] group of each picture scored.
         true: [N] its class, known ones first.
         names: names of the groups.
         classes: names of the classes.
-        errors: one sentence per picture that could not be read.
-        protocol: split, its hash and its assumptions.
     """
 
-    rows: list[dict[str, Any]]
     pred: np.ndarray
     true: np.ndarray
     names: list[str]
     classes: list[str]
-    errors: list[str]
-    protocol: dict[str, Any]
+
+    group: ClassVar[str] = "group"
+    caption: ClassVar[str] = "Every score"
+
+    def table(self) -> Table:
+        """One line per score."""
+        return Table(["score", "value"], [[name, short(value)] for name, value in self.overall.items()])
+
+    def show(self, report: Report) -> None:
+        """The headline matching beside the fixed names, and who went where."""
+        from wildsight.discovery.contact_sheets import confusion
+
+        row = self.overall
+        report.section("Scores")
+        given = f"K {row['k_from']}, {'transductive' if row['transductive'] else 'inductive'}"
+        report.text(
+            f"{row['pictures']} pictures with a true class; {given}; last epoch, nothing selected on them."
+        )
+        columns = [c for c in HEADLINE if c in row]
+        cells = [short(row[c], 3) for c in columns]
+        report.table(Table(columns, [cells]), "v2; fixed_: known classes keep names")
+        report.figure(confusion(self.pred, self.true, self.names, self.classes))
+
+
+def evaluated(
+    data: CategoryData,
+    groups: np.ndarray,
+    doubtful: np.ndarray,
+    names: list[str],
+    facts: dict[str, Any],
+    errors: list[str],
+) -> DiscoveryEvaluation:
+    """The scores of the unlabelled pictures whose class is known for scoring.
+
+    Args:
+        data: the pictures.
+        groups: [N] their groups.
+        doubtful: [N] whether they are doubtful.
+        names: of the groups.
+        facts: added to the row.
+        errors: one sentence per picture left out.
+
+    Raises:
+        DataError: no unlabelled picture with a true class.
+    """
+    true, known = data.truths(), len(data.known)
+    scored = (data.labels() < 0) & (true >= 0)
+    if not scored.any():
+        raise DataError("no unlabelled picture with a true class", where=data.root, hint="add truth.csv")
+    row: dict[str, Any] = dict(score(groups[scored], true[scored], known))
+    row |= doubt_scores(groups[scored], true[scored], ~doubtful[scored], known)
+    return DiscoveryEvaluation(
+        rows=[{**row, **facts, "pictures": int(scored.sum())}],
+        errors=errors,
+        protocol=dict(data.protocol),
+        pred=groups[scored],
+        true=true[scored],
+        names=names,
+        classes=[*data.known, *data.new],
+    )

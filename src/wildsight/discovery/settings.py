@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from wildsight.discovery.features import ViewConfig
-from wildsight.discovery.methods import typed
-from wildsight.discovery.space import SpaceConfig
+from wildsight.discovery.whitening import SpaceConfig
 from wildsight.errors import ConfigError
+from wildsight.estimators.registry import configured
 
+T = TypeVar("T")
 K = int | str | tuple[int, int]
 
 
@@ -66,15 +67,16 @@ def parse_k(k: K) -> K:
     raise ConfigError(f"k={k!r}", hint="give auto, a number of at least 1, or a range such as 10-40")
 
 
-def view_and_space(
-    given: Mapping[str, Any], image_size: int
-) -> tuple[tuple[ViewConfig, SpaceConfig], dict[str, Any]]:
-    """The views and the space of options by name (views, crop, components, whiten), and what is left of them.
+def views_of(views: ViewConfig | Mapping[str, Any] | int | None, **fields: Any) -> ViewConfig:
+    """How pictures are looked at: settings, or the number of random views, then fields given apart."""
+    return _with(ViewConfig, {"views": views} if isinstance(views, int) else views, fields)
 
-    Raises:
-        ConfigError: a value of another kind or outside its range.
-    """
-    left, views, space = dict(given), ViewConfig(image_size=image_size), SpaceConfig()
-    seen = {n: typed(n, left.pop(n), getattr(views, n)) for n in ("views", "crop") if n in left}
-    there = {n: typed(n, left.pop(n), getattr(space, n)) for n in ("components", "whiten") if n in left}
-    return (replace(views, **seen), replace(space, **there)), left
+
+def space_of(space: SpaceConfig | Mapping[str, Any] | None, **fields: Any) -> SpaceConfig:
+    """The space of the groups: settings, and fields that are given apart."""
+    return _with(SpaceConfig, space, fields)
+
+
+def _with(kind: type[T], value: Any, fields: Mapping[str, Any]) -> T:
+    made = configured(kind, value)
+    return configured(kind, {**vars(made), **{n: v for n, v in fields.items() if v is not None}})

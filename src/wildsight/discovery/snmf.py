@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.discovery.sskmeans import Ids
+from wildsight.discovery.clustering import Ids
 from wildsight.errors import BudgetError
 
 Matrix = NDArray[np.float64]

@@ -144,6 +144,18 @@ def edited(run: Path) -> list[str]:
     return found
 
 
+def check_unedited(run: Path) -> None:
+    """Refuse to write over tables that somebody has worked on.
+
+    Raises:
+        ConfigError: names in them were edited. DataError: a table is damaged.
+    """
+    changed = edited(run)
+    if changed:
+        what = f"holds names that you edited in {' and '.join(changed)}"
+        raise ConfigError(what, where=run, hint="apply them first, name another --out, or add --again")
+
+
 def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a table that a person may have edited; file names keep their blanks."""
     rows = read_table(file, columns)

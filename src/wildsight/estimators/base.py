@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.estimators.checkpoints import Checkpointed
 from wildsight.estimators.evaluation import Evaluation
-from wildsight.estimators.registry import Registry, Variant, configured, hyper_names, unknown_name
+from wildsight.estimators.registry import (
+    Registry,
+    Variant,
+    configured,
+    hyper_names,
+    plain_value,
+    unknown_name,
+)
 from wildsight.files import MANIFEST, check_replaceable
 from wildsight.images import Picture, as_list, as_picture, path_of
 from wildsight.results import RunFolder, Table
@@ -249,11 +256,15 @@ class Estimator(Checkpointed, Generic[Data, R]):
         facts = self._fit(data, config, where, progress, **options)
         self.fitted_on = {"source": getattr(data, "name", str(source)), **facts}
         if run is not None:
-            from wildsight.estimators.reporting import write_fit
-
             self.save_pretrained(run.checkpoint)
-            write_fit(self, run)
+            self._write_fit(run)
         return self
+
+    def _write_fit(self, run: RunFolder) -> None:
+        """Write scores, table and report of a fit; overridden where a task leaves more."""
+        from wildsight.estimators.reporting import write_fit
+
+        write_fit(self, run)
 
     def predict(
         self, pictures: Picture | Sequence[Picture], *, batch_size: int | None = None, **options: Any
@@ -357,9 +368,10 @@ def batches(items: Sequence[P], size: int | None) -> Iterator[Sequence[P]]:
 
 
 def changed_fields(method: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults, nested ones as mappings."""
+    """The fields that differ from their defaults, nested ones as mappings, infinity as a word."""
     if not is_dataclass(method) or isinstance(method, type):
         return {}
     values = asdict(method)
     plain = type(method)()
-    return {n: values[n] for n in hyper_names(method) if getattr(method, n) != getattr(plain, n)}
+    changed = [n for n in hyper_names(method) if getattr(method, n) != getattr(plain, n)]
+    return {n: plain_value(values[n]) for n in changed}

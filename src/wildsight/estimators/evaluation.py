@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from wildsight.results import Table
+from wildsight.results import Table, summarised
 
 if TYPE_CHECKING:
     from wildsight.report import Report
@@ -42,7 +42,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: rows, errors and protocol."""
-        return {"scores": self.rows, "not_read": self.errors, "protocol": self.protocol}
+        return {"scores": summarised(self.rows), "not_read": self.errors, "protocol": self.protocol}
 
     def show(self, report: Report) -> None:
         """Add the task's own figures to a report; none here."""

@@ -137,6 +137,19 @@ def _checked(kind: type, name: str, value: Any, hint: Any, noun: str) -> Any:
     raise ConfigError(f"{noun} {name}={value!r} is not {words}", hint=told or f"see {kind.__name__}")
 
 
+ENDLESS = ("inf", "-inf")
+"""Infinity as JSON and the command line can hold it."""
+
+
+def plain_value(value: Any) -> Any:
+    """Infinity as the word that JSON can hold, which is read again as a number.
+
+    >>> plain_value(float("inf")), plain_value(0.5)
+    ('inf', 0.5)
+    """
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
 _Form = tuple[Callable[[Any], bool], str, Callable[[Any], Any]]
 
 
@@ -163,7 +176,7 @@ def _accepted(hint: Any) -> list[_Form]:
     if hint is int:
         return [(lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number", _same)]
     if hint is float:
-        return [(_is_number, "a number", float)]
+        return [(_is_number, "a number", float), (lambda v: v in ENDLESS, "infinity", float)]
     if hint is str:
         return [(lambda v: isinstance(v, str), "a text", _same)]
     if hint is tuple or origin is tuple:

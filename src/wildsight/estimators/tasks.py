@@ -55,7 +55,7 @@ TASKS: dict[str, TaskEntry] = {
         problem="sort this unlabelled folder into the classes I know and the new ones",
         estimator="wildsight.discovery:CategoryDiscoverer",
         check="wildsight.discovery.data:check_source",
-        bench="wildsight.discovery.bench:bench",
+        bench="wildsight.discovery.bench:DiscoveryBench",
     ),
     "segmentation": TaskEntry(
         problem="outline the defect exactly",

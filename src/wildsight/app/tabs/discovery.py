@@ -39,24 +39,23 @@ def build() -> None:
 def sort_pictures(where: str, labelled: Any, free: Any, number: str) -> tuple[str, list[Any], list[str]]:
     """Groups in words, as sheets, and the run's files."""
     from wildsight.discovery import CategoryDiscoverer
+    from wildsight.discovery.contact_sheets import contact_sheet, representatives
     from wildsight.discovery.features import ViewConfig
-    from wildsight.discovery.outputs import how_k, write_run
-    from wildsight.discovery.sheets import contact_sheet, representatives
 
     data, unread = (_world(), []) if where == WORLD else _own(labelled, free)
     k = int(number) if number.strip().isdecimal() else number.strip()
     discoverer = CategoryDiscoverer("sskmeans", "nano-conv", k=k, views=ViewConfig(96, 2))
     discoverer.fit(data, progress=False)
-    report = write_run(discoverer, run_folder("discovery"), where)
+    report = discoverer.write_run(run_folder("discovery"), where)
     results, fitted = discoverer.results(), discoverer.need_fit()
     rows = fitted.embedding[fitted.data.labels() < 0]
-    sheets, lines = [], [f"**{how_k(discoverer)}**", ""]
+    sheets, lines = [], [f"**{discoverer.need_fit().how_k()}**", ""]
     for group, name in enumerate(discoverer.names):
-        own = [i for i, r in enumerate(results) if r.group == group]
-        if own:
-            files = [results[own[int(i)]].image for i in representatives(rows[own])]
-            sheets.append((contact_sheet([f for f in files if f], side=72), f"{name}: {len(own)}"))
-            lines.append(f"- {name}: {len(own)} picture{'s' * (len(own) > 1)}")
+        members = [i for i, r in enumerate(results) if r.group == group]
+        if members:
+            files = [results[members[int(i)]].image for i in representatives(rows[members])]
+            sheets.append((contact_sheet([f for f in files if f], side=72), f"{name}: {len(members)}"))
+            lines.append(f"- {name}: {len(members)} picture{'s' * (len(members) > 1)}")
     lines += [f"- not read: {sentence}" for sentence in unread]
     return "\n".join(lines), sheets, results_of(report)
 

@@ -18,7 +18,7 @@ from wildsight.backbones import Backbone, load_backbone
 from wildsight.discovery import CategoryDiscoverer
 from wildsight.discovery.data import CategoryData, CategorySample, make_data
 from wildsight.discovery.estimate_k import simplified_silhouette
-from wildsight.discovery.methods import method as find_method
+from wildsight.discovery.methods import METHODS
 from wildsight.errors import DataError, ImageError, WildSightError
 from wildsight.files import sha256
 from wildsight.images import expand, load_image
@@ -198,7 +198,7 @@ def group(
         DataError: too few finds.
         ConfigError: an unknown method or backbone, or training settings for a method without training.
     """
-    find_method(method)
+    METHODS.create(method)
     finds = list(project.finds())
     if len(finds) < GROUPED_FROM:
         text = f"{len(finds)} finds are too few to group"

@@ -10,50 +10,59 @@ Ward's linkage holds all pairwise distances, so more than 8,192 pictures are ref
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from wildsight.discovery.kmeans import known_first
-from wildsight.discovery.sskmeans import Clustering, Ids, Rows, check_rows, means, nearest
+from wildsight.discovery.clustering import Clustering, Ids, Rows, check_rows, means, nearest
+from wildsight.discovery.methods import METHODS, ClusteringMethod, Step
+from wildsight.discovery.methods.kmeans import known_first
 from wildsight.errors import BudgetError, ConfigError
 
 MAX_ROWS = 8192
 """The task's limit on matrices of N x N."""
 
 
+@METHODS.register("cms")
 @dataclass(frozen=True)
-class CMSConfig:
-    """Settings of the peer.
+class CMS(ClusteringMethod):
+    """Mean shift and Ward with their hyper-parameters."""
 
-    Attributes:
-        alpha: weight of the neighbours' mean, in [0, 1].
-        kappa: neighbours.
-        shifts: repetitions of the shift.
-    """
+    title = "mean-shift and Ward"
 
     alpha: float = 0.5
+    """Weight of the neighbours' mean, in [0, 1]."""
     kappa: int = 8
+    """Neighbours, >= 1."""
     shifts: int = 3
+    """Repetitions of the shift, >= 0."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1 or self.kappa < 1 or self.shifts < 0:
-            raise ConfigError("alpha outside [0, 1], or too few neighbours", hint="see CMSConfig")
+            raise ConfigError(
+                f"alpha={self.alpha}, kappa={self.kappa}, shifts={self.shifts}",
+                hint="give alpha in [0, 1], kappa of at least 1 and shifts of at least 0",
+            )
+
+    def group(
+        self, rows: Rows, labels: Ids, k: int, *, seed: int = 0, progress: Step | None = None
+    ) -> Clustering:
+        """`cms`."""
+        return cms(rows, labels, k, self, seed=seed, progress=progress)
 
 
 def neighbours(rows: Rows, count: int, block: int = 1024) -> Ids:
     """[N, count] most similar other rows, in blocks: no N x N matrix."""
     count = min(count, len(rows) - 1)
-    found = np.empty((len(rows), count), np.int64)
+    nearby = np.empty((len(rows), count), np.int64)
     for start in range(0, len(rows), block):
         scores = rows[start : start + block] @ rows.T
         scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
-        found[start : start + block] = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    return found
+        nearby[start : start + block] = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    return nearby
 
 
-def mean_shift(rows: Rows, config: CMSConfig) -> Rows:
+def mean_shift(rows: Rows, config: CMS) -> Rows:
     """Unit rows [N, d] moved towards their neighbours' mean."""
     for _ in range(config.shifts):
         near = neighbours(rows, config.kappa)
@@ -67,10 +76,10 @@ def cms(
     rows: Rows,
     labels: Ids,
     k: int,
-    config: CMSConfig | None = None,
+    config: CMS | None = None,
     *,
     seed: int = 0,  # noqa: ARG001  deterministic; every method takes one
-    progress: Callable[[int], object] | None = None,
+    progress: Step | None = None,
 ) -> Clustering:
     """Group rows by mean shift and Ward. Args and errors as `ss_kmeans`.
 
@@ -82,7 +91,7 @@ def cms(
     if len(rows) > MAX_ROWS:
         raise BudgetError(f"{len(rows)} rows, Ward takes {MAX_ROWS}", hint="use method sskmeans")
     check_rows(rows, labels, k)
-    shifted = mean_shift(np.asarray(rows, np.float32), config or CMSConfig())
+    shifted = mean_shift(np.asarray(rows, np.float32), config or CMS())
     groups = AgglomerativeClustering(n_clusters=k, linkage="ward").fit_predict(shifted).astype(np.int64)
     centres = means(np.asarray(rows, np.float32), groups, k)[0]
     inertia = float(nearest(rows, centres)[1].sum())

@@ -12,7 +12,7 @@ Differences from the released code:
 2. HSR leaves out 1-D tensors and the normalised classifier. ``hsr_scope="code"``: every weight.
 3. A loss that is not finite stops the run and names the pictures. ``strict_code=True``: it becomes 0.
 4. The teacher keeps its classifier alone: no loss and no prediction reads the projector's copy.
-5. Tokens below the trained block are computed once, not twice a step: same result, see `trunk`.
+5. Tokens below the trained block are computed once, not twice a step: same result, see `partial_finetune`.
 6. Cosine per step to zero (the code: per epoch, to a thousandth), weight decay on every tensor (the code:
    none on 1-D ones), any batch size and the last, smaller batch too (the code: 128, `drop_last`).
 7. Random views are drawn from a few crops kept with the cached tokens (`features.ViewConfig`), and each crop
@@ -20,7 +20,8 @@ Differences from the released code:
 8. The classifier starts at the semi-supervised k-means of the frozen features. ``start="random"``: at random,
    as released; a short training does not get far from there.
 9. Pictures are stretched to a square; the code resizes the shorter side to 256 and cuts 224 out.
-10. Networks that are no transformer train a small residual block in place of the last layer (`trunk`).
+10. Networks that are no transformer train a small residual block in place of the last layer
+   (`partial_finetune`).
 """
 
 from __future__ import annotations
@@ -29,12 +30,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from wildsight.discovery import losses
+from wildsight.discovery.methods import METHODS, DiscoveryMethod
 from wildsight.errors import ConfigError
+from wildsight.training import TrainConfig
 
 TARGETS = ("weights", "features", "cooccurrence", "none")
 RECIPES: dict[str, dict[str, Any]] = {
@@ -46,63 +51,71 @@ RECIPES: dict[str, dict[str, Any]] = {
     "imagenet-100": {"lr": 0.05, "t": 0.2, "rho": 1e-5, "eps": 1.0},
     "herbarium-19": {"lr": 0.15, "t": 0.1, "rho": 1e-7, "eps": 1.0},
 }
-"""The released recipes, one per set; other data takes the defaults of `NNGCDConfig`."""
+"""The released recipes, one per set; other data takes the defaults of `NNGCD`."""
 
 
+@METHODS.register("nngcd")
 @dataclass(frozen=True)
-class NNGCDConfig:
-    """Hyper-parameters, with the paper's symbols.
+class NNGCD(DiscoveryMethod):
+    """NN-GCD with its hyper-parameters, by the paper's symbols."""
 
-    Attributes:
-        l: weight of the supervised terms, in [0, 1].
-        t: temperature of NMF NCE.
-        m, sigma: weights of its negatives; ``sigma=inf`` is InfoNCE.
-        rho: weight of hybrid sparse regularisation.
-        beta: share of L1 in it, in [0, 1].
-        hsr_target: ``weights`` (released code), ``features``, ``cooccurrence`` (abstract) or ``none``.
-        hsr_scope: ``matrices``, or ``code`` for every tensor called weight.
-        eps: weight of mean-entropy maximisation.
-        tau: student's temperature; ``supcon_tau`` of supervised contrast.
-        supcon_tau: temperature of SupCon.
-        act: last activation of the projector: ``gelu``, ``rep_relu``, ``relu`` or ``none``.
-        teacher: ``ema``, or ``student`` (its detached output, SimGCD).
-        second_view: ``whole`` (the deterministic picture) or ``random``.
-        start: ``centres`` or ``random``, of the classifier.
-        hidden, out: widths of the projector.
-        w_cluster, w_cls, w_nce, w_supcon: weights of self-distillation, classification, NMF NCE and SupCon
-            within the total; 1 as in the paper, 0 leaves the term out.
-        lr, epochs, batch_size, weight_decay: of SGD with momentum 0.9.
-        warm_epochs: over which the teacher's temperature falls.
-        strict_code: an independent teacher at the start, and losses that are not finite become 0.
-    """
+    title = "NN-GCD"
+    trained = True
 
     l: float = 0.35  # noqa: E741  the paper's symbol
+    """Weight of the supervised terms, in [0, 1]."""
     t: float = 0.5
+    """Temperature of NMF NCE, > 0."""
     m: float = 0.1
+    """Centre of the weights of its negatives."""
     sigma: float = 1.0
+    """Width of the weights of its negatives, > 0; infinity is InfoNCE."""
     rho: float = 1e-5
+    """Weight of hybrid sparse regularisation."""
     beta: float = 0.6
+    """Share of L1 in it, in [0, 1]."""
     hsr_target: str = "weights"
+    """What it acts on: ``weights`` (released code), ``features``, ``cooccurrence`` (abstract) or ``none``."""
     hsr_scope: str = "matrices"
+    """Which weights: ``matrices``, or ``code`` for every tensor called weight."""
     eps: float = 2.0
+    """Weight of mean-entropy maximisation, >= 0."""
     tau: float = 0.1
+    """Temperature of the student, > 0."""
     supcon_tau: float = 0.07
+    """Temperature of supervised contrast."""
     act: str = "gelu"
+    """Last activation of the projector: ``gelu``, ``rep_relu``, ``relu`` or ``none``."""
     teacher: str = "ema"
+    """``ema``, or ``student`` (its detached output, SimGCD)."""
     second_view: str = "whole"
+    """``whole`` (the deterministic picture) or ``random``."""
     start: str = "centres"
+    """Of the classifier: ``centres`` or ``random``."""
     hidden: int = 2048
+    """Inner width of the projector."""
     out: int = 256
+    """Output width of the projector."""
     w_cluster: float = 1.0
+    """Weight of self-distillation within the total; 1 as in the paper, 0 leaves the term out."""
     w_cls: float = 1.0
+    """Weight of classification."""
     w_nce: float = 1.0
+    """Weight of NMF NCE."""
     w_supcon: float = 1.0
+    """Weight of supervised contrast."""
     lr: float = 0.1
+    """Learning rate of SGD with momentum 0.9."""
     epochs: int = 200
+    """Passes over the pictures."""
     batch_size: int = 128
+    """Pictures per step."""
     weight_decay: float = 5e-5
+    """Of SGD."""
     warm_epochs: int = 30
+    """Epochs over which the teacher's temperature falls."""
     strict_code: bool = False
+    """An independent teacher at the start, and losses that are not finite become 0."""
 
     def __post_init__(self) -> None:
         chosen = {
@@ -118,9 +131,23 @@ class NNGCDConfig:
                 what = f"{name}={getattr(self, name)!r}"
                 raise ConfigError(what, hint=f"use one of {', '.join(options)}")
         if not (0 <= self.l <= 1 and 0 <= self.beta <= 1 and min(self.t, self.sigma, self.tau) > 0):
-            raise ConfigError("l or beta outside [0, 1], or no temperature above 0", hint="see NNGCDConfig")
+            raise ConfigError(
+                "l or beta is outside [0, 1], or t, sigma or tau is not above 0",
+                hint="leave them at their defaults, or see `wildsight methods discovery`",
+            )
         if min(self.w_cluster, self.w_cls, self.w_nce, self.w_supcon, self.eps) < 0:
             raise ConfigError("a term with a weight below 0", hint="0 leaves a term out")
+
+    def recipe(self) -> TrainConfig:
+        """SGD with a cosine to zero, as released."""
+        return TrainConfig(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            optimizer="sgd",
+            schedule="cosine",
+        )
 
     @classmethod
     def released(cls, dataset: str = "") -> Self:
@@ -151,7 +178,7 @@ class NNGCDConfig:
         Raises:
             ConfigError: another name.
 
-        >>> NNGCDConfig.preset("released:cub").lr
+        >>> NNGCD.preset("released:cub").lr
         0.174
         """
         kind, _, dataset = name.partition(":")
@@ -183,7 +210,7 @@ class GCDHead(nn.Module):
     teacher: Tensor
     step: Tensor
 
-    def __init__(self, tail: nn.Module, width: int, k: int, config: NNGCDConfig) -> None:
+    def __init__(self, tail: nn.Module, width: int, k: int, config: NNGCD) -> None:
         super().__init__()
         self.config, self.tail = config, tail
         self.projector = nn.Sequential(
@@ -225,6 +252,13 @@ class GCDHead(nn.Module):
         rate = losses.momentum(int(self.step), total)
         self.teacher.mul_(rate).add_(self.prototypes, alpha=1 - rate)
         self.step += 1
+
+    @torch.no_grad()
+    def renumber(self, place: NDArray[np.int64]) -> None:
+        """Give every group its new number; ``place`` is old number -> new one, [K]."""
+        index = torch.from_numpy(place).to(self.teacher.device)
+        for weights in (self.prototypes, self.teacher):
+            weights[index] = weights.clone()
 
     def regularised(self) -> list[Tensor]:
         """The weights that HSR acts on."""

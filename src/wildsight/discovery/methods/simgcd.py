@@ -8,28 +8,37 @@ Differences: those of `nngcd`, numbers 5 to 10.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from wildsight.discovery.nngcd import NNGCDConfig
+from wildsight.discovery.methods import METHODS
+from wildsight.discovery.methods.nngcd import NNGCD
+
+
+@METHODS.register("simgcd")
+@dataclass(frozen=True)
+class SimGCD(NNGCD):
+    """SimGCD: NN-GCD's hyper-parameters with other defaults."""
+
+    title = "SimGCD"
+
+    t: float = 1.0
+    """Temperature of InfoNCE, > 0."""
+    sigma: float = float("inf")
+    """Infinity is InfoNCE."""
+    rho: float = 0.0
+    """No sparse regularisation."""
+    act: str = "none"
+    """No last activation."""
+    teacher: str = "student"
+    """The student's detached output."""
+    second_view: str = "random"
+    """Two random views."""
+
 
 SETTINGS: dict[str, Any] = {
-    "act": "none",
-    "sigma": float("inf"),
-    "t": 1.0,
-    "second_view": "random",
-    "teacher": "student",
-    "rho": 0.0,
+    name: getattr(SimGCD(), name) for name in ("act", "sigma", "t", "second_view", "teacher", "rho")
 }
-
-
-def simgcd_config(**hyper: Any) -> NNGCDConfig:
-    """SimGCD's settings, with those given in their place.
-
-    >>> simgcd_config(epochs=5).act
-    'none'
-    """
-    return NNGCDConfig(**{**SETTINGS, **hyper})
-
 
 ABLATION: dict[str, dict[str, Any]] = {
     "simgcd": SETTINGS,
@@ -54,4 +63,4 @@ ABLATION: dict[str, dict[str, Any]] = {
     "SimGCD, random classifier": {**SETTINGS, "start": "random"},
     "NN-GCD, random classifier": {"start": "random"},
 }
-"""The rungs from SimGCD to NN-GCD and the switches beside them, as changes to `NNGCDConfig`."""
+"""The rungs from SimGCD to NN-GCD and the switches beside them, as changes to `NNGCD`."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wildsight.discovery.sskmeans import Rows
+from wildsight.discovery.clustering import Rows
 from wildsight.errors import ConfigError
 
 FLOOR = 1e-6
@@ -35,7 +35,7 @@ class SpaceConfig:
 
     def __post_init__(self) -> None:
         if self.components < 0 or not 0 <= self.whiten <= 1:
-            raise ConfigError("components below 0, or whiten outside [0, 1]", hint="see SpaceConfig")
+            raise ConfigError("components below 0, or whiten outside [0, 1]", hint="leave them at 64 and 0.5")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Space:
 
     def __call__(self, rows: Rows) -> Rows:
         """[N, D] unit rows -> [N, d] unit rows."""
-        found = (np.asarray(rows, np.float32) - self.mean) @ self.basis
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        mapped = (np.asarray(rows, np.float32) - self.mean) @ self.basis
+        return mapped / np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), 1e-12)
 
 
 def fit_space(rows: Rows, config: SpaceConfig, block: int = 1 << 14) -> Space:

@@ -21,9 +21,9 @@ def _layers(tower: nn.Module) -> nn.ModuleList | None:
     """The transformer layers of CLIP, SigLIP, ViT or DINOv2; None for another network."""
     for owner in (getattr(tower, "encoder", None), tower):
         for name in ("layers", "layer"):
-            found = getattr(owner, name, None)
-            if isinstance(found, nn.ModuleList) and hasattr(tower, "embeddings"):
-                return found
+            layers = getattr(owner, name, None)
+            if isinstance(layers, nn.ModuleList) and hasattr(tower, "embeddings"):
+                return layers
     return None
 
 
@@ -120,8 +120,8 @@ class Trunk:
             return self.tower(pixel_values=pixels, interpolate_pos_encoding=True, **options)
 
     def _global(self, pixels: Tensor) -> Tensor:
-        found = self.backbone.features(pixels).cls
-        return found if found is not None else self.backbone.features(pixels).patches.mean(1)
+        feature = self.backbone.features(pixels).cls
+        return feature if feature is not None else self.backbone.features(pixels).patches.mean(1)
 
     def tail(self, mean: Tensor, basis: Tensor) -> BlockTail | ResidualTail:
         """A fresh, trainable copy of what lies above the tokens, on the CPU.

@@ -13,96 +13,49 @@ Differences:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
-from wildsight.errors import ConfigError, DataError
-
-Rows = NDArray[np.floating]
-Ids = NDArray[np.int64]
-BLOCK = 4096
+from wildsight.discovery.clustering import Clustering, Ids, Rows, check_rows, means, nearest
+from wildsight.discovery.methods import METHODS, ClusteringMethod, Step
+from wildsight.errors import ConfigError
 
 
+@METHODS.register("sskmeans")
 @dataclass(frozen=True)
-class SSKMeansConfig:
-    """Settings of semi-supervised k-means.
+class SSKMeans(ClusteringMethod):
+    """Semi-supervised k-means with its hyper-parameters."""
 
-    Attributes:
-        n_init: runs, the best kept.
-        max_iter: updates of the centres per run.
-        tol: a run stops when (sum of the centres' moves)^2 is below it.
-        trials: k-means++ candidates per new centre; 0 is 2 + log K.
-        seed_rows: rows that k-means++ draws from at most; 0 is all.
-    """
+    title = "semi-supervised k-means"
 
     n_init: int = 10
+    """Runs, the best kept, >= 1."""
     max_iter: int = 100
+    """Updates of the centres per run, >= 1."""
     tol: float = 1e-4
+    """A run stops when (sum of the centres' moves)^2 is below it."""
     trials: int = 0
+    """k-means++ candidates per new centre; 0 is 2 + log K."""
     seed_rows: int = 20_000
+    """Rows that k-means++ draws from at most; 0 is all."""
 
     def __post_init__(self) -> None:
         for name in ("n_init", "max_iter"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}", hint="give at least 1")
 
+    @property
+    def runs(self) -> int:
+        """How often `group` calls ``progress``."""
+        return self.n_init
 
-@dataclass(frozen=True)
-class Clustering:
-    """A grouping of rows.
-
-    Attributes:
-        groups: [N] int64 group ids; the known classes come first.
-        centres: [K, d] float32.
-        inertia: sum of squared distances to the own centre.
-        iterations: updates of the centres in the kept run.
-    """
-
-    groups: Ids
-    centres: NDArray[np.float32]
-    inertia: float
-    iterations: int
-
-
-def nearest(
-    rows: Rows, centres: Rows, block: int = BLOCK, squares: Rows | None = None
-) -> tuple[Ids, NDArray[np.float64]]:
-    """Nearest centre of each row and the squared distance to it, in blocks of rows.
-
-    Args:
-        rows: [N, d].
-        centres: [K, d].
-        block: rows per matrix product; changes nothing but memory.
-        squares: [N] squared lengths of the rows, where they are known already.
-    """
-    if squares is None:
-        squares = np.einsum("nd,nd->n", rows, rows)
-    half = 0.5 * np.einsum("kd,kd->k", centres, centres)
-    found = np.empty(len(rows), np.int64)
-    distance = np.empty(len(rows), np.float64)
-    for start in range(0, len(rows), block):
-        part = slice(start, start + block)
-        scores = rows[part] @ centres.T
-        scores -= half
-        best = scores.argmax(1)
-        found[part] = best
-        distance[part] = squares[part] - 2.0 * scores[np.arange(len(best)), best]
-    return found, np.maximum(distance, 0.0, out=distance)
-
-
-def means(rows: Rows, groups: Ids, count: int, block: int = 1 << 16) -> tuple[Rows, Ids]:
-    """Mean of the rows of each group [K, d] (zero for an empty one) and the group sizes [K]."""
-    sums = np.zeros((count, rows.shape[1]), np.float64)
-    for start in range(0, len(rows), block):
-        part = groups[start : start + block]
-        ones = csr_matrix((np.ones(len(part), rows.dtype), (part, np.arange(len(part)))), (count, len(part)))
-        sums += ones @ rows[start : start + block]
-    sizes = np.bincount(groups, minlength=count)
-    return (sums / np.maximum(sizes, 1)[:, None]).astype(rows.dtype), sizes
+    def group(
+        self, rows: Rows, labels: Ids, k: int, *, seed: int = 0, progress: Step | None = None
+    ) -> Clustering:
+        """`ss_kmeans`."""
+        return ss_kmeans(rows, labels, k, self, seed=seed, progress=progress)
 
 
 def plus_plus(rows: Rows, centres: Rows, count: int, draw: np.random.Generator, trials: int = 1) -> Rows:
@@ -138,10 +91,10 @@ def ss_kmeans(
     rows: Rows,
     labels: Ids,
     k: int,
-    config: SSKMeansConfig | None = None,
+    config: SSKMeans | None = None,
     *,
     seed: int = 0,
-    progress: Callable[[int], object] | None = None,
+    progress: Step | None = None,
 ) -> Clustering:
     """Group rows into ``k`` groups, the known classes first.
 
@@ -157,7 +110,7 @@ def ss_kmeans(
         ConfigError: ``k`` below the known classes or above the rows there are.
         DataError: NaN, or rows that are all the same.
     """
-    config = config or SSKMeansConfig()
+    config = config or SSKMeans()
     rows = np.ascontiguousarray(rows, dtype=rows.dtype if rows.dtype == np.float64 else np.float32)
     known = check_rows(rows, labels, k)
     held = labels >= 0
@@ -169,37 +122,14 @@ def ss_kmeans(
         pool = _pool(rows, ~held, config.seed_rows, draw)
         trials = config.trials or 2 + int(np.log(max(k, 1)))
         centres = np.concatenate([start, plus_plus(pool, start, k - known, draw, trials)])
-        found = _lloyd(rows, labels, centres, config)
-        if best is None or found.inertia < best.inertia:
-            best = found
+        clustering = _lloyd(rows, labels, centres, config)
+        if best is None or clustering.inertia < best.inertia:
+            best = clustering
         if progress:
             progress(1)
     if best is None:
         raise ConfigError("no run was made", hint="give n_init of at least 1")
     return best
-
-
-def check_rows(rows: Rows, labels: Ids, k: int) -> int:
-    """The number of known classes, once everything that makes a grouping impossible is ruled out."""
-    known = int(labels.max()) + 1 if len(labels) else 0
-    free = int((labels < 0).sum())
-    if not np.isfinite(rows).all():
-        bad = int((~np.isfinite(rows)).any(1).sum())
-        raise DataError(
-            f"{bad} feature rows hold NaN or infinity", hint="check the backbone and the pictures"
-        )
-    if known and len(np.unique(labels[labels >= 0])) != known:
-        raise DataError("a known class has no labelled picture", hint="number the classes without gaps")
-    if k < max(known, 1):
-        raise ConfigError(f"k={k} is below the {known} known classes", hint=f"give at least {max(known, 1)}")
-    if k - known > free:
-        raise ConfigError(
-            f"k={k} asks for {k - known} new groups of {free} unlabelled pictures",
-            hint=f"give at most {known + free}",
-        )
-    if len(rows) > 1 and k > 1 and np.ptp(rows, axis=0).max() <= 1e-6:
-        raise DataError("all pictures look the same to the backbone", hint="check the folder")
-    return known
 
 
 def _pool(rows: Rows, free: NDArray[np.bool_], limit: int, draw: np.random.Generator) -> Rows:
@@ -210,7 +140,7 @@ def _pool(rows: Rows, free: NDArray[np.bool_], limit: int, draw: np.random.Gener
     return rows[index]
 
 
-def _lloyd(rows: Rows, labels: Ids, centres: Rows, config: SSKMeansConfig) -> Clustering:
+def _lloyd(rows: Rows, labels: Ids, centres: Rows, config: SSKMeans) -> Clustering:
     """Assign and update until the centres rest."""
     held = labels >= 0
     squares = np.einsum("nd,nd->n", rows, rows)
