@@ -43,7 +43,7 @@ TASKS: dict[str, TaskEntry] = {
         problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
         estimator="wildsight.composition:CompositionRecognizer",
         check="wildsight.composition.data:check_source",
-        bench="wildsight.composition.bench:bench",
+        bench="wildsight.composition.bench:CompositionBench",
     ),
     "continual": TaskEntry(
         problem="keep teaching one CLIP new tasks, break nothing it knew",

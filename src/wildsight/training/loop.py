@@ -64,8 +64,8 @@ def train(
         The curves.
 
     Raises:
-        ConfigError: no data, no such device, a tracker that does not start, or a logged scalar, the validation
-            loss or a weight became NaN or infinite; the last good state stays in ``folder``.
+        ConfigError: no data, no such device, a tracker that does not start, or a logged scalar, the
+            validation loss or a weight became NaN or infinite; the last good state stays in ``folder``.
         CheckpointError: ``folder`` holds a run with other settings, or is damaged.
         DataError: ``folder`` cannot be written.
     """

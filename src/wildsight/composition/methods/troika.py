@@ -16,37 +16,46 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wildsight.composition.parts import (
+from wildsight.composition.methods import METHODS, THREE, CompositionMethod
+from wildsight.composition.modules import (
     LARGE_TRAINING,
     Branch,
     Composer,
     Factors,
     Head,
-    Lesson,
+    LabelledBatch,
     Space,
     cross_entropy,
 )
+from wildsight.estimators.registry import SHARE, at_least, check_ranges
 
 
-@dataclass(frozen=True)
-class TroikaConfig:
-    """Hyper-parameters.
+@METHODS.register("troika")
+@dataclass(frozen=True, kw_only=True)
+class Troika(CompositionMethod):
+    """Troika-style disentangling with its hyper-parameters."""
 
-    Attributes:
-        weights: of the pair, attribute and object losses.
-        d: width; 0 takes the feature width in a shared space, else 256.
-        dropout: in [0, 1).
-    """
+    title = "Troika-style"
 
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Of the pair, attribute and object losses."""
     d: int = 0
+    """Width; 0 takes the feature width in a shared space, else 256."""
     dropout: float = 0.1
+    """In [0, 1)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, d=at_least(0), dropout=SHARE, weights=THREE)
+
+    def head(self, space: Space) -> TroikaHead:
+        """Three branches."""
+        return TroikaHead(space, self)
 
 
-class Troika(Head):
+class TroikaHead(Head):
     """Three branches against three tables."""
 
-    def __init__(self, space: Space, config: TroikaConfig) -> None:
+    def __init__(self, space: Space, config: Troika) -> None:
         super().__init__(space)
         self.config = config
         width = space.attributes.shape[1]
@@ -73,10 +82,10 @@ class Troika(Head):
         p_a, p_o = (attribute * self.scale).softmax(-1), (objects * self.scale).softmax(-1)
         return Factors(code * self.scale, p_a, p_o, rule="product")
 
-    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+    def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """The weighted sum of three cross-entropies."""
-        code, attribute, objects = self._cosines(lesson.features)
-        label = lesson.label
+        code, attribute, objects = self._cosines(batch.features)
+        label = batch.label
         ids = self.seen[label]
         w_c, w_a, w_o = self.config.weights
         loss = w_c * cross_entropy(code @ self.known().T, label, self.scale)

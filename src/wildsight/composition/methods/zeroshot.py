@@ -11,21 +11,27 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from wildsight.composition.parts import Factors, Head, Lesson, Pairs, Space, cross_entropy
+from wildsight.composition.methods import METHODS, CompositionMethod
+from wildsight.composition.modules import Factors, Head, LabelledBatch, Pairs, Space, cross_entropy
 from wildsight.errors import UnsupportedModelError
 
 
-@dataclass(frozen=True)
-class ZeroShotConfig:
-    """No hyper-parameters."""
+@METHODS.register("zeroshot")
+@dataclass(frozen=True, kw_only=True)
+class ZeroShot(CompositionMethod):
+    """The prompt classifier; it has no hyper-parameters."""
+
+    title = "zero-shot CLIP"
+    trained = False
+    needs_text = True
+
+    def head(self, space: Space) -> ZeroShotHead:
+        """The features as they are."""
+        return ZeroShotHead(space)
 
 
-class ZeroShot(Head):
+class ZeroShotHead(Head):
     """Picture and text features as they are."""
-
-    def __init__(self, space: Space, config: ZeroShotConfig) -> None:
-        super().__init__(space)
-        self.config = config
 
     def factors(self, v: Tensor) -> Factors:
         """The unit picture feature alone."""
@@ -37,7 +43,7 @@ class ZeroShot(Head):
             raise UnsupportedModelError("zero-shot needs the text of each pair", hint="use CLIP or SigLIP")
         return pairs.base
 
-    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+    def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """The cross-entropy over the seen pairs, for the record: there is nothing to train."""
-        scores = self.prepare(lesson.features) @ self.known().T
-        return {"loss": cross_entropy(scores, lesson.label, self.scale)}
+        scores = self.prepare(batch.features) @ self.known().T
+        return {"loss": cross_entropy(scores, batch.label, self.scale)}

@@ -19,99 +19,134 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wildsight.composition.parts import (
+from wildsight.composition.methods import METHODS, THREE, CompositionMethod, Step
+from wildsight.composition.modules import (
     LARGE_TRAINING,
     Branch,
     Composer,
     Factors,
     Head,
-    Lesson,
+    LabelledBatch,
     Mixing,
     Space,
     cross_entropy,
 )
+from wildsight.composition.synthesis import Partners, coin, stream
 from wildsight.errors import ConfigError
+from wildsight.estimators.registry import ABOVE_ZERO, SHARE, UP_TO_ONE, at_least, check_ranges
+from wildsight.training import Batch
 
 
-@dataclass(frozen=True)
-class HDAOEConfig:
-    """Hyper-parameters, in the symbols of the paper and of the works it builds on.
+@METHODS.register("hdaoe")
+@dataclass(frozen=True, kw_only=True)
+class HDAOE(CompositionMethod):
+    """HDA-OE with its hyper-parameters, in the symbols of the paper and of the works it builds on."""
 
-    Attributes:
-        d: width of the codes; 0 takes the feature width in a shared space, else 256.
-        adds: data synthesis on.
-        K: sources per synthetic sample, >= 1.
-        gamma: partners' attributes are drawn ~ (pictures) ** -gamma.
-        dirichlet: concentration of the mixing weights.
-        p_aug: share of the steps with synthesis, in [0, 1].
-        start: share of the epochs before synthesis begins, in [0, 1].
-        tau_m: temperature of the mixed loss.
-        mix_level: ``encoding`` mixes pair codes, ``feature`` mixes the backbone's features.
-        drop_sources: leave the source pairs out of the mixed loss's negatives.
-        lam_per_batch: one draw of weights per batch.
-        w_soft: weight of the soft attribute loss on mixed samples, >= 0.
-        sdde: ``light``, ``scd`` (all terms, published weights) or None.
-        gate: ``tanh`` (starts as a no-op) or ``softmax``.
-        contrast: ``instance`` (published), ``detach-anchor``, ``detach-pair`` (the pair code learns nothing
-            from the contrast) or ``class``; see `contrastive_loss`.
-        omega: weight of the contrastive term; None takes 0 in ``light``, 1 in ``scd``.
-        cross: weight of the cross decoders; None takes 0 in ``light``, 0.5 in ``scd``.
-        n_neg: negatives of the contrastive term.
-        comp: pair code ``independent`` or ``composed``.
-        weights: of the pair, attribute and object losses.
-        alpha, beta: of the base and the embedding loss.
-        score: ``sum`` of cosines, ``product`` of probabilities, or ``comp+prod``.
-        score_weights: of pair, attribute and object in the sum.
-        dropout: in the branches, in [0, 1).
-    """
+    title = "HDA-OE"
 
     d: int = 0
+    """Width of the codes; 0 takes the feature width in a shared space, else 256."""
     adds: bool = True
+    """Data synthesis on."""
     K: int = 2
+    """Sources per synthetic sample, >= 1."""
     gamma: float = 1.0
+    """Partners' attributes are drawn ~ (pictures) ** -gamma."""
     dirichlet: float = 1.0
+    """Concentration of the mixing weights, > 0."""
     p_aug: float = 0.5
+    """Share of the steps with synthesis, in [0, 1]."""
     start: float = 2 / 3
+    """Share of the epochs before synthesis begins, in [0, 1]."""
     tau_m: float = 0.1
+    """Temperature of the mixed loss, > 0."""
     mix_level: Literal["encoding", "feature"] = "encoding"
+    """``encoding`` mixes pair codes, ``feature`` mixes the backbone's features."""
     drop_sources: bool = False
+    """Leave the source pairs out of the mixed loss's negatives."""
     lam_per_batch: bool = False
+    """One draw of weights per batch."""
     w_soft: float = 0.0
+    """Weight of the soft attribute loss on mixed samples, >= 0."""
     sdde: Literal["light", "scd"] | None = "light"
+    """``light``, ``scd`` (all terms, published weights) or None."""
     gate: Literal["tanh", "softmax"] = "tanh"
+    """``tanh`` (starts as a no-op) or ``softmax``."""
     contrast: Literal["instance", "detach-anchor", "detach-pair", "class"] = "instance"
+    """``instance`` (published), ``detach-anchor``, ``detach-pair`` (the pair code learns nothing from the
+    contrast) or ``class``; see `contrastive_loss`."""
     omega: float | None = None
+    """Weight of the contrastive term; None takes 0 in ``light``, 1 in ``scd``."""
     cross: float | None = None
+    """Weight of the cross decoders; None takes 0 in ``light``, 0.5 in ``scd``."""
     n_neg: int = 40
+    """Negatives of the contrastive term, >= 1."""
     comp: Literal["independent", "composed"] = "independent"
+    """Pair code of its own branch, or made of the two others."""
     weights: tuple[float, float, float] = (1.0, 0.6, 0.4)
+    """Of the pair, attribute and object losses."""
     alpha: float = 1.0
+    """Of the base loss."""
     beta: float = 0.3
+    """Of the embedding loss."""
     score: Literal["sum", "product", "comp+prod"] = "sum"
+    """``sum`` of cosines, ``product`` of probabilities, or ``comp+prod``."""
     score_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Of pair, attribute and object in the sum."""
     dropout: float = 0.1
+    """In the branches, in [0, 1)."""
 
     def __post_init__(self) -> None:
-        choices: dict[str, tuple[object, ...]] = {
-            "mix_level": ("encoding", "feature"),
-            "sdde": ("light", "scd", None),
-            "gate": ("tanh", "softmax"),
-            "contrast": ("instance", "detach-anchor", "detach-pair", "class"),
-            "comp": ("independent", "composed"),
-            "score": ("sum", "product", "comp+prod"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                text = ", ".join(map(str, allowed))
-                raise ConfigError(f"{name}={getattr(self, name)!r} is no choice", hint=f"use one of {text}")
-        if self.K < 1 or not 0 <= self.p_aug <= 1 or not 0 <= self.start <= 1 or self.n_neg < 1:
-            raise ConfigError("K, p_aug, start or n_neg is outside its range", hint="see HDAOEConfig")
+        check_ranges(
+            self,
+            d=at_least(0),
+            K=at_least(1),
+            n_neg=at_least(1),
+            dirichlet=ABOVE_ZERO,
+            tau_m=ABOVE_ZERO,
+            p_aug=UP_TO_ONE,
+            start=UP_TO_ONE,
+            w_soft=at_least(0),
+            dropout=SHARE,
+            weights=THREE,
+            score_weights=THREE,
+        )
+
+    def head(self, space: Space) -> HDAOEHead:
+        """The network on frozen features."""
+        return HDAOEHead(space, self)
+
+    def step(self, features: Tensor, labels: Tensor, seen: Tensor, epochs: int) -> Step:
+        """One training step, with data synthesis where its schedule says so."""
+        if not self.adds:
+            return super().step(features, labels, seen, epochs)
+        partners = Partners(
+            features,
+            labels,
+            seen,
+            k=self.K,
+            gamma=self.gamma,
+            alpha=self.dirichlet,
+            per_batch=self.lam_per_batch,
+        )
+        first = ceil(self.start * epochs)
+
+        def step(head: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            v, label = batch.data
+            mixing = None
+            if batch.epoch >= first and coin(batch) < self.p_aug:
+                mixing = partners.draw(batch.index.cpu(), stream(batch)).to(v.device)
+            losses: dict[str, Tensor] = head(LabelledBatch(v, label, mixing))
+            return losses
+
+        return step
 
     @property
     def contrast_weight(self) -> float:
@@ -193,10 +228,10 @@ def contrastive_loss(
     return torch.where(positive, loss, 0.0).sum() / positive.sum().clamp_min(1)
 
 
-class HDAOE(Head):
+class HDAOEHead(Head):
     """The network on frozen features."""
 
-    def __init__(self, space: Space, config: HDAOEConfig) -> None:
+    def __init__(self, space: Space, config: HDAOE) -> None:
         super().__init__(space)
         self.config = config
         width = space.attributes.shape[1]
@@ -267,10 +302,10 @@ class HDAOE(Head):
         w_a, w_o = self.words()
         return modulated_cosine(z_a, w_a, gate_a), modulated_cosine(z_o, w_o, gate_o)
 
-    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+    def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """The total loss ``alpha L_base + beta L_emd`` and its terms."""
-        config, label, mixing = self.config, lesson.label, lesson.mixing
-        v = self.prepare(lesson.features)
+        config, label, mixing = self.config, batch.label, batch.mixing
+        v = self.prepare(batch.features)
         codes, known = self.encode(v), self.known()
         base = self._base_loss(codes, known, label)
         losses = dict(base)

@@ -16,22 +16,32 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wildsight.composition.parts import Branch, Factors, Head, Lesson, Space
+from wildsight.composition.methods import METHODS, CompositionMethod
+from wildsight.composition.modules import Branch, Factors, Head, LabelledBatch, Space
+from wildsight.estimators.registry import SHARE, at_least, check_ranges
 
 
-@dataclass(frozen=True)
-class ProductConfig:
-    """Hyper-parameters.
+@METHODS.register("product")
+@dataclass(frozen=True, kw_only=True)
+class Product(CompositionMethod):
+    """The visual product with its hyper-parameters."""
 
-    Attributes:
-        hidden: a hidden layer before each linear classifier.
-        d: its width; 0 takes the feature width in a shared space, else 256.
-        dropout: in [0, 1).
-    """
+    title = "visual product"
+    pair_texts = False
 
     hidden: bool = True
+    """A hidden layer before each linear classifier."""
     d: int = 0
+    """Its width; 0 takes the feature width in a shared space, else 256."""
     dropout: float = 0.1
+    """In [0, 1)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, d=at_least(0), dropout=SHARE)
+
+    def head(self, space: Space) -> ProductHead:
+        """Two classifiers."""
+        return ProductHead(space, self)
 
 
 class Cosine(nn.Module):
@@ -49,12 +59,12 @@ class Cosine(nn.Module):
         return self.scale * F.normalize(z, dim=-1) @ F.normalize(self.weight, dim=-1).T
 
 
-class Product(Head):
+class ProductHead(Head):
     """Two classifiers; they know their words by number alone."""
 
     grows: ClassVar[bool] = False
 
-    def __init__(self, space: Space, config: ProductConfig) -> None:
+    def __init__(self, space: Space, config: Product) -> None:
         super().__init__(space)
         self.config = config
         d = space.dim if space.shared else (config.d or 256)
@@ -75,9 +85,9 @@ class Product(Head):
         v = self.prepare(v)
         return Factors(None, self.attribute(v).log_softmax(-1), self.object(v).log_softmax(-1))
 
-    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+    def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """The sum of the two cross-entropies."""
-        v, ids = self.prepare(lesson.features), self.seen[lesson.label]
+        v, ids = self.prepare(batch.features), self.seen[batch.label]
         attribute = F.cross_entropy(self.attribute(v), ids[:, 0])
         objects = F.cross_entropy(self.object(v), ids[:, 1])
         return {"loss": attribute + objects, "attribute": attribute.detach(), "object": objects.detach()}

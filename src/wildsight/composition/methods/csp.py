@@ -15,27 +15,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wildsight.composition.parts import Factors, Head, Lesson, Pairs, Space, WordTable, cross_entropy
+from wildsight.composition.methods import METHODS, CompositionMethod
+from wildsight.composition.modules import Factors, Head, LabelledBatch, Pairs, Space, WordTable, cross_entropy
 from wildsight.errors import UnsupportedModelError
+from wildsight.estimators.registry import SHARE, check_ranges
 
 
-@dataclass(frozen=True)
-class CSPConfig:
-    """Hyper-parameters.
+@METHODS.register("csp")
+@dataclass(frozen=True, kw_only=True)
+class CSP(CompositionMethod):
+    """CSP with its hyper-parameters."""
 
-    Attributes:
-        dropout: of the word vectors, in [0, 1).
-    """
+    title = "CSP"
+    needs_text = True
+    pair_texts = False
+    learns_prompts = True
 
     dropout: float = 0.3
+    """Of the word vectors, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, dropout=SHARE)
+
+    def head(self, space: Space) -> CSPHead:
+        """The learned words in front of the tower."""
+        return CSPHead(space, self)
 
 
-class CSP(Head):
+class CSPHead(Head):
     """Learned vocabulary. The tower is the backbone's and is not part of the checkpoint."""
 
     grows: ClassVar[bool] = False
 
-    def __init__(self, space: Space, config: CSPConfig) -> None:
+    def __init__(self, space: Space, config: CSP) -> None:
         super().__init__(space)
         if space.tower is None:
             raise UnsupportedModelError("CSP needs a text tower", hint="use a CLIP or SigLIP backbone")
@@ -56,7 +68,7 @@ class CSP(Head):
         parts = zip(attributes.split(1024), objects.split(1024), strict=True)
         return torch.cat([self._tower[0](a, o) for a, o in parts])
 
-    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+    def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """Cross-entropy over the seen pairs."""
-        cosine = self.prepare(lesson.features) @ self.known().T
-        return {"loss": cross_entropy(cosine, lesson.label, self.scale)}
+        cosine = self.prepare(batch.features) @ self.known().T
+        return {"loss": cross_entropy(cosine, batch.label, self.scale)}

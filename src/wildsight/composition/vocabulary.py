@@ -1,4 +1,4 @@
-"""What a recognizer knows: its words, the pairs it was trained on, and how pairs in words become ids."""
+"""The words and pairs of a recognizer, and how pairs in words become ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wildsight.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class Vocabulary:
     """Words and pairs.
 
     Attributes:
@@ -34,13 +34,13 @@ class Knowledge:
     trained: tuple[int, int] = (0, 0)
 
     @classmethod
-    def of(cls, data: PairData) -> Knowledge:
+    def of(cls, data: PairData) -> Vocabulary:
         """That of a data set; pairs of all its splits are candidates."""
         pairs = tuple(sorted({p for many in data.pairs.values() for p in many}))
         return cls(data.attributes, data.objects, data.seen, pairs, (len(data.attributes), len(data.objects)))
 
     @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Knowledge:
+    def from_dict(cls, saved: Mapping[str, Any]) -> Vocabulary:
         """What `dataclasses.asdict` and JSON made of one."""
         seen, pairs = (tuple((str(a), str(o)) for a, o in saved[k]) for k in ("seen", "pairs"))
         a, o = saved["trained"]
@@ -83,7 +83,7 @@ class Knowledge:
         attributes = sorted({a for a, _ in pairs} - set(self.attributes))
         return attributes, sorted({o for _, o in pairs} - set(self.objects))
 
-    def grown(self, attributes: Sequence[str], objects: Sequence[str]) -> Knowledge:
+    def grown(self, attributes: Sequence[str], objects: Sequence[str]) -> Vocabulary:
         """The same with more words at the end."""
         return replace(self, attributes=(*self.attributes, *attributes), objects=(*self.objects, *objects))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -15,10 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wildsight.backbones import Backbone
+from wildsight.composition.features import TextSide, learned_words
 from wildsight.composition.prompts import PromptTower
+from wildsight.datasets.compositions import Pair
 from wildsight.errors import UnsupportedModelError
 
 LARGE_TRAINING = 2000
+TAU = 0.05
+"""Temperature of cosines where the backbone has none of its own."""
+SHARPEST = 100.0
+"""Largest inverse temperature taken from a text tower."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,8 @@ class Mixing:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A batch to learn from.
+class LabelledBatch:
+    """Pictures with their pairs, to learn from.
 
     Attributes:
         features: [B, D] of the pictures.
@@ -185,7 +193,7 @@ class WordTable(nn.Module):
     @torch.no_grad()
     def extended(self, rows: Tensor) -> WordTable:
         """The table with new words at its end, each with the mean learned change."""
-        table = WordTable(torch.cat([self.base, rows]))
+        table = WordTable(torch.cat([self.base, rows.to(self.base.device)])).to(self.base.device)
         mean = self.delta.mean(0, keepdim=True).expand(len(rows), -1)
         table.delta.copy_(torch.cat([self.delta, mean]))
         return table
@@ -294,13 +302,18 @@ class Head(nn.Module, ABC):
         Raises:
             UnsupportedModelError: a method without pair prototypes.
         """
-        found = self.prototypes(Pairs(self.seen, self.base))
-        if found is None:
+        prototypes = self.prototypes(Pairs(self.seen, self.base))
+        if prototypes is None:
             raise UnsupportedModelError("has no pair prototypes", where=type(self).__name__)
-        return found
+        return prototypes
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.seen.device
 
     @abstractmethod
-    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+    def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """Losses of a batch: ``loss``, and what is worth logging."""
 
     def extended(self, attributes: Tensor, objects: Tensor) -> Self:
@@ -321,3 +334,42 @@ class Head(nn.Module, ABC):
 def cross_entropy(cosine: Tensor, label: Tensor, scale: float) -> Tensor:
     """Mean cross-entropy of cosines [B, C] times an inverse temperature."""
     return F.cross_entropy(cosine.float() * scale, label)
+
+
+def space_of(
+    backbone: Backbone,
+    texts: TextSide | None,
+    words: tuple[tuple[str, ...], tuple[str, ...]],
+    seen: Sequence[Pair],
+    ids: Tensor,
+    *,
+    pictures: int,
+    dim: int,
+    seed: int,
+    prompts: bool,
+) -> Space:
+    """The space of a head that is trained on the pairs ``seen``.
+
+    Args:
+        backbone: gives the features.
+        texts: its text side; None where it has none, and words are vectors learned from nothing.
+        words: the attributes and the objects.
+        seen: the trained pairs.
+        ids: [S, 2] of them.
+        pictures: how many training pictures there are.
+        dim: width of the picture features.
+        seed: of the learned word vectors.
+        prompts: the method learns prompts and needs the tower itself.
+    """
+    if texts is None:
+        vectors = learned_words(words[0], 2 * seed), learned_words(words[1], 2 * seed + 1)
+        return Space(dim, *vectors, ids, None, 1 / TAU, pictures, words)
+    vectors = texts.attributes(words[0]), texts.objects(words[1])
+    tower = PromptTower(backbone) if prompts else None
+    return Space(dim, *vectors, ids, texts.pairs(seen), tower_scale(backbone), pictures, words, tower)
+
+
+def tower_scale(backbone: Backbone) -> float:
+    """A tower's own inverse temperature, at most `SHARPEST`; 1 / `TAU` where it has none."""
+    scale = getattr(backbone.model, "logit_scale", None)
+    return min(SHARPEST, float(scale.exp())) if isinstance(scale, Tensor) else 1 / TAU

@@ -6,14 +6,16 @@ attributes first. The table of an object's attributes comes from training pictur
 
 from __future__ import annotations
 
+import random
+
 import torch
 from torch import Tensor
 
-from wildsight.composition.parts import Mixing
+from wildsight.composition.modules import Mixing
 from wildsight.training import Batch
 from wildsight.training.batches import mix
 
-SALT = 0xADD5
+SALT, COIN = 0xADD5, 0xC014
 
 
 class Partners:
@@ -98,3 +100,8 @@ def stream(batch: Batch) -> torch.Generator:
     """The generator of a batch's synthesis: from seed, epoch and positions alone."""
     head = batch.index[:4].tolist()
     return torch.Generator().manual_seed(mix(SALT, batch.seed, batch.epoch, *head))
+
+
+def coin(batch: Batch) -> float:
+    """A number in [0, 1) from seed, epoch and the batch's first picture."""
+    return random.Random(mix(COIN, batch.seed, batch.epoch, int(batch.index[0]))).random()

@@ -15,30 +15,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wildsight.composition.methods import METHODS, CompositionMethod
+from wildsight.composition.modules import (
+    LARGE_TRAINING,
+    Branch,
+    Composer,
+    Factors,
+    Head,
+    LabelledBatch,
+    Pairs,
+    Space,
+)
 from wildsight.composition.openworld import feasibility
-from wildsight.composition.parts import LARGE_TRAINING, Branch, Composer, Factors, Head, Lesson, Pairs, Space
+from wildsight.estimators.registry import SHARE, at_least, check_ranges
 
 
-@dataclass(frozen=True)
-class CompCosConfig:
-    """Hyper-parameters.
+@METHODS.register("compcos")
+@dataclass(frozen=True, kw_only=True)
+class CompCos(CompositionMethod):
+    """CompCos with its hyper-parameters."""
 
-    Attributes:
-        d: width of the joint space; 0 takes the feature width in a shared space, else 256.
-        margin: m of ``-m f(a, o)`` added to unseen pairs in the loss over the whole grid; 0 trains on the
-            seen pairs alone.
-        dropout: in [0, 1).
-    """
+    title = "CompCos"
 
     d: int = 0
+    """Width of the joint space; 0 takes the feature width in a shared space, else 256."""
     margin: float = 0.0
+    """m of ``-m f(a, o)`` added to unseen pairs in the loss over the whole grid; 0 trains on the seen pairs
+    alone."""
     dropout: float = 0.1
+    """In [0, 1)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, d=at_least(0), margin=at_least(0), dropout=SHARE)
+
+    def head(self, space: Space) -> CompCosHead:
+        """A picture branch and a composer."""
+        return CompCosHead(space, self)
 
 
-class CompCos(Head):
+class CompCosHead(Head):
     """A picture branch and a composer of words."""
 
-    def __init__(self, space: Space, config: CompCosConfig) -> None:
+    def __init__(self, space: Space, config: CompCos) -> None:
         super().__init__(space)
         self.config = config
         d = space.dim if space.shared else (config.d or 256)
@@ -50,10 +68,10 @@ class CompCos(Head):
         """The unit code alone."""
         return Factors(F.normalize(self.pair(self.prepare(v)), dim=-1))
 
-    def forward(self, lesson: Lesson) -> dict[str, Tensor]:
+    def forward(self, batch: LabelledBatch) -> dict[str, Tensor]:
         """Cross-entropy over the seen pairs, and over the grid with margins where they are on."""
-        code = F.normalize(self.pair(self.prepare(lesson.features)), dim=-1)
-        cosine, label = code @ self.known().T, lesson.label
+        code = F.normalize(self.pair(self.prepare(batch.features)), dim=-1)
+        cosine, label = code @ self.known().T, batch.label
         loss = F.cross_entropy(cosine * self.scale, label)
         if self.config.margin > 0:
             loss = loss + self._grid_loss(code, cosine, label)
