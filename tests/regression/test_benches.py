@@ -1,8 +1,8 @@
 """Each task's quick bench has the rows of the first release: methods, seeds, groups and metrics.
 
 Tolerance, as measured: another kernel (see `test_checkpoints`) moves a metric by 5e-5 of itself at most,
-those of fusion by 2e-3. A learning rate that is a tenth higher moves some metric of every bench that trains by
-1e-2 of itself and more.
+those of fusion by 2e-3. A learning rate that is a tenth higher moves some metric of every bench that trains
+by 1e-2 of itself and more.
 """
 
 from __future__ import annotations
