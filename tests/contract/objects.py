@@ -360,7 +360,7 @@ def fitted(name: str) -> Any:
 
 
 def each_object(check: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a check with every ``subject``; failures that `EXPECTED` names are marked, and noticed when they go.
+    """Run a check with every ``subject``; what `EXPECTED` names is marked, and noticed when it passes.
 
     A check with further parameters is named with their values: ``test_predict_takes[bytes]``.
     """
