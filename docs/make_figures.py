@@ -400,7 +400,8 @@ def house() -> Sheet:
     """The floors, from what a person touches down to bytes."""
     s = Sheet("The house of WildSight: each floor imports from those below it alone")
     s.roof("a person: terminal, browser, script")
-    words = "a command per task · check · bench · methods · report · tour · inspect · world · pretrain · doctor"
+    words = "a command per task · check · bench · methods · report · tour · inspect · world"
+    words += " · pretrain · doctor"
     page = Box("app", "formula", "app", "in the browser, a tab per task")
     s.row(Box("cli", "formula", "cli", words, 2), page)
     s.row(Box("flows", "formula", "workflows", "tour · inspect · refine · compare"))
