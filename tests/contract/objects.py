@@ -237,7 +237,7 @@ SUBJECTS: dict[str, Subject] = {
         "hdaoe",
         "clip",
         {"d": 16, "n_neg": 4},
-        "wildsight.composition.methods.hdaoe:HDAOEMethod",
+        "wildsight.composition.methods.hdaoe:HDAOE",
         ("omga", "omega"),
         ("abstian", "abstain"),
         ("red_square/0.png", "green_disc/1.png", "blue_cross/2.png"),
