@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup tour test test-fast lint types contracts docs clean
+.PHONY: help setup tour test test-fast nano lint types contracts docs clean
 
 help:
 	@echo "make tour       every method on the embedded world; writes report.html"
 	@echo "make test       lint, types, contracts, docs and all tests"
 	@echo "make test-fast  the tests that are not marked slow"
+	@echo "make nano NAME=nano-sam  make a nano checkpoint again (ARGS='--steps 100' for options)"
 	@echo "make lint types contracts docs clean"
 
 setup: $(READY)
@@ -28,6 +29,9 @@ test: lint types contracts docs $(READY)
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -m 'not slow'
+
+nano: $(READY)
+	$(BIN)/python -m tools.nano $(NAME) $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

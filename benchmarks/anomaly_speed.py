@@ -140,7 +140,7 @@ def cache(backbone: str | None, side: int) -> list[Row]:
     import torch
 
     from wildsight.anomaly.features import NeckConfig, features_of_images
-    from wildsight.anomaly.methods import METHODS
+    from wildsight.anomaly.methods.ras import RAS
     from wildsight.backbones import load_backbone
     from wildsight.images import load_image
     from wildsight.training import Batch
@@ -149,12 +149,12 @@ def cache(backbone: str | None, side: int) -> list[Row]:
         files = pictures(Path(name), 16, side)
         network, neck = load_backbone(backbone or efficientnet(Path(name) / "b4")), NeckConfig()
         stored = features_of_images(network, [load_image(f) for f in files], neck)
-        head = METHODS["ras"].build(stored.shape[1], neck.grid, 0, {}).train()
+        head = RAS().on(stored.shape[1], neck.grid, 0).head().train()
         optimizer = torch.optim.AdamW(head.parameters(), lr=7e-4)
 
         def step(features: torch.Tensor) -> None:
             with torch.autocast("cpu", torch.bfloat16):
-                METHODS["ras"].step(head, Batch(features, torch.arange(16), 0, 0))["loss"].backward()
+                RAS.step(head, Batch(features, torch.arange(16), 0, 0))["loss"].backward()
             optimizer.step()
             optimizer.zero_grad()
 

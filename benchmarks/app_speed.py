@@ -85,7 +85,7 @@ def _seconds(panel: Any, file: Path) -> float:
 
 def _sample(folder: Path, number: int) -> Path:
     """A defective part under a name of its own, so that its verdict is told apart from the one before."""
-    from wildsight.anomaly.source import world_folder
+    from wildsight.anomaly.data import world_folder
     from wildsight.world.products import CATEGORIES
 
     parts = sorted((world_folder() / CATEGORIES[1] / "test").glob("*/*.png"))

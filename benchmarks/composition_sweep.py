@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from wildsight.composition.bench import bench
-from wildsight.composition.source import world_folder
+from wildsight.composition.data import world_folder
 from wildsight.results import RunFolder, environment, score_table, write_csv
 
 SHARES = (0.05, 0.1, 0.25, 0.4)

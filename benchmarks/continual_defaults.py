@@ -17,7 +17,7 @@ import numpy as np
 
 from wildsight.continual import TaskData, TaskSequence
 from wildsight.continual.bench import bench
-from wildsight.continual.source import read_source
+from wildsight.continual.data import read_source
 from wildsight.files import write_json
 from wildsight.results import environment, spread, write_csv
 

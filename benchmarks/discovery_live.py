@@ -25,11 +25,10 @@ from torch.nn.functional import interpolate
 from wildsight.backbones import load_backbone
 from wildsight.discovery import CategoryDiscoverer
 from wildsight.discovery.bench import SHORT
-from wildsight.discovery.data import CategoryData
+from wildsight.discovery.data import CategoryData, read_source
 from wildsight.discovery.features import ViewConfig
 from wildsight.discovery.fitting import Tokens
 from wildsight.discovery.partial_finetune import Trunk
-from wildsight.discovery.source import read_source
 from wildsight.files import read_json, write_json
 from wildsight.images import load_image
 from wildsight.results import environment, write_csv

@@ -13,11 +13,11 @@ import json
 import numpy as np
 
 from wildsight.backbones import load_backbone
+from wildsight.discovery.data import read_source
 from wildsight.discovery.estimate_k import EstimateConfig, estimate_k
 from wildsight.discovery.features import unit, vectors_of_files
 from wildsight.discovery.methods.sskmeans import SSKMeans, ss_kmeans
 from wildsight.discovery.metrics import score
-from wildsight.discovery.source import read_source
 from wildsight.discovery.whitening import SpaceConfig, fit_space
 
 SPACES = {

@@ -17,7 +17,7 @@ import torch
 from wildsight.anomaly import AnomalyDetector
 from wildsight.results import RunFolder, environment, score_table, write_csv
 from wildsight.segmentation import AnomalySegmenter
-from wildsight.segmentation.source import read_source
+from wildsight.segmentation.data import read_source
 from wildsight.workflows.refine import detect, score_refinement
 
 METRICS = ("iou", "boundary_iou", "overlap", "recall")

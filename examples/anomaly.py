@@ -9,7 +9,7 @@
 # your own goes in the same place.
 # %%
 from wildsight import AnomalyDetector
-from wildsight.anomaly.source import read_source
+from wildsight.anomaly.data import read_source
 
 data = read_source("world").select(["washer"])
 detector = AnomalyDetector("padim", false_alarm_rate=0.05, calibration=0.3).fit(data, progress=False)

@@ -6,7 +6,7 @@
 # Training shows some materials on some solids. The test asks for pairs that it left out.
 # %%
 from wildsight import CompositionRecognizer
-from wildsight.composition.source import read_source, world_folder
+from wildsight.composition.data import read_source, world_folder
 
 data = read_source(world_folder(per_pair=2, size=48))
 recognizer = CompositionRecognizer("hdaoe", "nano-clip", image_size=48).fit(data, epochs=2, progress=False)

@@ -7,8 +7,7 @@
 # After each task all of them are tested. A guard set that is never trained on can refuse an update.
 # %%
 from wildsight.continual import ContinualLearner
-from wildsight.continual.datasets import read
-from wildsight.continual.source import world_folder
+from wildsight.continual.data import read, world_folder
 
 tasks = read("folder", world_folder(size=48, per_class=2, count=2)).tasks
 learner = ContinualLearner("mulki", "nano-clip", image_size=48, max_drop=5.0)

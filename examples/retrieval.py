@@ -7,7 +7,7 @@
 # The retriever learns to match drawings and photos of some solids; the test asks for solids that it never saw.
 # %%
 from wildsight import SketchRetriever
-from wildsight.retrieval.source import read_source
+from wildsight.retrieval.data import read_source
 
 data = read_source("world")
 retriever = SketchRetriever("quadruplet", "nano-conv", image_size=96).fit(data, epochs=1, progress=False)
@@ -17,7 +17,7 @@ retriever = SketchRetriever("quadruplet", "nano-conv", image_size=96).fit(data, 
 import tempfile
 from pathlib import Path
 
-from wildsight.retrieval.datasets import PHOTO, SKETCH
+from wildsight.retrieval.data import PHOTO, SKETCH
 
 index = Path(tempfile.mkdtemp()) / "photos.db"
 retriever.index([item.file for item in data.part("test", PHOTO)][:40], index)

@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 from PIL import Image, ImageDraw
 
-from wildsight.composition.layouts import NATURAL
+from wildsight.datasets.compositions import NATURAL
 
 WORDS = [
     *("<pad>", "<eos>", "<unk>", "a", "photo", "of", "object"),

@@ -18,10 +18,10 @@ import fusion_scenes
 import spatial_models
 from backbone_models import families
 from compression_models import nano_folder
-from nano_lessons import tiny_teacher
+from nano_models import tiny_teacher
 from segmentation_models import base_of, official
+from wildsight.datasets.sketch_splits import UNSEEN
 from wildsight.images import from_array
-from wildsight.retrieval.splits import UNSEEN
 from wildsight.segmentation import AnomalySegmenter
 from wildsight.segmentation.base import load_base
 from wildsight.world.export import export
@@ -278,7 +278,7 @@ THINGS: dict[str, dict[str, Maker]] = {
         "pope:DATA": pope,
         "prefixkv_llava-v1.5-7b_0.5.json": published_sizes,
     },
-    "pretrain": {"data": real_sets},
+    "tools.nano": {"data": real_sets},
     "examples/segment_without_torch.py": {"part.png": one_part},
 }
 

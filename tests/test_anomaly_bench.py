@@ -9,26 +9,33 @@ import pytest
 import torch
 from PIL import Image
 
-from wildsight.anomaly.bench import bench
-from wildsight.anomaly.variants import variant
+from wildsight import AnomalyDetector
+from wildsight.anomaly.bench import AnomalyBench
+from wildsight.anomaly.methods.ras import RAS
 from wildsight.errors import ConfigError, DataError
+
+variant = AnomalyDetector.variant
 
 
 def test_names() -> None:
     both = variant("ras[gate=false,neighbour=all]@1e-3")
-    assert (both.method, both.hyper, both.lr) == ("ras", {"gate": False, "neighbour": "all"}, 1e-3)
-    assert variant("uniad").lr == 1e-4 and variant("uniad").differs == {}
-    assert variant("uniad@7e-4").differs == {"lr": 7e-4} and variant("padim").lr is None
+    assert (both.name, both.options, both.lr) == ("ras", {"gate": False, "neighbour": "all"}, 1e-3)
+    assert both.method == RAS(gate=False, neighbour="all")
+    assert variant("uniad").lr is None and variant("uniad@7e-4").lr == 7e-4
     assert variant("ras[gate=false]").stem == "ras_gate=false" and variant("uniad@7e-4").stem == "uniad@7e-4"
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nosuch", "no method"),
+        ("nosuch", "unknown method"),
+        ("rass", "did you mean 'ras'"),
         ("ras@fast", "no learning rate"),
         ("padim@1", "not trained"),
         ("ras[x]", "value"),
+        ("ras[dd=3]", "unknown hyper-parameter 'dd'; did you mean 'd'"),
+        ("ras[d=wide]", "not a whole number"),
+        ("ras[channels=3]", "unknown hyper-parameter"),
     ],
 )
 def test_wrong_names(name: str, said: str) -> None:
@@ -65,17 +72,30 @@ def test_a_cell_is_run_once_and_its_pictures_stay(root: Path, tmp_path: Path) ->
     names = ["ras", "ras[gate=false,d=16,heads=2]@1e-3", "padim"]
     source, network = f"mvtec-ad:{root / 'data'}", str(root / "network")
     settings = {"backbone": network, "seeds": 1, "epochs": 1, "image_size": 128, "progress": False}
-    first = bench(source, out=tmp_path, methods=names, categories=["one"], **settings)
-    assert [r["method"] for r in first["rows"]] == [n for n in names for _ in ("one", "mean")]
-    assert len(first["pictures"]) == 9 and "ras 0.0007" in first["facts"]["learning rates"]
+    first = AnomalyBench(source, out=tmp_path, methods=names, categories=["one"], **settings).run()
+    assert [r["method"] for r in first.rows] == [n for n in names for _ in ("one", "mean")]
+    assert len(first.pictures) == 9 and "ras 0.0007" in first.facts["learning rates"]
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*")}
-    again = bench(source, out=tmp_path, methods=names, categories=["one"], **settings)
-    assert again["rows"] == first["rows"] and len(again["pictures"]) == 9
+    again = AnomalyBench(source, out=tmp_path, methods=names, categories=["one"], **settings).run()
+    assert again.rows == first.rows and len(again.pictures) == 9
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*")} == stamps
-    assert [c for _, c in again["pictures"]] == [c for _, c in first["pictures"]]
-    partly = bench(
+    assert [c for _, c in again.pictures] == [c for _, c in first.pictures]
+    partly = AnomalyBench(
         source, out=tmp_path, methods=names, categories=["one"], **settings | {"seeds": 2}, finished=True
-    )
-    assert partly["rows"] == first["rows"] and partly["facts"]["missing"].count("seed 1") == 3
+    ).run()
+    assert partly.rows == first.rows and partly.facts["missing"].count("seed 1") == 3
     with pytest.raises(DataError, match="three"):
-        bench(source, out=tmp_path, categories=["three"], **settings)
+        AnomalyBench(source, out=tmp_path, categories=["three"], **settings)
+
+
+def test_the_bench_measures_the_product(root: Path, tmp_path: Path) -> None:
+    bench = AnomalyBench(f"mvtec-ad:{root / 'data'}", out=tmp_path, backbone=str(root / "network"))
+    for chosen in bench.variants:
+        made = bench.made(chosen, 0, bench.network, "cpu")
+        own = AnomalyDetector(chosen.name, bench.network, device="cpu")
+        assert made.get_params() == own.get_params() and made.training_config({}) == own.training_config({})
+
+
+def test_an_unknown_option_is_refused_with_the_nearest(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown option 'epocs'; did you mean 'epochs'"):
+        AnomalyBench(f"mvtec-ad:{root / 'data'}", out=tmp_path, backbone=str(root / "network"), epocs=3)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wildsight.anomaly.datasets import READERS, AnomalyData, AnomalySample, Problem, check, read, read_mask
-from wildsight.anomaly.layouts import pairs_in
+from wildsight.anomaly.data import READERS, AnomalyData, AnomalySample, Problem, check, read, read_mask
+from wildsight.datasets.masks import pairs_in
 from wildsight.errors import DataError
 
 SIZE = (8, 6)
@@ -352,9 +352,7 @@ def test_check_names_a_category_that_cannot_train(tmp_path: Path) -> None:
 
 
 def test_reading_imports_no_torch() -> None:
-    code = (
-        "import sys, wildsight.anomaly.datasets, wildsight.anomaly.metrics; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, wildsight.anomaly.data, wildsight.anomaly.metrics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

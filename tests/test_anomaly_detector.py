@@ -14,6 +14,7 @@ from resuming import check_states, copied
 from wildsight.anomaly import AnomalyDetector
 from wildsight.anomaly.features import NeckConfig
 from wildsight.anomaly.methods import METHODS
+from wildsight.anomaly.methods.ras import RAS
 from wildsight.anomaly.threshold import conformal_threshold
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError
@@ -204,19 +205,20 @@ def test_a_large_picture_in_tiles(method: str, network: Path, folder: Path) -> N
 @pytest.mark.parametrize("method", ["ras", "uniad", "padim"])
 def test_a_checkpoint_of_another_grid(method: str) -> None:
     hyper = {"d": 16, "heads": 2, "ffn": 16, "kernel": 3} if method != "padim" else {}
-    head = METHODS[method].build(6, (10, 14), 0, hyper)
+    made = METHODS.create(method, hyper).on(6, (10, 14), 0)
+    head = made.head()
     if method == "padim":
         head.fit(torch.randn(5, 6, 10, 14))
     tensors = dict(head.state_dict())
-    assert METHODS[method].restore(tensors, 6, (10, 14), hyper) is not head
+    assert made.restore(tensors) is not head
     with pytest.raises(CheckpointError, match="10x14 tokens, these pictures give 8x8"):
-        METHODS[method].restore(tensors, 6, (8, 8), hyper)
+        made.on(6, (8, 8), 0).restore(tensors)
 
 
 def test_the_exported_program_is_bit_for_bit_the_head() -> None:
     """For any batch; the graph that ONNX is made from."""
     torch.manual_seed(0)
-    head = METHODS["ras"].build(6, (8, 8), 0, {"d": 16, "heads": 2, "ffn": 16, "kernel": 3}).eval().fold()
+    head = RAS(d=16, heads=2, ffn=16, kernel=3).on(6, (8, 8), 0).head().eval().fold()
     shapes = {"f": {0: torch.export.Dim("batch", min=1)}}
     program = torch.export.export(head, (torch.randn(2, 6, 8, 8),), dynamic_shapes=shapes).module()
     for batch in (1, 2, 5):

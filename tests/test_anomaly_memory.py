@@ -11,7 +11,14 @@ from safetensors.torch import load_file, save_file
 from scipy.spatial.distance import mahalanobis
 
 from wildsight.anomaly.methods.padim import PaDiM, PaDiMMethod
-from wildsight.anomaly.methods.patchcore import PatchCore, PatchCoreMethod, draw_tokens, k_centre, nearest, reweight
+from wildsight.anomaly.methods.patchcore import (
+    PatchCore,
+    PatchCoreMethod,
+    draw_tokens,
+    k_centre,
+    nearest,
+    reweight,
+)
 from wildsight.errors import BudgetError, ConfigError, DataError
 
 

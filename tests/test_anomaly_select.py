@@ -14,13 +14,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from wildsight.anomaly import AnomalyDetector
-from wildsight.anomaly.datasets import resize_mask
+from wildsight.anomaly.data import AnomalySample
 from wildsight.anomaly.features import NeckConfig
-from wildsight.anomaly.layouts import AnomalySample
 from wildsight.anomaly.methods import METHODS
 from wildsight.anomaly.scoring import figures, score_tokens
 from wildsight.anomaly.select import Selector, cut_paste, held_back, synthetic_score
 from wildsight.cli import main
+from wildsight.datasets.masks import resize_mask
 from wildsight.errors import ConfigError
 
 NECK = NeckConfig(image_size=64, strides=(4, 8))
@@ -156,15 +156,16 @@ class OffTheDevice(TorchFunctionMode):
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_scoring_never_takes_numpy_off_a_device(name: str) -> None:
     hyper = SMALL if name == "ras" else {"d": 16, "heads": 2, "ffn": 16, "kernel": 3}
-    head = METHODS[name].build(6, (8, 8), 0, hyper if METHODS[name].trained else {})
+    method = METHODS.create(name, hyper if METHODS[name].trained else {}).on(6, (8, 8), 0)
+    head = method.head()
     features = torch.randn(20, 6, 8, 8, generator=torch.Generator().manual_seed(0))
-    if not METHODS[name].trained:
+    if not method.trained:
         head.fit(features)
-    expected = score_tokens(METHODS[name], head.eval(), features, 64)
+    expected = score_tokens(method, head.eval(), features, 64)
     with OffTheDevice() as mode, pytest.raises(TypeError):
         features.numpy()
     with OffTheDevice() as mode:
-        found = score_tokens(METHODS[name], head, features, 64)
+        found = score_tokens(method, head, features, 64)
     assert len(mode.home) == 4
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 

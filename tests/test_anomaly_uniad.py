@@ -11,9 +11,7 @@ import torch
 from wildsight.anomaly.methods.uniad import UniAD, UniADHead
 from wildsight.errors import ConfigError
 
-SMALL = UniAD(
-    channels=12, grid=(4, 5), d=16, heads=4, ffn=32, encoder_layers=1, decoder_layers=2, kernel=3
-)
+SMALL = UniAD(channels=12, grid=(4, 5), d=16, heads=4, ffn=32, encoder_layers=1, decoder_layers=2, kernel=3)
 
 
 @pytest.fixture(autouse=True)

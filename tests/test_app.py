@@ -26,7 +26,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The page, whose sample models learn for less time than they would for a person."""
-    from wildsight.anomaly.source import world_folder
+    from wildsight.anomaly.data import world_folder
     from wildsight.app.tabs import composition, continual, fusion, inspect, retrieval, spatial
     from wildsight.workflows.inspect import describing
 

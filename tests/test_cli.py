@@ -235,3 +235,16 @@ def test_a_disk_that_refuses_is_one_sentence(
     stand_in(monkeypatch, OSError(5, "a fault", "a.png"))
     with pytest.raises(OSError, match="a fault"):
         main(["fail"])
+
+
+def test_outside_a_clone_the_makers_are_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from wildsight.cli import pretrain
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tools"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(pretrain, "CLONE", tmp_path)
+    assert exit_code(["pretrain", "nano-sam"]) == 2
+    err = capsys.readouterr().err
+    assert "source repository" in err and "python -m tools.nano" in err and err.count("\n") == 1

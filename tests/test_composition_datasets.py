@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from composition_models import natural, picture, shapes_folder
-from wildsight.composition.datasets import PairData, check, read, require_files
-from wildsight.composition.layouts import NATURAL, by_hash
+from wildsight.composition.data import PairData, check, check_source, read, read_source, require_files
 from wildsight.composition.prompts import as_words
-from wildsight.composition.source import check_source, read_source
+from wildsight.datasets.compositions import NATURAL, by_hash
 from wildsight.errors import DataError
 
 
@@ -152,7 +151,7 @@ def test_the_check_loads_no_torch(tmp_path: Path) -> None:
 
     root = shapes_folder(tmp_path / "shapes", per_pair=3)
     code = (
-        "import sys\nfrom wildsight.composition.source import check_source\n"
+        "import sys\nfrom wildsight.composition.data import check_source\n"
         f"check_source({str(root)!r})\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

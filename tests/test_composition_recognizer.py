@@ -12,9 +12,9 @@ import torch
 from composition_models import draw, shapes_folder, tiny_clip
 from resuming import check_states, copied
 from wildsight import CompositionRecognizer
+from wildsight.composition.data import check_source
 from wildsight.composition.features import Templates
 from wildsight.composition.methods import METHODS
-from wildsight.composition.source import check_source
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
 
 

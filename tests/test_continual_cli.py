@@ -20,8 +20,8 @@ from wildsight.continual.snd import SnD, selected, selective_loss
 from wildsight.continual.towers import Towers
 from wildsight.continual.zscl import distance_to
 from wildsight.errors import DataError
-from wildsight.files import read_json, write_json
 from wildsight.estimators.bench import run_bench
+from wildsight.files import read_json, write_json
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wildsight.continual import metrics, mtil
-from wildsight.continual.data import TaskData
-from wildsight.continual.datasets import check, read, reordered, thinned
-from wildsight.continual.incremental import CIFAR_START, class_order, grouped, published
-from wildsight.continual.mtil import ORDERS, SIZES, SPLIT
-from wildsight.continual.names import TEMPLATES
+from wildsight.continual import metrics
+from wildsight.continual.data import check, check_source, read, reordered, thinned
+from wildsight.continual.incremental import grouped, published
 from wildsight.continual.recipe import recipe, steps_of
-from wildsight.continual.source import check_source
+from wildsight.continual.tasks import TaskData
+from wildsight.datasets import mtil
+from wildsight.datasets.class_incremental import CIFAR_START, class_order
+from wildsight.datasets.mtil import ORDERS, SIZES, SPLIT
+from wildsight.datasets.mtil_names import TEMPLATES
 from wildsight.errors import DataError
 
 ZERO_SHOT = dict(

@@ -15,13 +15,13 @@ from PIL.Image import Image
 from continual_models import colour_task, picture, saved, tiny_clip
 from wildsight.backbones import Backbone
 from wildsight.continual import ContinualLearner, TaskData, TaskSequence, teaching
-from wildsight.continual.data import content
+from wildsight.continual.data import read_source
 from wildsight.continual.guard import refused
 from wildsight.continual.lesson import teacher_rows
 from wildsight.continual.methods import METHODS
 from wildsight.continual.pictures import Pictures
 from wildsight.continual.runs import fit_sequence, scores
-from wildsight.continual.source import read_source
+from wildsight.continual.tasks import content
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.files import read_json
 from wildsight.images import load_image

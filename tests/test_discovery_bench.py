@@ -8,9 +8,9 @@ import pytest
 
 from test_discovery_cli import PALETTE, picture
 from wildsight.discovery.bench import DiscoveryBench
+from wildsight.discovery.data import read_source
 from wildsight.discovery.estimator import CategoryDiscoverer
 from wildsight.discovery.features import ViewConfig
-from wildsight.discovery.source import read_source
 from wildsight.errors import ConfigError
 
 

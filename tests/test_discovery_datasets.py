@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wildsight.discovery import layouts
-from wildsight.discovery.data import gcd_split, labelled_half
-from wildsight.discovery.datasets import check, read, read_pair
-from wildsight.discovery.plain_pickle import read_plain_pickle
-from wildsight.discovery.source import export, read_source
+from wildsight.datasets import categories as layouts
+from wildsight.datasets.plain_pickle import read_plain_pickle
+from wildsight.discovery.data import check, export, gcd_split, labelled_half, read, read_pair, read_source
 from wildsight.errors import ConfigError, DataError
 from wildsight.images import load_image
 

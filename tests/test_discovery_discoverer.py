@@ -12,12 +12,11 @@ from PIL import Image
 
 from test_discovery_cli import make_folder
 from wildsight.discovery import CategoryDiscoverer
-from wildsight.discovery.data import CategoryData
+from wildsight.discovery.data import CategoryData, read_source
 from wildsight.discovery.features import ViewConfig, crops, tokens_of_files
 from wildsight.discovery.fitting import Tokens, draw_weights, drawn, embed, fit_head
 from wildsight.discovery.methods.nngcd import NNGCD, GCDHead
 from wildsight.discovery.partial_finetune import BlockTail, ResidualTail, Trunk
-from wildsight.discovery.source import read_source
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.training import Batch, TrainConfig
 

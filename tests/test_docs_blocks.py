@@ -27,7 +27,7 @@ def test_the_shown_questions_are_read(tmp_path: Path) -> None:
 
 
 def test_the_shown_tasks_are_read(tmp_path: Path) -> None:
-    from wildsight.continual.source import read_source
+    from wildsight.continual.data import read_source
 
     for split in ("train", "test"):
         for name in ("open valve", "shut valve"):

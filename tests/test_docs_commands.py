@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import docs_world
-import nano_lessons
+import nano_models
 from docs_pages import PAGES, ROOT, exit_code, lines_of
 from wildsight.app.server import serve
 
@@ -59,7 +59,7 @@ SHORTER = {
     r"bench fusion": "--epochs 1 --seeds 1 --image-size 32",
     r"bench spatial": "--epochs 1 --seeds 1 --set train=8 --set test=2",
     r"bench compression": "--method vtc-cls --method prefixkv --seeds 1 --set count=8 --set repeats=0",
-    r"pretrain": "--steps 1",
+    r"tools.nano": "--steps 1",
     r"world export": "--count 8 --size 32",
 }
 """Options that are put behind a line so that it takes seconds; the last one of a name counts."""
@@ -90,28 +90,28 @@ def words_of(line: str) -> list[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_world() -> Any:
-    """The embedded world with fewer pictures, and schoolings of two steps."""
-    from wildsight.backbones.pretrain import clip_make, llava_make, sam_make
+    """The embedded world with fewer pictures, and trainings of two steps."""
+    from tools.nano import clip_pipeline, llava_pipeline, sam_pipeline
     from wildsight.fusion import demo as _fusion  # noqa: F401  what keeps the whole world under its own name
     from wildsight.fusion import source as fusion
     from wildsight.spatial import bench as _spatial  # noqa: F401
     from wildsight.spatial import source as spatial
 
     patch = pytest.MonkeyPatch()
-    sam = replace(nano_lessons.SAM, width=192)  # as wide as nano-clip, which it begins as
+    sam = replace(nano_models.SAM, width=192)  # as wide as nano-clip, which it begins as
     patch.setattr(fusion, "world", partial(fusion.world, 32, 0.05))
     patch.setattr(spatial, "world", partial(spatial.world, 8, 2))
-    nano_lessons.few_scores(patch)
-    schools = ((clip_make, nano_lessons.CLIP), (llava_make, nano_lessons.LLAVA), (sam_make, sam))
-    for school, tiny in schools:
-        name = f"pretrain_{school.__name__.rpartition('.')[2].removesuffix('_make')}"
-        patch.setattr(school, name, partial(_schooled, getattr(school, name), tiny))
+    nano_models.few_scores(patch)
+    pipelines = ((clip_pipeline, nano_models.CLIP), (llava_pipeline, nano_models.LLAVA), (sam_pipeline, sam))
+    for pipeline, tiny in pipelines:
+        name = f"pretrain_{pipeline.__name__.rpartition('.')[2].removesuffix('_pipeline')}"
+        patch.setattr(pipeline, name, partial(_trained, getattr(pipeline, name), tiny))
     yield
     patch.undo()
 
 
-def _schooled(make: Any, tiny: Any, out: Path, *, config: Any, **given: Any) -> Path:
-    """A schooling of as many steps as the command says, of a tiny model."""
+def _trained(make: Any, tiny: Any, out: Path, *, config: Any, **given: Any) -> Path:
+    """A training of as many steps as the command says, of a tiny model."""
     steps = {name: getattr(config, name) for name in ("steps", "scene_steps") if hasattr(config, name)}
     return make(out, config=replace(tiny, seed=config.seed, **steps), **given)
 
@@ -121,6 +121,8 @@ def run(line: str) -> int:
     program, *words = words_of(line)
     if program == "wildsight":
         return exit_code(words)
+    if words[:2] == ["-m", "tools.nano"]:  # the same function, in this process, where the models are tiny
+        return exit_code(["pretrain", *words[2:]])
     launcher = {"python": [], "torchrun": ["-m", "torch.distributed.run"]}[program]
     command = [sys.executable, *launcher, *words]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from nano_lessons import tiny_teacher
+from nano_models import tiny_teacher
+from tools.nano.conv_eval import linear_probe, share_of_the_way
+from tools.nano.conv_pipeline import golden, pretrain_conv
+from tools.nano.conv_train import ConvConfig, embedding_loss, look, new_student, to_pixels
+from tools.nano.pictures import training_files, world_pictures
 from wildsight.backbones import backbone as backbones
 from wildsight.backbones.backbone import IMAGENET, Backbone, load_backbone, nano_names
-from wildsight.backbones.pretrain.conv import golden, pretrain_conv
-from wildsight.backbones.pretrain.distil import ConvConfig, embedding_loss, look, new_student, to_pixels
-from wildsight.backbones.pretrain.pictures import training_files, world_pictures
-from wildsight.backbones.pretrain.probe import linear_probe, share_of_the_way
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.files import read_json, verify_manifest
 

@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from nano_lessons import CLIP, LLAVA, SAM, few_scores
-from wildsight.backbones.backbone import load_backbone
-from wildsight.backbones.pretrain import lessons as lessons_module
-from wildsight.backbones.pretrain.clip import ClipConfig, new_clip, normalised, several, shown
-from wildsight.backbones.pretrain.clip_make import golden, pretrain_clip
-from wildsight.backbones.pretrain.lessons import NAMES, Book, held_out, lesson_scene, lessons
-from wildsight.backbones.pretrain.llava import LlavaLessons, Talker, allowed, chosen, new_llava, packed
-from wildsight.backbones.pretrain.llava_make import pretrain_llava
-from wildsight.backbones.pretrain.sam import SamLessons, begin_as, new_sam, overlap
-from wildsight.backbones.pretrain.sam_make import pretrain_sam
-from wildsight.backbones.pretrain.sam_school import ask, inner_points, tight_boxes
-from wildsight.backbones.pretrain.start import cosine_filters, places, shift
-from wildsight.backbones.pretrain.views import (
+from nano_models import CLIP, LLAVA, SAM, few_scores
+from tools.nano import scene_cache
+from tools.nano.clip import ClipConfig, new_clip, normalised, several, shown
+from tools.nano.clip_pipeline import golden, pretrain_clip
+from tools.nano.init import cosine_filters, places, shift
+from tools.nano.llava import NanoLlavaConfig, Talker, allowed, chosen, new_llava, packed
+from tools.nano.llava_pipeline import pretrain_llava
+from tools.nano.sam import NanoSamConfig, begin_as, new_sam, overlap
+from tools.nano.sam_pipeline import pretrain_sam
+from tools.nano.sam_train import ask, inner_points, tight_boxes
+from tools.nano.scene_cache import NAMES, SceneCache, cached_scenes, held_out, nano_scene
+from tools.nano.views import (
     clear_things,
     fits,
     mirrored_text,
@@ -30,6 +29,7 @@ from wildsight.backbones.pretrain.views import (
     speech,
     windows,
 )
+from wildsight.backbones.backbone import load_backbone
 from wildsight.errors import ConfigError
 from wildsight.files import read_json, verify_manifest
 from wildsight.world.scene import MATERIALS, SHAPES
@@ -46,8 +46,8 @@ def _few_scores() -> Any:
 
 
 @pytest.fixture(scope="module")
-def book() -> Book:
-    return lessons(8, 32)
+def book() -> SceneCache:
+    return cached_scenes(8, 32)
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,13 @@ def test_lessons_never_show_a_held_out_pair() -> None:
     assert len(held) == 16
     assert {m for m, _ in held} == set(MATERIALS) and {s for _, s in held} == set(SHAPES)
     for seed in range(40):
-        assert not any(held_out(t.material, t.shape) for t in lesson_scene(seed).things)
+        assert not any(held_out(t.material, t.shape) for t in nano_scene(seed).things)
 
 
-def test_a_book_tells_of_its_pictures(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_book_tells_of_its_pictures(book: SceneCache, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, maps = book.take(range(8))
     for row in range(8):
-        scene = lesson_scene(book.first + row)
+        scene = nano_scene(book.first + row)
         assert (book.things[row, :, 0] > 0).sum() == len(scene.things)
         for index, thing in enumerate(scene.things):
             words = [names[code - 1] for names, code in zip(NAMES, book.things[row, index], strict=True)]
@@ -75,8 +75,8 @@ def test_a_book_tells_of_its_pictures(book: Book, monkeypatch: pytest.MonkeyPatc
             assert book.seen[row, index] == mask.sum()
             if mask.any():
                 assert tight_boxes(torch.from_numpy(mask)).tolist() == book.places[row, index].tolist()
-    monkeypatch.setattr(lessons_module, "_render", lambda *_: pytest.fail("rendered twice"))
-    assert np.array_equal(lessons(8, 32).take([3])[0][0], pictures[3])
+    monkeypatch.setattr(scene_cache, "_render", lambda *_: pytest.fail("rendered twice"))
+    assert np.array_equal(cached_scenes(8, 32).take([3])[0][0], pictures[3])
 
 
 def test_neighbours_are_found_by_their_codes() -> None:
@@ -127,7 +127,7 @@ def test_owners_agree_with_a_count() -> None:
             assert owner == (int(np.argmax(counts)) if max(counts) > 0.3 * 64 else -1)
 
 
-def test_windows_show_their_thing(book: Book) -> None:
+def test_windows_show_their_thing(book: SceneCache) -> None:
     torch.manual_seed(1)
     view = windows(book, clear_things(book)[:6], CLIP)
     assert view.pixels.shape[2] == 32 and view.where.shape == view.truth.shape[:2]
@@ -135,7 +135,7 @@ def test_windows_show_their_thing(book: Book) -> None:
     assert view.where.min() >= 0 and view.where.max() < CLIP.side**2
 
 
-def test_of_things_painted_over_shape_and_size_are_told(book: Book) -> None:
+def test_of_things_painted_over_shape_and_size_are_told(book: SceneCache) -> None:
     talk = speech(book, tokenizer(), CLIP.length)
     torch.manual_seed(0)
     covered = torch.tensor([True, False, True, False])
@@ -227,11 +227,11 @@ def test_a_tiny_nano_clip_is_whole(clip_folder: Path) -> None:
 def test_a_stopped_run_goes_on_with_the_same_bits(
     clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wildsight.backbones.pretrain import clip_school
+    from tools.nano import clip_train
     from wildsight.files import cache_folder
 
     monkeypatch.setenv("WILDSIGHT_CACHE", str(tmp_path / "cache"))
-    train, calls = clip_school.train, []
+    train, calls = clip_train.train, []
 
     def stopping(model: Any, data: Any, step: Any, config: Any, **options: Any) -> Any:
         def once(network: Any, batch: Any) -> Any:
@@ -244,11 +244,11 @@ def test_a_stopped_run_goes_on_with_the_same_bits(
 
         return train(model, data, once, replace(config, checkpoint_seconds=0.0), **options)
 
-    monkeypatch.setattr(clip_school, "train", stopping)
+    monkeypatch.setattr(clip_train, "train", stopping)
     with pytest.raises(KeyboardInterrupt):
         pretrain_clip(tmp_path / "again", config=CLIP, progress=False)
     assert any(cache_folder("pretrain").glob("nano-clip-*/*/state"))
-    monkeypatch.setattr(clip_school, "train", train)
+    monkeypatch.setattr(clip_train, "train", train)
     pretrain_clip(tmp_path / "again", config=CLIP, progress=False)
     first, second = (load_backbone(f).model.state_dict() for f in (clip_folder, tmp_path / "again"))
     assert all(torch.equal(first[k], second[k]) for k in first)
@@ -311,7 +311,7 @@ def test_sam_starts_with_the_eyes_of_clip() -> None:
 
 
 def test_a_fresh_mask_token_looks_at_the_middle_of_the_box() -> None:
-    own = SamLessons(size=128, width=64, layers=1)
+    own = NanoSamConfig(size=128, width=64, layers=1)
     sam, seen = new_sam(own), []
     block = sam.mask_decoder.transformer.layers[0].cross_attn_token_to_image
     block.register_forward_hook(lambda _m, _i, output: seen.append(output[1]))
@@ -327,20 +327,20 @@ def test_a_fresh_mask_token_looks_at_the_middle_of_the_box() -> None:
 def test_the_designs_are_what_the_tasks_need() -> None:
     words = tokenizer(closing=False)
     clip = new_clip(ClipConfig(), words)
-    llava = new_llava(clip, words, LlavaLessons())
+    llava = new_llava(clip, words, NanoLlavaConfig())
     text = llava.config.text_config
     assert clip.config.vision_config.num_attention_heads >= 4 and ClipConfig().side ** 2 >= 144
     assert text.num_hidden_layers >= 6 and text.num_key_value_heads < text.num_attention_heads
     assert clip.config.text_config.eos_token_id != 2
-    sam = new_sam(SamLessons())
+    sam = new_sam(NanoSamConfig())
     total = sum(p.numel() for model in (clip, llava, sam) for p in model.parameters())
     assert 2 * total < 23e6
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="0 scenes"):
-        lessons(0)
+        cached_scenes(0)
     with pytest.raises(ConfigError, match="steps=0"):
-        pretrain_sam(tmp_path / "x", config=SamLessons(steps=0))
+        pretrain_sam(tmp_path / "x", config=NanoSamConfig(steps=0))
     with pytest.raises(ConfigError, match="no nano checkpoint"):
         pretrain_llava(tmp_path / "x", tower="nano-none")

@@ -52,8 +52,8 @@ def test_a_damaged_file_is_refused(name: str, tmp_path: Path, monkeypatch: pytes
 def test_nano_clip_gives_its_golden_values_and_knows_things() -> None:
     from transformers import AutoTokenizer, CLIPModel
 
-    from wildsight.backbones.pretrain.clip_make import golden
-    from wildsight.backbones.pretrain.clip_probe import singles, zero_shot
+    from tools.nano.clip_eval import singles, zero_shot
+    from tools.nano.clip_pipeline import golden
 
     folder = nano_folder("nano-clip")
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
@@ -84,12 +84,12 @@ def test_nano_llava_has_what_budgets_per_layer_need() -> None:
 def test_nano_sam_outlines_the_thing_in_a_box() -> None:
     from transformers import SamModel
 
-    from wildsight.backbones.pretrain.sam import SamLessons
-    from wildsight.backbones.pretrain.sam_make import sam_scores
+    from tools.nano.sam import NanoSamConfig
+    from tools.nano.sam_pipeline import sam_scores
 
     folder = nano_folder("nano-sam")
     model = SamModel.from_pretrained(folder, dtype=torch.float32).eval()
     assert model.vision_encoder.config.image_size == 128
     facts = read_json(folder / "training.json")
-    own = sam_scores(model, SamLessons(), 6)
+    own = sam_scores(model, NanoSamConfig(), 6)
     assert own["box"] > facts["scores"]["box"] - 0.2

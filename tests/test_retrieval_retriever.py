@@ -11,13 +11,13 @@ from PIL import Image
 
 from resuming import check_states, copied
 from wildsight.cli import main
+from wildsight.datasets.sketch_splits import UNSEEN, plain
 from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError
 from wildsight.images import from_array
 from wildsight.retrieval import SketchRetriever
-from wildsight.retrieval.datasets import PHOTO, SKETCH, check, read
+from wildsight.retrieval.data import PHOTO, SKETCH, check, read
 from wildsight.retrieval.methods import METHODS
 from wildsight.retrieval.sketch import SIDE, looks_like_photo, normalise_sketch
-from wildsight.retrieval.splits import UNSEEN, plain
 
 TOWER = "nano-conv"
 SHORT = {"epochs": 1, "progress": False}

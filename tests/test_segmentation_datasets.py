@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from wildsight.errors import ConfigError, DataError
-from wildsight.segmentation.datasets import (
+from wildsight.segmentation.data import (
     READERS,
     SegmentationData,
     at_most,
@@ -19,8 +19,8 @@ from wildsight.segmentation.datasets import (
     hashed_split,
     read,
     read_mask,
+    read_source,
 )
-from wildsight.segmentation.source import read_source
 
 
 def picture(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10)) -> Path:
@@ -195,7 +195,7 @@ def test_faults_are_sentences(tmp_path: Path) -> None:
 def test_reading_imports_no_torch(tmp_path: Path) -> None:
     make(tmp_path)
     code = (
-        "import sys; from wildsight.segmentation.source import check_source; "
+        "import sys; from wildsight.segmentation.data import check_source; "
         f"check_source({str(tmp_path)!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

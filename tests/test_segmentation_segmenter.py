@@ -18,7 +18,7 @@ from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
 from wildsight.segmentation import AnomalySegmenter
 from wildsight.segmentation.bench import bench
-from wildsight.segmentation.datasets import read
+from wildsight.segmentation.data import read
 from wildsight.segmentation.inference import prompts_per_call
 from wildsight.segmentation.prompts import PromptMix
 

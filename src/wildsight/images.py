@@ -13,6 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from wildsight.errors import ConfigError, DataError, ImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+)
+SYSTEM = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+"""Folders that operating systems leave among pictures, in lower case; nothing in them counts."""
 MAX_PIXELS = 100_000_000
 WHITE = (255, 255, 255)
 Picture = str | Path | Image.Image | np.ndarray | bytes
@@ -207,6 +212,38 @@ def load_mask(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
     return np.asarray(values > 0)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What a file holds before it becomes 8-bit RGB.
+
+    Attributes:
+        values: as stored, upright: [H, W] or [H, W, channels]; palette indices in mode ``P``.
+        mode: Pillow's name of the channels.
+        format: one of `FORMATS`.
+        palette: [256, 3] uint8 colours of mode ``P``, as far as the file gives them.
+    """
+
+    values: np.ndarray
+    mode: str
+    format: str
+    palette: np.ndarray | None
+
+
+def load_stored(path: str | Path, *, max_pixels: int | None = None) -> Stored:
+    """Read a picture's values as they stand in the file, for masks.
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    file = Path(path)
+    with _open(file, max_pixels) as picture:
+        kind = picture.format or ""
+        upright = _decode(picture, file)
+    colours = upright.getpalette() if upright.mode == "P" else None
+    palette = None if colours is None else np.array(colours, np.uint8).reshape(-1, 3)
+    return Stored(np.asarray(upright), upright.mode, kind, palette)
+
+
 def load_labels(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
     """Read class ids: [H, W] int64, the stored value, palette index or first channel as it is.
 
@@ -305,7 +342,7 @@ def _orientation(picture: Image.Image, path: Path) -> int:
 
 
 def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
-    """Picture files of a folder by suffix, in natural order (2 before 10); hidden files left out.
+    """Picture files of a folder by suffix, in natural order (2 before 10); what is hidden is left out.
 
     Raises:
         DataError: no such folder, or it cannot be read.
@@ -315,7 +352,7 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
         raise DataError("no such folder", where=root, hint="check the path")
     try:
         found = root.rglob("*") if recursive else root.iterdir()
-        files = [p for p in found if _looks_like_picture(p)]
+        files = [p for p in found if _looks_like_picture(p) and not _hidden(p.parent, root)]
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", where=root, hint="check its rights") from error
     return sorted(files, key=lambda p: natural_key(p.relative_to(root).as_posix()))
@@ -323,6 +360,12 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
 
 def _looks_like_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _hidden(folder: Path, root: Path) -> bool:
+    """Whether a folder below ``root`` is hidden, or one of `SYSTEM`."""
+    parts = folder.relative_to(root).parts
+    return any(part.startswith(".") or part.casefold() in SYSTEM for part in parts)
 
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from wildsight.anomaly.data import read_source
 from wildsight.anomaly.estimator import AnomalyDetector
 from wildsight.anomaly.select import SELECTIONS
-from wildsight.anomaly.source import read_source
 from wildsight.estimators.bench import Bench
 
 

@@ -12,14 +12,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from wildsight.anomaly.datasets import AnomalyData, AnomalySample
+from wildsight.anomaly.data import AnomalyData, AnomalySample, read_source
 from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
 from wildsight.anomaly.methods import METHODS, AnomalyMethod
 from wildsight.anomaly.result import AnomalyEvaluation, AnomalyResult
 from wildsight.anomaly.scoring import BATCH, TokenSet, figures, score_tokens
 from wildsight.anomaly.select import SELECTIONS, Selector, headline, held_back, synthetic_judge
 from wildsight.anomaly.settings import DetectorSettings
-from wildsight.anomaly.source import read_source
 from wildsight.anomaly.threshold import Threshold, conformal_threshold
 from wildsight.anomaly.tiling import seen_in_tiles
 from wildsight.errors import ConfigError, DataError
@@ -133,6 +132,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             self._train(TokenSet(features, learn), config, folder, judge, progress, depends)
         else:
             self.head.fit(features[learn])
+            self.head.to(self.backbone.device)
         self._set_thresholds(features, samples, held)
         return {
             "good": len(learn),
@@ -208,6 +208,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             progress=progress,
             label=self.settings.method,
             extra=depends,
+            device=self.device,
         )
         if keep is not None:
             keep.restore(head)
@@ -352,20 +353,20 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             limits=limits,
         )
 
+    def fit_facts(self) -> dict[str, Any]:
+        """The thresholds, for ``scores.json``."""
+        return {"thresholds": self._limits()}
+
+    def _limits(self) -> list[dict[str, Any]]:
+        return [
+            {"category": n or "(global)", "threshold": t.value, "false_alarm_rate": t.rate, "held_out": t.n}
+            for n, t in self.thresholds.items()
+        ]
+
     def fit_tables(self) -> list[tuple[Table, str]]:
         """The thresholds, for the report of a fit."""
-        limits = [
-            {
-                "category": name or "(global)",
-                "threshold": t.value,
-                "false_alarm_rate": t.rate,
-                "held_out": t.n,
-            }
-            for name, t in self.thresholds.items()
-        ]
-        return [
-            (table_of(limits), "Thresholds, from held-out good pictures alone: a score above is anomalous")
-        ]
+        words = "Thresholds, from held-out good pictures: a score above is anomalous"
+        return [(table_of(self._limits()), words)]
 
     def warnings(self) -> list[str]:
         """What a reader of its reports must know first."""

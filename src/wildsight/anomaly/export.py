@@ -5,6 +5,7 @@ Thresholds are not in the graph: they lie in the JSON file beside it and may be 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from wildsight.anomaly.data import read_source
 from wildsight.anomaly.estimator import AnomalyDetector
 from wildsight.anomaly.features import assemble
-from wildsight.anomaly.source import read_source
 from wildsight.errors import ConfigError
 from wildsight.export import ExportReport, export_onnx, open_session, pillow_resize
 from wildsight.images import expand, load_image
@@ -38,8 +39,8 @@ class DetectorGraph(nn.Module):
 
     def __init__(self, detector: AnomalyDetector) -> None:
         super().__init__()
-        self.backbone, self.neck = detector.backbone, detector.settings.neck
-        self.network, self.head = detector.backbone.model, detector.inference_head()
+        self.backbone, self.neck = detector.backbone.copied(), detector.settings.neck
+        self.network, self.head = self.backbone.model, copy.deepcopy(detector.inference_head()).cpu()
         self.method = detector.method
         self.register_buffer("mean", torch.tensor(self.backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.backbone.std).view(1, 3, 1, 1))

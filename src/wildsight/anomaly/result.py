@@ -10,7 +10,7 @@ import numpy as np
 from PIL.Image import Image
 
 from wildsight.anomaly.boxes import AnomalyBox, boxes_of
-from wildsight.anomaly.datasets import AnomalySample, read_mask
+from wildsight.anomaly.data import AnomalySample, read_mask
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.estimators.evaluation import Evaluation
 from wildsight.images import load_image

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from wildsight.anomaly.datasets import AnomalySample, read_mask
+from wildsight.anomaly.data import AnomalySample, read_mask
 from wildsight.anomaly.methods import AnomalyMethod
 from wildsight.anomaly.metrics import mean_over_categories, score_category
 from wildsight.errors import WildSightError

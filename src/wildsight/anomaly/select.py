@@ -16,9 +16,10 @@ from PIL import ImageEnhance
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from wildsight.anomaly.datasets import AnomalySample, resize_mask
+from wildsight.anomaly.data import AnomalySample
 from wildsight.anomaly.metrics import mean_over_categories, score_category
 from wildsight.anomaly.scoring import BATCH
+from wildsight.datasets.masks import resize_mask
 from wildsight.files import load_checkpoint, save_checkpoint
 from wildsight.images import load_image
 

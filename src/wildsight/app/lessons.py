@@ -8,8 +8,8 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from wildsight.continual.data import TEMPLATE, TaskData
-from wildsight.continual.datasets import TABLE
+from wildsight.continual.data import TABLE
+from wildsight.continual.tasks import TEMPLATE, TaskData
 from wildsight.errors import DataError
 from wildsight.files import atomic_folder, read_json, write_json
 

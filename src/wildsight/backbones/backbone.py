@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -91,8 +92,14 @@ class Backbone:
         self.model.to(resolve_device(device))
         return self
 
-    def _computing(self) -> AbstractContextManager[Any]:
-        """Frozen features are computed in `dtype` inside the block."""
+    def copied(self) -> Self:
+        """A copy on the CPU with weights of its own, in fp32: for an export."""
+        twin = copy.copy(self)
+        twin.model, twin.precision = copy.deepcopy(self.model).cpu(), "fp32"
+        return twin
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """Frozen features are computed in `dtype` inside the block, whose outputs may have that type."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
@@ -129,7 +136,7 @@ class Backbone:
         Raises:
             ConfigError: a stride or a layer that this network does not have.
         """
-        with self._computing():
+        with self.computing():
             maps = self.pyramid_with_grad(pixels, strides, layers=layers)
         return {stride: feature.float() for stride, feature in maps.items()}
 
@@ -225,7 +232,7 @@ class Backbone:
         """
         if not hasattr(self._tower, "config"):
             raise UnsupportedModelError("timm models give maps alone", where=self.name, hint="use pyramid")
-        with self._computing():
+        with self.computing():
             hidden = self._run(pixels.to(self.device)).last_hidden_state.float()
         if hidden.ndim == 4:
             rows, columns = hidden.shape[2:]
@@ -242,7 +249,7 @@ class Backbone:
             UnsupportedModelError: a network without a shared space (only CLIP and SigLIP have one).
         """
         self._need_shared_space()
-        with self._computing():
+        with self.computing():
             output = self.model.get_image_features(
                 pixel_values=pixels.to(self.device), interpolate_pos_encoding=True
             )
@@ -262,7 +269,7 @@ class Backbone:
         )
         names = inspect.signature(self.model.get_text_features).parameters
         given = {k: v.to(self.device) for k, v in tokens.items() if k in names}
-        with self._computing():
+        with self.computing():
             return pooled(self.model.get_text_features(**given)).float()
 
     def _need_shared_space(self) -> None:

@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("wildsight.cli.bench:app", "A method and its peers on one source, one table."),
     "methods": ("wildsight.cli.methods:methods", "The methods of a task, their parameters and defaults."),
     "report": ("wildsight.cli.report:app", "What changed between two runs."),
-    "pretrain": ("wildsight.cli.pretrain:pretrain", "Make a nano checkpoint from nothing."),
+    "pretrain": ("wildsight.cli.pretrain:app", "Make a nano checkpoint from nothing, in a clone."),
     "world": ("wildsight.cli.world:app", "See the embedded world, or write it to folders."),
     "inspect": ("wildsight.cli.inspect:app", "Find, outline, group and name defects, in one project."),
     "app": ("wildsight.cli.app:app", "The browser page: a tab per task."),

@@ -51,10 +51,10 @@ def update(
     """
     from wildsight.cli.common import console, finish, fresh_checkpoint, pairs
     from wildsight.continual import ContinualLearner
+    from wildsight.continual.data import read_source
     from wildsight.continual.methods import sorted_options
     from wildsight.continual.reports import write_updates
     from wildsight.continual.runs import fit_sequence
-    from wildsight.continual.source import read_source
 
     checkpoint = fresh_checkpoint(out)
     sequence = read_source(source)

@@ -21,6 +21,7 @@ from wildsight.cli.task import (
     Values,
     argument,
     command,
+    say,
     source_help,
     task_app,
 )
@@ -47,8 +48,7 @@ class DiscoveryCommands(TaskCommands):
 
     def data(self, values: Values) -> Any:
         """What is read: a source, or two folders."""
-        from wildsight.discovery.datasets import read_pair
-        from wildsight.discovery.source import read_source
+        from wildsight.discovery.data import read_pair, read_source
 
         unlabelled = values.pop("unlabelled")
         if unlabelled is None:
@@ -71,14 +71,13 @@ class DiscoveryCommands(TaskCommands):
     """The method of ``fit`` where none is named; ``sort`` takes ``sskmeans``."""
 
     def after_fit(self, estimator: Any) -> list[str]:
-        """The groups with their sizes, and what could not be read."""
+        """The groups with their sizes."""
         results, known = estimator.results(), len(estimator.known)
         counts = Counter(r.group for r in results)
         return [
             f"{len(results)} pictures, {estimator.need_fit().how_k()}, {known} of them known classes",
             *(f"  {name}: {counts[i]}" for i, name in enumerate(estimator.names) if counts[i]),
             f"{sum(r.doubtful for r in results)} doubtful",
-            *super().after_fit(estimator),
         ]
 
     def add_sort(self) -> None:
@@ -122,6 +121,7 @@ class DiscoveryCommands(TaskCommands):
         discoverer.save_pretrained(out / "checkpoint")
         for line in self.after_fit(discoverer):
             _print(line)
+        say(discoverer, discoverer.not_read)
         if apply:
             _apply(out, to, move)
         else:
@@ -136,10 +136,10 @@ class DiscoveryCommands(TaskCommands):
 
     def check(self, values: Values) -> None:
         """Run ``check``."""
-        from wildsight.cli.check import say
-        from wildsight.discovery.datasets import check
+        from wildsight.cli.check import report
+        from wildsight.discovery.data import check
 
-        say(check(self.data(values)), values["source"])
+        report(check(self.data(values)), values["source"])
 
     def add_estimate(self) -> None:
         """``estimate-k SOURCE [UNLABELLED]``."""

@@ -1,59 +1,43 @@
-"""``wildsight pretrain``: make a nano checkpoint from nothing."""
+"""``wildsight pretrain``: a door to `tools/nano`, which makes the nano checkpoints from a clone."""
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
-NAMES = ("nano-conv", "nano-clip", "nano-llava", "nano-sam")
+CLONE = Path(__file__).resolve().parents[3]
+"""The source repository, where this file is run from one."""
+
+app = typer.Typer(add_completion=False)
 
 
-def pretrain(
-    name: Annotated[str, typer.Argument(help=", ".join(NAMES))],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; runs/pretrain/NAME by default.")] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder of real sets, for nano-conv and nano-clip; none: the embedded world."),
-    ] = None,
-    teacher: Annotated[str | None, typer.Option(help="MobileNetV2 folder or hub id.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of its (last) part.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
-) -> None:
-    """Make a nano checkpoint again. Killed, it goes on where it was; on the GPU where there is one."""
-    from wildsight.cli.common import console
+@app.command(
+    add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def pretrain(context: typer.Context) -> None:
+    """Make a nano checkpoint from nothing, in a clone."""
+    from typer.main import get_command
+
+    get_command(_makers())(args=context.args, prog_name="wildsight pretrain")
+
+
+def _makers() -> Any:
+    """The command of ``tools/nano``.
+
+    Raises:
+        ConfigError: this is not a clone.
+    """
     from wildsight.errors import ConfigError
-    from wildsight.files import MANIFEST, check_replaceable
 
-    if name not in NAMES:
-        raise ConfigError(f"no checkpoint is called {name!r}", hint=f"use one of {', '.join(NAMES)}")
-    folder = out or Path("runs/pretrain") / name
-    check_replaceable(folder, MANIFEST)
-    _make(name, folder, data, teacher, steps, seed)
-    console.print(f"checkpoint: {folder}", markup=False, soft_wrap=True, highlight=False)
-
-
-def _make(name: str, out: Path, data: Path | None, teacher: str | None, steps: int | None, seed: int) -> Path:
-    if name == "nano-conv":
-        from wildsight.backbones.pretrain.conv import pretrain_conv
-        from wildsight.backbones.pretrain.distil import ConvConfig
-
-        return pretrain_conv(
-            out, data=data, teacher=teacher, config=ConvConfig(steps=steps or 1800, seed=seed)
-        )
-    if name == "nano-clip":
-        from wildsight.backbones.pretrain.clip import ClipConfig
-        from wildsight.backbones.pretrain.clip_make import pretrain_clip
-
-        own = ClipConfig(seed=seed, scene_steps=steps or ClipConfig.scene_steps)
-        return pretrain_clip(out, data=data, teacher=teacher, config=own)
-    if name == "nano-llava":
-        from wildsight.backbones.pretrain.llava import LlavaLessons
-        from wildsight.backbones.pretrain.llava_make import pretrain_llava
-
-        return pretrain_llava(out, config=LlavaLessons(seed=seed, steps=steps or LlavaLessons.steps))
-    from wildsight.backbones.pretrain.sam import SamLessons
-    from wildsight.backbones.pretrain.sam_make import pretrain_sam
-
-    return pretrain_sam(out, config=SamLessons(seed=seed, steps=steps or SamLessons.steps))
+    if "tools.nano" not in sys.modules:
+        if not (CLONE / "tools" / "nano" / "command.py").is_file():
+            raise ConfigError(
+                "the makers of the nano checkpoints are in the source repository, not in the package",
+                hint="clone the repository and run `python -m tools.nano NAME` in it",
+            )
+        sys.path.insert(0, str(CLONE))
+    return import_module("tools.nano.command").app

@@ -46,8 +46,8 @@ def _evaluated(retriever: Any, source: str, out: Path) -> Path:
     from wildsight.cli.common import console
     from wildsight.results import Table
     from wildsight.retrieval import SketchRetriever
+    from wildsight.retrieval.data import read_source
     from wildsight.retrieval.reports import write_evaluation
-    from wildsight.retrieval.source import read_source
 
     data = read_source(source)
     size = retriever.settings.image_size

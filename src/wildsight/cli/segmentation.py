@@ -37,8 +37,8 @@ def fit(
     """Learn outlines from the training half of SOURCE."""
     from wildsight.cli.common import finish, fresh_checkpoint
     from wildsight.segmentation import AnomalySegmenter
+    from wildsight.segmentation.data import read_source
     from wildsight.segmentation.reports import write_fit
-    from wildsight.segmentation.source import read_source
 
     checkpoint = fresh_checkpoint(out)
     hyper: dict[str, Any] = {} if rank is None else {"rank": rank}
@@ -151,8 +151,8 @@ def evaluate(
     """Compare outlines with the true masks of SOURCE's test half (prompts from the true masks)."""
     from wildsight.cli.common import console, finish
     from wildsight.segmentation import AnomalySegmenter
+    from wildsight.segmentation.data import read_source
     from wildsight.segmentation.reports import score_rows, write_evaluation
-    from wildsight.segmentation.source import read_source
 
     segmenter = AnomalySegmenter.from_pretrained(adapter, base=base)
     data = read_source(source, train_fraction=train_fraction)
@@ -176,10 +176,9 @@ def export(
     from wildsight.cli.common import console
     from wildsight.images import load_image
     from wildsight.segmentation import AnomalySegmenter
-    from wildsight.segmentation.datasets import read_mask
+    from wildsight.segmentation.data import read_mask, read_source
     from wildsight.segmentation.export import export_segmenter
     from wildsight.segmentation.prompts import tight_box
-    from wildsight.segmentation.source import read_source
 
     segmenter = AnomalySegmenter.from_pretrained(adapter, base=base)
     chosen = read_source(source).test[:samples]

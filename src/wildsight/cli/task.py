@@ -168,9 +168,9 @@ class TaskCommands:
         """What ``fit`` learns from; takes its own arguments out of ``values``."""
         return values["source"]
 
-    def after_fit(self, estimator: Any) -> list[str]:
-        """What ``fit`` prints."""
-        return [*estimator.warnings(), *(f"not read: {error}" for error in estimator.not_read)]
+    def after_fit(self, estimator: Any) -> list[str]:  # noqa: ARG002  a task's own
+        """What ``fit`` prints before the warnings."""
+        return []
 
     def made(self, values: Values, options: Any) -> Any:
         """The estimator of a fit."""
@@ -207,8 +207,9 @@ class TaskCommands:
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
         estimator.fit(self.data(values), out, **options.fit, **options.training)
-        for text in self.after_fit(estimator):
-            console.print(text, markup=False, soft_wrap=True, highlight=False)
+        for line in self.after_fit(estimator):
+            console.print(line, markup=False, soft_wrap=True, highlight=False)
+        say(estimator, estimator.not_read)
         finish(out / "report.html")
 
     # -- predict --------------------------------------------------------------------------------------------
@@ -295,8 +296,7 @@ class TaskCommands:
         estimator = self.loaded(values)
         evaluation = estimator.evaluate(values["source"], split=values["split"], **options)
         console.print(evaluation.table().rich())
-        for text in [*estimator.warnings(), *(f"not read: {error}" for error in evaluation.errors)]:
-            console.print(text, markup=False, soft_wrap=True, highlight=False)
+        say(estimator, evaluation.errors)
         finish(write_evaluation(estimator, evaluation, run, values["source"]))
 
     # -- check, bench, methods ------------------------------------------------------------------------------
@@ -337,6 +337,14 @@ def task_app(text: str) -> typer.Typer:
 def source_help(example: str) -> str:
     """Help of SOURCE, with an example of a benchmark folder."""
     return f"`world`, a folder, or NAME:PATH (e.g. {example})."
+
+
+def say(estimator: Any, errors: Sequence[str]) -> None:
+    """Print the estimator's warnings, and what could not be read."""
+    from wildsight.cli.common import console
+
+    for text in [*(f"warning: {w}" for w in estimator.warnings()), *(f"not read: {e}" for e in errors)]:
+        console.print(text, markup=False, soft_wrap=True, highlight=False)
 
 
 def pictures_of(texts: Sequence[str]) -> list[Path]:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from wildsight.backbones import Backbone, load_backbone
-from wildsight.composition.datasets import PairData
+from wildsight.composition.data import PairData, read_source
 from wildsight.composition.features import Templates, TextSide, has_text
 from wildsight.composition.methods import ABLATIONS, METHODS, named, train_settings
 from wildsight.composition.recognizer import CompositionRecognizer
 from wildsight.composition.reports import cases
-from wildsight.composition.source import read_source
 from wildsight.files import digest_of, read_json, write_json
 
 METRICS = (

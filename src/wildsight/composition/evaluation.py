@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wildsight.composition.datasets import PairData
-from wildsight.composition.layouts import Pair
+from wildsight.composition.data import PairData
 from wildsight.composition.metrics import (
     FORCED,
     Top,
@@ -23,6 +22,7 @@ from wildsight.composition.metrics import (
 from wildsight.composition.openworld import feasibility
 from wildsight.composition.result import Evaluation
 from wildsight.composition.scoring import Candidates, dense, top
+from wildsight.datasets.compositions import Pair
 from wildsight.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

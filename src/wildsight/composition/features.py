@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from wildsight.backbones import Backbone
 from wildsight.backbones.cache import CachedFeatures, cached_embeddings
-from wildsight.composition.layouts import Pair
 from wildsight.composition.prompts import as_words
+from wildsight.datasets.compositions import Pair
 from wildsight.errors import UnsupportedModelError
 from wildsight.images import from_array
 

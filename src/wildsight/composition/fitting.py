@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from wildsight.composition.calibration import Calibration, calibrate
-from wildsight.composition.layouts import Pair, PairSample
 from wildsight.composition.methods import Method, training_step
 from wildsight.composition.parts import Head, Space
 from wildsight.composition.scoring import Candidates, dense, top
+from wildsight.datasets.compositions import Pair, PairSample
 from wildsight.files import digest_of
 from wildsight.training import History, TrainConfig, depends_on, train
 
 if TYPE_CHECKING:
-    from wildsight.composition.datasets import PairData
+    from wildsight.composition.data import PairData
     from wildsight.composition.recognizer import CompositionRecognizer
 
 PROBE_SHARE = 0.1

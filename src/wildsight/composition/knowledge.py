@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wildsight.composition.datasets import PairData
+from wildsight.composition.data import PairData
 from wildsight.composition.features import TextSide
-from wildsight.composition.layouts import Pair
 from wildsight.composition.scoring import Candidates
+from wildsight.datasets.compositions import Pair
 from wildsight.errors import ConfigError, DataError
 
 

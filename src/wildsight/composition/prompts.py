@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wildsight.backbones import Backbone
+from wildsight.backbones.tokens import pooled
 from wildsight.errors import UnsupportedModelError
 
 PREFIX = "a photo of"
@@ -56,16 +57,17 @@ class PromptTower:
     def words(self, names: Sequence[str]) -> Tensor:
         """Token vectors [n, W] of words; several tokens are averaged."""
         rows = [self.table.weight[self._ids(as_words(n)) or [0]].mean(0) for n in names]
-        return torch.stack(rows).detach().clone()
+        return torch.stack(rows).detach().cpu().clone()
 
     def __call__(self, attributes: Tensor, objects: Tensor) -> Tensor:
-        """Unit text features [P, D] of word vectors [P, W] each; gradients reach the vectors."""
-        self.backbone.model.to(attributes.device)
-        ids = self.ids.to(attributes.device).expand(len(attributes), -1)
+        """Unit text features [P, D] of word vectors [P, W] each, on their device; gradients reach them."""
+        home, device = attributes.device, self.backbone.device
+        attributes, objects = attributes.to(device), objects.to(device)
+        ids = self.ids.to(device).expand(len(attributes), -1)
         length = int(self.model.config.text_config.max_position_embeddings)
         with self._replaced(attributes, objects):
             output = self.model.get_text_features(input_ids=ids[:, :length])
-        return F.normalize(output if isinstance(output, Tensor) else output.pooler_output, dim=-1)
+        return F.normalize(pooled(output), dim=-1).to(home)
 
     @contextmanager
     def _replaced(self, attributes: Tensor, objects: Tensor) -> Iterator[None]:

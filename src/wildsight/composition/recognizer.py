@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.composition.calibration import Calibration
-from wildsight.composition.datasets import PairData, require_files
+from wildsight.composition.data import PairData, read_source, require_files
 from wildsight.composition.evaluation import evaluate_on
 from wildsight.composition.features import (
     Templates,
@@ -28,14 +28,13 @@ from wildsight.composition.features import (
 )
 from wildsight.composition.fitting import Lessons, calibrated, fitted_head, told_of, without
 from wildsight.composition.knowledge import Knowledge
-from wildsight.composition.layouts import Pair, PairSample
 from wildsight.composition.methods import METHODS, named, train_settings
 from wildsight.composition.parts import Head, Space
 from wildsight.composition.result import Evaluation, PairResult, result_of
 from wildsight.composition.scoring import Candidates, dense
 from wildsight.composition.settings import RecognizerSettings
-from wildsight.composition.source import read_source
 from wildsight.composition.spaces import space_of
+from wildsight.datasets.compositions import Pair, PairSample
 from wildsight.errors import (
     CheckpointError,
     ConfigError,

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from wildsight.composition.calibration import Calibration
 from wildsight.composition.knowledge import Knowledge, marginal
-from wildsight.composition.layouts import PairSample
 from wildsight.composition.metrics import Top
 from wildsight.composition.scoring import Candidates
+from wildsight.datasets.compositions import PairSample
 from wildsight.errors import ConfigError
 from wildsight.images import load_image
 from wildsight.results import Result

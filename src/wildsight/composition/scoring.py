@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wildsight.composition.layouts import Pair
 from wildsight.composition.metrics import Top
 from wildsight.composition.openworld import stream_top
 from wildsight.composition.parts import Factors, Head, Pairs, pair_scores
+from wildsight.datasets.compositions import Pair
 
 ROWS = 256
 BLOCK = 8192

@@ -9,9 +9,9 @@ from torch import Tensor
 from wildsight.backbones import Backbone
 from wildsight.composition.features import TextSide, learned_words
 from wildsight.composition.knowledge import Knowledge
-from wildsight.composition.layouts import Pair
 from wildsight.composition.parts import Space
 from wildsight.composition.prompts import PromptTower
+from wildsight.datasets.compositions import Pair
 
 TAU = 0.05
 SHARPEST = 100.0

@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wildsight.continual.data import TaskData, TaskSequence
     from wildsight.continual.learner import ContinualLearner
     from wildsight.continual.result import ContinualResult, Evaluation, Update
+    from wildsight.continual.tasks import TaskData, TaskSequence
 
 __all__ = ["ContinualLearner", "ContinualResult", "Evaluation", "TaskData", "TaskSequence", "Update"]
 

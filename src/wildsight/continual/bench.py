@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from wildsight.backbones import Backbone, load_backbone
-from wildsight.continual.data import TaskSequence
-from wildsight.continual.datasets import reordered, thinned
+from wildsight.continual.data import read_source, reordered, thinned
 from wildsight.continual.learner import ContinualLearner
 from wildsight.continual.methods import ABLATIONS, METHODS, named
 from wildsight.continual.reports import matrix_figure
 from wildsight.continual.runs import fit_sequence, scores
-from wildsight.continual.source import read_source
+from wildsight.continual.tasks import TaskSequence
 from wildsight.files import digest_of, read_json, write_json
 
 METRICS = (

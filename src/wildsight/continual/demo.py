@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from wildsight.continual.bench import bench
-from wildsight.continual.data import TaskSequence
-from wildsight.continual.datasets import read
-from wildsight.continual.source import world_folder
+from wildsight.continual.data import read, world_folder
+from wildsight.continual.tasks import TaskSequence
 from wildsight.report import Report
 from wildsight.results import score_table, title
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from wildsight.continual.data import TaskData, tested
 from wildsight.continual.pictures import Pictures
 from wildsight.continual.result import Evaluation
+from wildsight.continual.tasks import TaskData, tested
 from wildsight.continual.towers import Towers
 from wildsight.errors import ImageError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wildsight.continual.data import Picture, TaskData, content, tested
-from wildsight.continual.source import read_source
+from wildsight.continual.data import read_source
+from wildsight.continual.tasks import Picture, TaskData, content, tested
 from wildsight.errors import DataError
 from wildsight.files import digest_of
 

@@ -14,7 +14,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.backbones import Backbone, load_backbone
-from wildsight.continual.data import TaskData, TaskSequence, distinct, known, tested
+from wildsight.continual.data import read_source
 from wildsight.continual.evaluation import Gallery, evaluate
 from wildsight.continual.guard import Guard, apart, key_of, probes_of, refused, signatures
 from wildsight.continual.icarl import HERDED, remembered
@@ -22,15 +22,15 @@ from wildsight.continual.methods import named
 from wildsight.continual.pictures import Open, Pictures, opened
 from wildsight.continual.result import ContinualResult, Evaluation, Update
 from wildsight.continual.settings import LearnerSettings
-from wildsight.continual.source import read_source
+from wildsight.continual.tasks import TaskData, TaskSequence, distinct, known, tested
 from wildsight.continual.teaching import Teaching
 from wildsight.continual.towers import Towers
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.estimators.legacy import SavedObject
 from wildsight.files import digest_of
-from wildsight.images import as_list, from_array, load_image, path_of
+from wildsight.images import Picture, as_list, as_picture, load_image, path_of
 
-Shown = str | Path | Image | np.ndarray
+Shown = Picture
 
 
 class ContinualLearner(SavedObject):
@@ -381,8 +381,8 @@ def _clear(folder: Path | None) -> None:
 
 
 def _rgb(picture: Shown) -> Image:
-    if isinstance(picture, np.ndarray):
-        return from_array(picture)
+    if isinstance(picture, np.ndarray | bytes):
+        return as_picture(picture)
     return opened(Path(picture) if isinstance(picture, str) else picture)
 
 

@@ -11,10 +11,11 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from wildsight.continual.data import TaskData, content
 from wildsight.continual.objective import Lesson, Objective, Reference
 from wildsight.continual.pictures import Pictures
+from wildsight.continual.tasks import TaskData, content
 from wildsight.continual.towers import Towers
+from wildsight.datasets.lists import read_names
 from wildsight.errors import DataError
 from wildsight.files import atomic_path, cache_folder, digest_of
 from wildsight.images import list_images, load_image
@@ -107,7 +108,7 @@ def make_lesson(
 def _texts(towers: Towers, tokens: Tensor) -> Tensor:
     towers.eval()
     parts = [towers.encode_tokens(t) for t in tokens.split(256)]
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()
 
 
 def _corpus(
@@ -171,7 +172,7 @@ def _folder(root: Path, count: int) -> list[tuple[Image, str]]:
     listed = root / CAPTIONS
     if not files or not listed.is_file():
         raise DataError(f"a reference corpus needs pictures and {CAPTIONS}", where=root, hint="add them")
-    captions = [line for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    captions = read_names(listed)
     if not captions:
         raise DataError("holds no caption", where=listed, hint="write one per line")
     return [(load_image(f), captions[i % len(captions)]) for i, f in enumerate(files)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from wildsight.continual.data import Pair, Picture
+from wildsight.continual.tasks import Pair, Picture
 from wildsight.images import load_image
 from wildsight.training.batches import mix
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wildsight.continual.data import TaskData, TaskSequence
-from wildsight.continual.datasets import TABLE
+from wildsight.continual.data import TABLE, read_source
 from wildsight.continual.evaluation import evaluate
 from wildsight.continual.guard import Guard, probes_of
 from wildsight.continual.metrics import (
@@ -22,7 +21,7 @@ from wildsight.continual.metrics import (
     triangle,
 )
 from wildsight.continual.result import Update
-from wildsight.continual.source import read_source
+from wildsight.continual.tasks import TaskData, TaskSequence
 from wildsight.errors import CheckpointError, DataError
 from wildsight.files import digest_of, load_checkpoint, read_json, recover_folder, write_json
 

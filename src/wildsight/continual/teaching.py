@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wildsight.continual.data import TaskData
 from wildsight.continual.lesson import make_lesson, read_reference
 from wildsight.continual.lora import LoRA, adapt, merge
 from wildsight.continual.methods import Method
@@ -20,6 +19,7 @@ from wildsight.continual.pictures import Open, Pictures
 from wildsight.continual.recipe import recipe, steps_of
 from wildsight.continual.settings import LearnerSettings
 from wildsight.continual.student import Run, Student, put, run_task, weights_of
+from wildsight.continual.tasks import TaskData
 from wildsight.continual.towers import Towers
 from wildsight.training import TrainConfig
 
@@ -74,7 +74,7 @@ class Teaching:
         student = self._student(grown, task, objective)
         prepared = time.perf_counter()
         history = run_task(student, pictures, self._run(config, task, folder, progress))
-        candidate = self._merged(student, weights_of(grown))
+        candidate = self._merged(student, weights_of(grown)).to(grown.device)
         drift = objective.drift().tolist()
         facts = {
             "weights": objective.teacher_weights().tolist(),
@@ -125,4 +125,4 @@ class Teaching:
             merge(towers)
         else:
             put(towers, student.finished(before))
-        return towers.cpu().eval()
+        return towers.eval()

@@ -54,6 +54,11 @@ class Towers(nn.Module):
         self.base_rows = int(self.clip.text_model.get_input_embeddings().num_embeddings)
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.clip.parameters()).device
+
+    @property
     def scale(self) -> float:
         """``exp(logit_scale)``, never trained."""
         return float(self.clip.logit_scale.exp())
@@ -126,13 +131,13 @@ class Towers(nn.Module):
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [B, 3, S, S] to unit rows [B, D]."""
-        stretched = pixels.shape[-1] != self.native
+        stretched, pixels = pixels.shape[-1] != self.native, pixels.to(self.device)
         output = self.clip.get_image_features(pixel_values=pixels, interpolate_pos_encoding=stretched)
         return functional.normalize(pooled(output), dim=-1)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids [K, L] to unit rows [K, D]."""
-        output = self.clip.get_text_features(input_ids=tokens)
+        output = self.clip.get_text_features(input_ids=tokens.to(self.device))
         return functional.normalize(pooled(output), dim=-1)
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,12 +151,11 @@ class Towers(nn.Module):
         Raises:
             DataError: two classes read the same to this tokenizer.
         """
-        device = next(self.clip.parameters()).device
         rows: Tensor | float = 0.0
         for template in templates:
             tokens = self.tokens([template.format(c) for c in names])
             self._distinct(tokens, names)
-            rows = rows + self.encode_tokens(tokens.to(device))
+            rows = rows + self.encode_tokens(tokens)
         return functional.normalize(torch.as_tensor(rows), dim=-1)
 
     def _distinct(self, tokens: Tensor, names: Sequence[str]) -> None:
@@ -184,7 +188,7 @@ class Towers(nn.Module):
     @torch.no_grad()
     def embed(self, pixels: Tensor, batch: int = 128) -> Tensor:
         """Unit rows [N, D] of uint8 pixels [N, S, S, 3], without gradient, in evaluation mode."""
-        was, device = self.training, next(self.clip.parameters()).device
+        was, device = self.training, self.device
         self.eval()
         parts = [self.encode_images(self.normalised(p.to(device))) for p in pixels.split(batch)]
         self.train(was)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from wildsight.discovery.data import read_source
 from wildsight.discovery.estimator import CategoryDiscoverer
 from wildsight.discovery.methods.simgcd import ABLATION
 from wildsight.discovery.result import Fitted
 from wildsight.discovery.snmf import class_consistency, diagnostics
-from wildsight.discovery.source import read_source
 from wildsight.estimators.bench import Bench
 from wildsight.estimators.evaluation import Evaluation
 from wildsight.estimators.registry import Variant

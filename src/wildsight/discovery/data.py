@@ -1,17 +1,36 @@
-"""The task's sample and data set, and the labelled half that every published split shares."""
+"""The discovery task's data: how a source becomes samples, the labelled half, and a check beforehand.
+
+`READERS` maps the name in a source (``cifar-10:/data/cifar``) to its reader; the benchmark folders are read
+in `wildsight.datasets.categories`. Nothing is ever downloaded, and nothing here imports torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.errors import ConfigError, DataError
-from wildsight.files import digest_of
+from wildsight.datasets import categories
+from wildsight.datasets.folders import class_folders, class_name, one_spelling
+from wildsight.datasets.lists import read_table
+from wildsight.datasets.source import DataSource, read_named, write_pictures
+from wildsight.datasets.source import world_folder as drawn_folder
+from wildsight.errors import ConfigError, DataError, ImageError
+from wildsight.files import digest_of, sha256
+from wildsight.images import list_images, load_image, natural_key
+from wildsight.results import Table
+from wildsight.sources import Problem
+
+WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 24}
+WORLD_VERSION = 1
+TRUTH, TABLE = "truth.csv", "labels.csv"
 
 LABELLED_SHARE = 0.5
 GCD_RULE = "half of the known classes' training pictures labelled: RandomState(0).choice without replacement"
@@ -171,6 +190,240 @@ def gcd_split(
     return make_data(samples, known, new, name=name, root=root, split=split)
 
 
+def read_folder(root: Path) -> CategoryData:
+    """``labelled/<class>/*`` and ``unlabelled/**/*``, or ``labels.csv`` (path, label); ``truth.csv``."""
+    if (root / "labelled").is_dir():
+        return read_pair(root / "labelled", root / "unlabelled", root=root)
+    if (root / TABLE).is_file():
+        return _from_table(root)
+    raise DataError(
+        "holds neither a folder `labelled` nor labels.csv",
+        where=root,
+        hint="use labelled/<class>/* and unlabelled/*, a labels.csv, or classes:PATH for class folders",
+    )
+
+
+def read_pair(labelled: Path, unlabelled: Path, *, root: Path | None = None) -> CategoryData:
+    """Class folders in one place and unlabelled pictures in another.
+
+    Args:
+        labelled: holds one folder per known class; pictures at any depth below it.
+        unlabelled: pictures at any depth.
+        root: shown paths are relative to it, and its ``truth.csv`` is used for scoring; default: the
+            unlabelled folder.
+
+    Raises:
+        DataError: a missing or empty folder, no class, or folders that overlap.
+    """
+    _apart(labelled, unlabelled)
+    known, pairs = _class_rows(labelled)
+    free = list_images(unlabelled, recursive=True)
+    base = root or unlabelled
+    truth = _truth(base)
+    samples = [CategorySample(path, name, name) for path, name in pairs]
+    samples += [CategorySample(p, None, truth.get(_place(p, base))) for p in free]
+    return _assembled(samples, known, base, "the folders labelled and unlabelled")
+
+
+def _place(path: Path, base: Path) -> str:
+    """A path as lists write it: below ``base``, in Unicode form NFC."""
+    return unicodedata.normalize("NFC", path.relative_to(base).as_posix())
+
+
+def _assembled(samples: list[CategorySample], known: list[str], root: Path, split: str) -> CategoryData:
+    """The data set of a plain folder; a class without a picture is left out, and named by the check."""
+    seen = {s.label for s in samples if s.label is not None}
+    empty = tuple(name for name in known if name not in seen)
+    known = [name for name in known if name in seen]
+    if not known:
+        raise DataError("no labelled class", where=root, hint="put pictures in labelled/<class>")
+    truths = {s.truth for s in samples if s.truth is not None}
+    listed = root / (TRUTH if (root / TRUTH).is_file() else TABLE)
+    one_spelling((name, listed) for name in (*known, *sorted(truths)))
+    new = sorted(truths - set(known), key=natural_key)
+    return replace(make_data(samples, known, new, name="folder", root=root, split=split), empty=empty)
+
+
+def _apart(labelled: Path, unlabelled: Path) -> None:
+    for folder in (labelled, unlabelled):
+        if not folder.is_dir():
+            raise DataError("no such folder", where=folder, hint="check the path")
+    one, other = labelled.resolve(), unlabelled.resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise DataError(
+            f"overlaps the labelled folder {labelled}", where=unlabelled, hint="keep the two apart"
+        )
+
+
+def _class_rows(folder: Path) -> tuple[list[str], list[tuple[Path, str]]]:
+    """The classes of a folder of class folders, in natural order, and (file, class) of their pictures."""
+    found = sorted(class_folders(folder), key=lambda pair: natural_key(pair[1].name))
+    rows = [(path, name) for name, inner in found for path in list_images(inner, recursive=True)]
+    return [name for name, _ in found], rows
+
+
+def _table(file: Path) -> list[tuple[str, str]]:
+    """The rows (path, class) of a list with that header; paths in Unicode form NFC."""
+    return [
+        (unicodedata.normalize("NFC", row["path"]), class_name(row["label"]))
+        for row in read_table(file, ("path", "label"))
+    ]
+
+
+def _truth(root: Path) -> dict[str, str]:
+    return dict(_table(root / TRUTH)) if (root / TRUTH).is_file() else {}
+
+
+def _from_table(root: Path) -> CategoryData:
+    rows = [(path, label) for path, label in _table(root / TABLE) if path]
+    twice = [path for path, n in Counter(path for path, _ in rows).items() if n > 1]
+    if twice:
+        raise DataError(f"names {twice[0]} twice", where=root / TABLE, hint="keep one row per picture")
+    truth = _truth(root)
+    samples = [CategorySample(root / p, c or None, c or truth.get(p)) for p, c in rows]
+    known = sorted({c for _, c in rows if c}, key=natural_key)
+    return _assembled(samples, known, root, "labels.csv")
+
+
+def read_classes(root: Path) -> CategoryData:
+    """Class folders ``<class>/*``, all of them with a name: every second class is made new."""
+    names, rows = _class_rows(root)
+    seen = {name for _, name in rows}
+    empty = tuple(name for name in names if name not in seen)
+    names = [name for name in names if name in seen]
+    if len(names) < 2:
+        raise DataError("holds fewer than two class folders", where=root, hint="use <class>/* pictures")
+    split = "every second class of the sorted names known, half of its pictures labelled"
+    data = gcd_split(rows, names[::2], names[1::2], name="classes", root=root, split=split)
+    return replace(data, empty=empty)
+
+
+def _benchmark(root: Path, *, reader: Callable[[Path], categories.ClassSplit]) -> CategoryData:
+    found = reader(root)
+    return gcd_split(found.rows, found.known, found.new, name=found.name, root=found.root, split=found.split)
+
+
+READERS: dict[str, Callable[[Path], CategoryData]] = {
+    "folder": read_folder,
+    "classes": read_classes,
+    **{name: partial(_benchmark, reader=reader) for name, reader in categories.BENCHMARKS.items()},
+}
+
+
+def read(name: str, path: str | Path) -> CategoryData:
+    """Index a set on disk.
+
+    Args:
+        name: a key of `READERS`.
+        path: its root folder.
+
+    Raises:
+        DataError: an unknown name, a missing folder, or another layout.
+    """
+    return read_named(READERS, name, path)
+
+
+def read_source(text: str | Path) -> CategoryData:
+    """The data behind a source string.
+
+    Args:
+        text: ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder.
+
+    Raises:
+        DataError: a missing folder, or one that does not fit its layout.
+    """
+    return _SOURCE.read(text)
+
+
+def check_source(text: str | Path) -> list[Problem]:
+    """Every problem found in a source, before any training starts; imports no torch."""
+    return _SOURCE.problems(text)
+
+
+def world_folder() -> Path:
+    """The embedded world's categories as a plain folder, drawn on first use.
+
+    Raises:
+        ConfigError: the cache folder cannot be made.
+    """
+    from wildsight.world.sets import categories
+
+    def draw(folder: Path) -> None:
+        drawn = categories(**WORLD_SETTINGS)
+        export(folder, drawn.images, drawn.labels, drawn.labelled)
+
+    return drawn_folder("categories", WORLD_VERSION, WORLD_SETTINGS, draw)
+
+
+def export(folder: Path, images: np.ndarray, labels: tuple[str, ...], labelled: np.ndarray) -> Path:
+    """Write pictures as ``labelled/<class>``, ``unlabelled`` and ``truth.csv``, whole or not at all.
+
+    Args:
+        folder: target.
+        images: [N, H, W, 3] uint8.
+        labels: the class of each picture.
+        labelled: [N] bool, True where the class may be seen.
+    """
+    places = [
+        f"labelled/{label}/{i:05d}.png" if seen else f"unlabelled/{i:05d}.png"
+        for i, (label, seen) in enumerate(zip(labels, labelled, strict=True))
+    ]
+    truth = [[p, c] for p, c, seen in zip(places, labels, labelled, strict=True) if not seen]
+    text = Table(["path", "label"], truth).csv()
+    return write_pictures(folder, zip(places, images, strict=True), lambda: {TRUTH: text})
+
+
+def check(data: CategoryData) -> list[Problem]:
+    """Every fault found in a set; decodes each picture once.
+
+    Finds: unreadable files, classes without a picture or with a single one, the same picture twice (and
+    whether it is both labelled and unlabelled, or labelled with two classes), truths that name no picture.
+    """
+    return [*_lonely(data), *_unreadable(data), *_duplicates(data), *_unmatched(data)]
+
+
+def _lonely(data: CategoryData) -> Iterator[Problem]:
+    for name in data.empty:
+        yield Problem(data.root, f"class {name} has no picture", "add some, or remove its folder")
+    counts = Counter(s.label for s in data.labelled)
+    for name in data.known:
+        if counts[name] == 1:
+            what = f"class {name} has a single labelled picture"
+            yield Problem(data.root, what, "add another: nothing can be held out to tell how sure it is")
+
+
+def _unreadable(data: CategoryData) -> Iterator[Problem]:
+    for sample in data.samples:
+        try:
+            load_image(sample.image)
+        except ImageError as error:
+            yield Problem(sample.image, error.what, error.hint or "restore it")
+
+
+def _duplicates(data: CategoryData) -> Iterator[Problem]:
+    first: dict[str, CategorySample] = {}
+    for sample in data.samples:
+        if not sample.image.is_file():
+            continue
+        twin = first.setdefault(sha256(sample.image), sample)
+        if twin is sample:
+            continue
+        same = f"the same picture as {data.relative(twin)}"
+        if twin.label and sample.label and twin.label != sample.label:
+            yield Problem(sample.image, f"{same}, which is labelled {twin.label}", "keep the right one")
+        elif (twin.label is None) != (sample.label is None):
+            yield Problem(sample.image, f"{same}, which is labelled {twin.label}", "keep one of them")
+        else:
+            yield Problem(sample.image, same, "keep one of them")
+
+
+def _unmatched(data: CategoryData) -> Iterator[Problem]:
+    paths = {unicodedata.normalize("NFC", data.relative(s)) for s in data.samples}
+    for path in _truth(data.root):
+        if path not in paths:
+            yield Problem(data.root / TRUTH, f"names {path}, which is not there", "correct the path")
+
+
 def readable(data: CategoryData, ok: np.ndarray) -> tuple[CategoryData, np.ndarray]:
     """The data without its unreadable pictures, and the rows that are left.
 
@@ -187,3 +440,6 @@ def readable(data: CategoryData, ok: np.ndarray) -> tuple[CategoryData, np.ndarr
         what = f"no readable picture of {gone[0]}" if gone else "no readable unlabelled picture"
         raise DataError(what, where=data.root, hint="run `wildsight check discovery`")
     return replace(data, samples=samples), rows
+
+
+_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)

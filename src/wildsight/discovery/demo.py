@@ -6,9 +6,9 @@ from pathlib import Path
 
 from wildsight.discovery.bench import SHORT, TRUE, DiscoveryBench
 from wildsight.discovery.contact_sheets import contact_sheet, cooccurrence_figure, representatives
+from wildsight.discovery.data import read_source
 from wildsight.discovery.estimator import CategoryDiscoverer
 from wildsight.discovery.features import ViewConfig
-from wildsight.discovery.source import read_source
 from wildsight.report import Report
 from wildsight.results import score_table, title
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wildsight.discovery import features as feats
 from wildsight.discovery.clustering import Ids, check_rows, means
-from wildsight.discovery.data import CategoryData
+from wildsight.discovery.data import CategoryData, read_source
 from wildsight.discovery.estimate_k import Estimate, estimated
 from wildsight.discovery.features import Advance, Frozen, ViewConfig, frozen_pictures
 from wildsight.discovery.fitting import Tokens, embed, fit_head
@@ -37,7 +37,6 @@ from wildsight.discovery.reports import RunFacts, write_run
 from wildsight.discovery.result import DiscoveryEvaluation, DiscoveryResult, Fitted, evaluated, results_of
 from wildsight.discovery.settings import DiscovererSettings, K, parse_k, space_of, views_of
 from wildsight.discovery.sorting import check_unedited
-from wildsight.discovery.source import read_source
 from wildsight.discovery.variants import named_variant
 from wildsight.discovery.whitening import Space, SpaceConfig, fit_space
 from wildsight.errors import CheckpointError, ConfigError, DataError
@@ -258,8 +257,9 @@ class CategoryDiscoverer(Estimator[CategoryData, DiscoveryResult]):
             ends = frozen if Trunk(self.backbone).transformer else rows
             head.start_at(torch.from_numpy(means(ends, start.groups, self.k)[0]))
         depends = self.depends([data.samples, data.known], data.root, k=self.k)
-        self.history = fit_head(head, tokens, config, folder=folder, progress=progress, extra=depends)
-        head.to(self.device)
+        self.history = fit_head(
+            head, tokens, config, folder=folder, progress=progress, extra=depends, device=self.device
+        )
         logits = embed(head, tokens)[2]
         free = tokens.labels < 0
         head.renumber(by_size(logits[free].argmax(1), len(self.known), self.k))

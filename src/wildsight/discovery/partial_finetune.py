@@ -7,7 +7,7 @@ networks have no such block; there the token is the global feature and a small r
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -103,24 +103,28 @@ class Trunk:
         """[B, 3, H, W] -> the input [B, T, D] of `tail`; T = 1 for a network that is no transformer."""
         if not self.transformer:
             return self._global(pixels)[:, None]
-        output = self.tower(pixel_values=pixels, output_hidden_states=True, interpolate_pos_encoding=True)
-        return output.hidden_states[-2]
+        return self._output(pixels, output_hidden_states=True).hidden_states[-2].float()
 
     @torch.no_grad()
     def vector(self, pixels: Tensor) -> Tensor:
         """[B, 3, H, W] -> the global feature [B, D]: the class token after the final norm, or the mean."""
         if not self.transformer:
             return self._global(pixels)
-        output = self.tower(pixel_values=pixels, interpolate_pos_encoding=True)
-        pooled = output.last_hidden_state[:, 0]
+        pooled = self._output(pixels).last_hidden_state[:, 0].float()
         return _norm(self.tower)(pooled) if hasattr(self.tower, "post_layernorm") else pooled
+
+    def _output(self, pixels: Tensor, **options: Any) -> Any:
+        """The tower's output."""
+        with self.backbone.computing():
+            pixels = pixels.to(self.backbone.device)
+            return self.tower(pixel_values=pixels, interpolate_pos_encoding=True, **options)
 
     def _global(self, pixels: Tensor) -> Tensor:
         feature = self.backbone.features(pixels).cls
         return feature if feature is not None else self.backbone.features(pixels).patches.mean(1)
 
     def tail(self, mean: Tensor, basis: Tensor) -> BlockTail | ResidualTail:
-        """A fresh, trainable copy of what lies above the tokens.
+        """A fresh, trainable copy of what lies above the tokens, on the CPU.
 
         Args:
             mean, basis: the space, [D] and [D, d], for a network that is no transformer.
@@ -128,4 +132,4 @@ class Trunk:
         if self.layers is None:
             return ResidualTail(mean, basis)
         masked = hasattr(self.tower, "post_layernorm")
-        return BlockTail(self.layers[-1], _norm(self.tower), masked, len(mean))
+        return BlockTail(self.layers[-1], _norm(self.tower), masked, len(mean)).cpu()

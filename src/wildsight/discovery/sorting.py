@@ -8,7 +8,6 @@ empty, every file is placed by an operation that fails where a file is, and what
 
 from __future__ import annotations
 
-import csv
 import errno
 import os
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wildsight.datasets.lists import read_table
 from wildsight.errors import ConfigError, DataError
 from wildsight.files import explained, read_json, write_json
 
@@ -138,7 +138,7 @@ def edited(run: Path) -> list[str]:
             found.append("results.csv")
     if (run / "groups.csv").is_file() and (run / "scores.json").is_file():
         rows, scores = _rows(run / "groups.csv", ("group", "name")), read_json(run / "scores.json")
-        given = {str(g["group"]): g["name"] for g in scores.get("groups", ())}
+        given = {str(g["group"]): str(g["name"]).strip() for g in scores.get("groups", ())}
         if any(row["name"] != given.get(row["group"], row["name"]) for row in rows):
             found.append("groups.csv")
     return found
@@ -157,16 +157,13 @@ def check_unedited(run: Path) -> None:
 
 
 def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot be read ({error})", where=file, hint="run the sort again") from error
+    """The rows of a table that a person may have edited; file names keep their blanks."""
+    rows = read_table(file, columns)
     for row in rows:
-        missing = [c for c in columns if row.get(c) is None]
+        missing = [c for c in columns if c != "name" and not row[c]]
         if missing:
-            raise DataError(f"has a row without {missing[0]}", where=file, hint="save it as CSV with commas")
-    return rows
+            raise DataError(f"line {row.number} has no {missing[0]}", where=file, hint="fill it in")
+    return [row.values | {c: row.written[c] for c in ("path",) if c in row.written} for row in rows]
 
 
 def apply_plan(plan: Sequence[Action], to: Path, *, progress: Callable[[int], object] | None = None) -> Path:

@@ -48,7 +48,8 @@ class Estimator(ABC, Generic[Data, R]):
             ``default_method``.
         backbone: hub id, local folder, ``nano-*``, or one that is loaded; None takes ``default_backbone``.
         hyper: the method's hyper-parameters by name, or the method itself.
-        device: ``auto`` (CUDA, MPS, then the CPU) or a device; see `wildsight.devices.resolve_device`.
+        device: ``auto`` (that of a loaded backbone, else CUDA, MPS, then the CPU) or a device; see
+            `wildsight.devices.resolve_device`.
         settings: fields of ``settings_type``.
 
     Raises:
@@ -83,7 +84,7 @@ class Estimator(ABC, Generic[Data, R]):
 
         self.method = self._create_method(self.default_method if method is None else method, hyper)
         name = self.methods.name_of(self.method)
-        chosen = self.default_backbone if backbone is None else backbone
+        chosen: Any = self.default_backbone if backbone is None else backbone
         known = [f.name for f in fields(self.settings_type) if f.name not in ("method", "backbone")]
         for word in settings:
             if word not in known:
@@ -91,7 +92,8 @@ class Estimator(ABC, Generic[Data, R]):
         self.settings: Any = configured(
             self.settings_type, settings, method=name, backbone=getattr(chosen, "name", str(chosen))
         )
-        self.device = resolve_device(device)
+        loaded = not isinstance(chosen, str | Path) and device in ("auto", None)
+        self.device = chosen.device if loaded else resolve_device(device)
         self.backbone = self._load_backbone(chosen)
         self.settings = replace(self.settings, backbone=self.backbone.name)
         self.fitted_on: dict[str, Any] = {}
@@ -166,6 +168,10 @@ class Estimator(ABC, Generic[Data, R]):
     def fit_tables(self) -> list[tuple[Table, str]]:
         """Tables with captions for the report of a fit; the first is its ``results.csv``."""
         return []
+
+    def fit_facts(self) -> dict[str, Any]:
+        """What else ``scores.json`` of a fit holds."""
+        return {}
 
     def warnings(self) -> list[str]:
         """What a reader of its reports must know first, such as an oracle."""

@@ -211,7 +211,7 @@ class Variant(Generic[T]):
     @property
     def stem(self) -> str:
         """A file name for it."""
-        return re.sub(r"[^A-Za-z0-9.+-]+", "_", self.text).strip("_")
+        return re.sub(r"[^\w.@=+-]+", "_", self.text).strip("_")
 
 
 class Registry(Mapping[str, type[T]]):
@@ -312,7 +312,10 @@ class Registry(Mapping[str, type[T]]):
         if lr is not None and not 0 < lr < math.inf:
             raise ConfigError(f"{rate!r} is no learning rate", where=text, hint="write NAME@7e-4")
         name = found["name"].strip()
-        return Variant(text.strip(), name, self.create(name, options), options, lr)
+        method = self.create(name, options)
+        if lr is not None and not getattr(method, "trained", True):
+            raise ConfigError(f"{name} is not trained by gradient", where=text, hint=f"write {name}")
+        return Variant(text.strip(), name, method, options, lr)
 
 
 def split_options(text: str) -> list[str]:

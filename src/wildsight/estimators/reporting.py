@@ -27,8 +27,9 @@ def write_fit(estimator: Estimator[Any, Any], run: RunFolder) -> Path:
     tables = estimator.fit_tables()
     rows = [dict(zip(table.columns, row, strict=True)) for table, _ in tables[:1] for row in table.rows]
     write_csv(run.results, rows)
-    facts = {"task": estimator.task, "params": estimator.get_params(), "fitted_on": estimator.fitted_on}
-    run.write_scores({**facts, "not_read": estimator.not_read, "environment": environment()})
+    own = {"settings": asdict(estimator.settings), "hyper": estimator.hyper}
+    facts = {"task": estimator.task, **own, "fitted_on": estimator.fitted_on, "not_read": estimator.not_read}
+    run.write_scores({**facts, **estimator.fit_facts(), "environment": environment()})
     report = Report(
         type(estimator).__name__, f"{estimator.settings.method} on {estimator.fitted_on['source']}"
     )

@@ -30,7 +30,7 @@ TASKS: dict[str, TaskEntry] = {
     "anomaly": TaskEntry(
         problem="find what is wrong in these pictures, I only have good ones",
         estimator="wildsight.anomaly:AnomalyDetector",
-        check="wildsight.anomaly.source:check_source",
+        check="wildsight.anomaly.data:check_source",
         bench="wildsight.anomaly.bench:AnomalyBench",
     ),
     "compression": TaskEntry(
@@ -42,25 +42,25 @@ TASKS: dict[str, TaskEntry] = {
     "composition": TaskEntry(
         problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
         estimator="wildsight.composition:CompositionRecognizer",
-        check="wildsight.composition.source:check_source",
+        check="wildsight.composition.data:check_source",
         bench="wildsight.composition.bench:bench",
     ),
     "continual": TaskEntry(
         problem="keep teaching one CLIP new tasks, break nothing it knew",
         estimator="wildsight.continual:ContinualLearner",
-        check="wildsight.continual.source:check_source",
+        check="wildsight.continual.data:check_source",
         bench="wildsight.continual.bench:bench",
     ),
     "discovery": TaskEntry(
         problem="sort this unlabelled folder into the classes I know and the new ones",
         estimator="wildsight.discovery:CategoryDiscoverer",
-        check="wildsight.discovery.source:check_source",
+        check="wildsight.discovery.data:check_source",
         bench="wildsight.discovery.bench:DiscoveryBench",
     ),
     "segmentation": TaskEntry(
         problem="outline the defect exactly",
         estimator="wildsight.segmentation:AnomalySegmenter",
-        check="wildsight.segmentation.source:check_source",
+        check="wildsight.segmentation.data:check_source",
         bench="wildsight.segmentation.bench:bench",
     ),
     "fusion": TaskEntry(
@@ -72,7 +72,7 @@ TASKS: dict[str, TaskEntry] = {
     "retrieval": TaskEntry(
         problem="find the photo from my sketch, for classes never trained",
         estimator="wildsight.retrieval:SketchRetriever",
-        check="wildsight.retrieval.source:check_source",
+        check="wildsight.retrieval.data:check_source",
         bench="wildsight.retrieval.bench:bench",
     ),
     "spatial": TaskEntry(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
@@ -28,6 +29,7 @@ from wildsight.fusion.settings import FusionSettings, tapped
 from wildsight.fusion.source import read_source
 from wildsight.fusion.steps import Step
 from wildsight.training import History, TrainConfig, depends_on, train
+from wildsight.training.batches import to_device
 
 BATCH = 16
 MEND = "run `wildsight check fusion`"
@@ -143,7 +145,7 @@ cross-attention, token-selection, single
             label=self.settings.method,
             extra=self._depends(replace(data.found, samples=tuple(samples)), data.root),
         )
-        self.net.cpu()
+        self.net.to(self.backbone.device)
         self.fitted_on = {"source": data.name, "scenes": len(samples), "protocol": dict(data.protocol)}
         return self
 
@@ -165,7 +167,7 @@ cross-attention, token-selection, single
             net = self._new_net({**self.hyper, "modality": index})
             scenes = Scenes([samples[i] for i in learn], data.found, self._reader())
             train(net, scenes, self._step(), config, progress=False)
-            self.net = net.cpu()
+            self.net = net.to(self.backbone.device)
             outputs = self._outputs([samples[i] for i in held], data.found)
             scores.append(score(outputs, data.found).rows()[-1][self.headline])
         return int(np.argmax(scores))
@@ -209,12 +211,12 @@ cross-attention, token-selection, single
             self.settings.fine,
         )
         if self.settings.encoders == FROZEN:
-            return FusionNet(config)
+            return FusionNet(config).to(self.backbone.device)
         count = len(self.modalities) if self.settings.encoders == EACH else 1
-        encoders = [load_backbone(self.settings.backbone) for _ in range(count)]
+        encoders = [load_backbone(self.settings.backbone, device=self.backbone.device) for _ in range(count)]
         for encoder in encoders:
             encoder.model.requires_grad_(True)
-        return FusionNet(config, encoders)
+        return FusionNet(config, encoders).to(self.backbone.device)
 
     def _fitted(self) -> FusionNet:
         if self.net is None:
@@ -237,10 +239,11 @@ cross-attention, token-selection, single
                         raise
                     errors.append(str(error))
             if rows:
-                batch = torch.utils.data.default_collate([row for _, row in rows])
+                batch = to_device(default_collate([row for _, row in rows]), self.backbone.device)
                 out: Output = net(batch["x"], batch["present"], self.settings.size)
+                logits, shares = out.decoded.logits.cpu(), None if out.share is None else out.share.cpu()
                 for i, (sample, _) in enumerate(rows):
-                    yield sample, out.decoded.logits[i], None if out.share is None else out.share[i]
+                    yield sample, logits[i], None if shares is None else shares[i]
 
     def predict(self, scenes: Mapping[str, Shown] | Sequence[Mapping[str, Shown]]) -> list[FusionResult]:
         """Segment scenes.

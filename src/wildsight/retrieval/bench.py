@@ -12,11 +12,10 @@ import numpy as np
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import ConfigError
 from wildsight.files import digest_of, read_json, write_json
-from wildsight.retrieval.datasets import RetrievalData
+from wildsight.retrieval.data import RetrievalData, read_source
 from wildsight.retrieval.methods import METHODS
 from wildsight.retrieval.reports import cases
 from wildsight.retrieval.retriever import EPISODES, SketchRetriever
-from wildsight.retrieval.source import read_source
 
 METRICS = ("map_all", "map_200_voc", "map_200_hits", "p_100", "p_200", "recall_1", "recall_10")
 EPOCHS = 10

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wildsight.backbones import Backbone
 from wildsight.backbones.cache import CachedFeatures, cached_embeddings
-from wildsight.retrieval.datasets import PHOTO, SKETCH
+from wildsight.retrieval.data import PHOTO, SKETCH
 from wildsight.retrieval.sketch import normalise_sketch
 
 SIZE = 224

@@ -20,7 +20,7 @@ from wildsight.images import Picture, as_list, as_picture, load_image, path_of
 from wildsight.retrieval.bulk import ray_engine
 from wildsight.retrieval.codes import Codes, hamming, train_codes
 from wildsight.retrieval.collection import open_collection
-from wildsight.retrieval.datasets import PHOTO, SKETCH, Item, RetrievalData
+from wildsight.retrieval.data import PHOTO, SKETCH, Item, RetrievalData, read_source
 from wildsight.retrieval.encoder import Adapter, Untouched
 from wildsight.retrieval.episodes import Episodes
 from wildsight.retrieval.features import SIZE, features_of_files, features_of_pictures
@@ -30,7 +30,6 @@ from wildsight.retrieval.methods import METHODS, settings_of
 from wildsight.retrieval.metrics import score
 from wildsight.retrieval.result import Evaluation, SearchResult
 from wildsight.retrieval.sketch import looks_like_photo
-from wildsight.retrieval.source import read_source
 from wildsight.training import History, TrainConfig, depends_on, train
 
 TRAINING = {"epochs": 10, "batch_size": 1, "lr": 1e-3, "weight_decay": 5e-4, "schedule": "cosine"}

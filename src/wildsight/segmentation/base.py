@@ -69,7 +69,7 @@ class Pictures(Backbone):
 
     def __init__(self, base: SamBase, geometry: str, *, flip: bool = False) -> None:
         inner = base.backbone
-        super().__init__(inner.model, inner.name, inner.sha, inner.mean, inner.std, precision=inner.precision)
+        super().__init__(inner.model, inner.name, inner.sha, inner.mean, inner.std, precision="fp32")
         self.base, self.geometry, self.flip = base, geometry, flip
 
     def preprocess(self, images: Sequence[Image], size: int | tuple[int, int]) -> Tensor:

@@ -13,12 +13,11 @@ from PIL.Image import Image
 from wildsight.errors import ConfigError
 from wildsight.files import digest_of, read_json, write_json
 from wildsight.segmentation.base import SamBase, load_base
-from wildsight.segmentation.datasets import SegmentationData
+from wildsight.segmentation.data import SegmentationData, read_source
 from wildsight.segmentation.methods import METHODS
 from wildsight.segmentation.prompts import PromptMix
 from wildsight.segmentation.reports import worst_and_best
 from wildsight.segmentation.segmenter import AnomalySegmenter
-from wildsight.segmentation.source import read_source
 
 METRICS = ("iou", "boundary_iou", "draft_iou", "draft_boundary_iou")
 MASKS = 64

@@ -7,7 +7,7 @@ from pathlib import Path
 from wildsight.report import Report
 from wildsight.results import score_table, title
 from wildsight.segmentation.bench import bench
-from wildsight.segmentation.source import WORLD_SETTINGS
+from wildsight.segmentation.data import WORLD_SETTINGS
 
 METHODS = ("zero-shot", "lora", "spt")
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildsight.errors import ConfigError, DataError, WildSightError
-from wildsight.segmentation.datasets import MaskSample, SegmentationData, path_hash
+from wildsight.segmentation.data import MaskSample, SegmentationData, path_hash
 from wildsight.segmentation.lessons import checked_mask
 from wildsight.segmentation.metrics import boundary_iou, iou, mean_rows
 from wildsight.segmentation.prompts import components, jittered, points_on, tight_box

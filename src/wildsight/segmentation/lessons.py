@@ -17,7 +17,7 @@ from wildsight.errors import DataError, WildSightError
 from wildsight.images import load_image
 from wildsight.segmentation.augment import augment
 from wildsight.segmentation.base import Pictures, SamBase
-from wildsight.segmentation.datasets import MaskSample, read_mask
+from wildsight.segmentation.data import MaskSample, read_mask
 from wildsight.segmentation.geometry import Frame, frame, mirror, place, place_mask, valid_tokens
 from wildsight.segmentation.loss import mask_loss
 from wildsight.segmentation.prompts import PromptMix, components, training_prompts

@@ -15,7 +15,7 @@ from wildsight.files import atomic_path, write_json
 from wildsight.images import load_image
 from wildsight.report import Report
 from wildsight.results import RunFolder, Table, environment, write_csv
-from wildsight.segmentation.datasets import SegmentationData, read_mask
+from wildsight.segmentation.data import SegmentationData, read_mask
 from wildsight.segmentation.result import DRAFT, FINAL, Evaluation, SegmentationResult, paint
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from wildsight.segmentation import inference
 from wildsight.segmentation.adapter import PromptedSam
 from wildsight.segmentation.augment import AUGMENTATIONS
 from wildsight.segmentation.base import SamBase, load_base
-from wildsight.segmentation.datasets import MaskSample, SegmentationData, at_most
+from wildsight.segmentation.data import MaskSample, SegmentationData, at_most, read_source
 from wildsight.segmentation.evaluation import evaluate_samples
 from wildsight.segmentation.geometry import GEOMETRIES
 from wildsight.segmentation.inference import EmbeddedPicture
@@ -28,7 +28,6 @@ from wildsight.segmentation.loss import POINTS
 from wildsight.segmentation.methods import METHODS, train_settings
 from wildsight.segmentation.prompts import PromptMix
 from wildsight.segmentation.result import Evaluation, SegmentationResult
-from wildsight.segmentation.source import read_source
 from wildsight.segmentation.spt import SPT, MergedSPT, row_entropy
 from wildsight.training import History, TrainConfig, depends_on, train
 
@@ -112,7 +111,7 @@ decoder, lora, lora-draft, lora-relation, sam-adapter, conv-lora
             raise ConfigError(str(error), hint="see SegmenterSettings") from error
         self.hyper = dict(hyper or {})
         adapter = METHODS[method].build(self.base, self.settings.seed, self.hyper)
-        self.network = PromptedSam(self.base, adapter).eval()
+        self.network = PromptedSam(self.base, adapter).eval().to(self.base.device)
         self.fitted_on: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
         self.history: History | None = None

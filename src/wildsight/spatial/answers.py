@@ -21,6 +21,7 @@ from wildsight.spatial.heads import Boxes3D
 from wildsight.spatial.inputs import Eyes
 from wildsight.spatial.result import GroundingResult
 from wildsight.spatial.tiles import Kept, blocks_kept, pixels_of, places_of
+from wildsight.training.batches import to_device
 
 
 class Answer(NamedTuple):
@@ -151,12 +152,14 @@ def kept_tokens(eyes: Eyes, pictures: Sequence[Image], batch: Mapping[str, Tenso
     places, before = places_of(mllm, pictures), batch["before"].shape[1]
     squares = [fitted(p, _plain(p), mllm.side, eyes.fit)[0] for p in pictures]
     text = _with_placeholders(batch, [len(p) for p in places], int(mllm.model.config.image_token_id))
-    columns = handle.prune({**text, **pixels_of(mllm, squares, pictures)}).columns
+    inputs = to_device({**text, **pixels_of(mllm, squares, pictures)}, mllm.device)
+    columns = [c.cpu() for c in handle.prune(inputs).columns]
     rows = []
     for own, column in zip(places, columns, strict=True):
         kept = column[(column >= before) & (column < before + len(own))] - before
         rows.append(blocks_kept(kept, own, mllm.grid, eyes.pool))
-    return Kept(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), handle.positions == "original")
+    stay = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(mllm.device)
+    return Kept(stay, handle.positions == "original")
 
 
 def _with_placeholders(batch: Mapping[str, Tensor], counts: Sequence[int], image: int) -> dict[str, Tensor]:

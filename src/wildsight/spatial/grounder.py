@@ -35,6 +35,7 @@ from wildsight.spatial.samples import SpatialData, SpatialSample
 from wildsight.spatial.scoring import grouped
 from wildsight.spatial.source import read_source
 from wildsight.training import Batch, History, TrainConfig, depends_on, train
+from wildsight.training.batches import to_device
 from wildsight.training.progress import Meter
 
 BATCH = 32
@@ -152,11 +153,12 @@ class SpatialGrounder(SavedObject):
         rows = self._rows(samples, progress)
         self.net = self._new_net()
         self.net.start_from(*rows.statistics())
+        home = self.mllm.device
         self.history = train(
             self.net, rows, self._step(rows, augment, config.seed), config, folder=folder, progress=progress,
             label=self.settings.method, extra=self._depends(samples, data.root, augment),
         )  # fmt: skip
-        self.net.cpu()
+        self.net.to(home)
         self.fitted_on = {"source": data.name, "questions": len(samples), "protocol": dict(data.protocol)}
         return self
 
@@ -282,6 +284,7 @@ class SpatialGrounder(SavedObject):
     ) -> list[Answer]:
         net = self._fitted()
         keep = None if pictures is None else kept_tokens(self.eyes, pictures, batch)
+        batch = to_device(batch, self.mllm.device)
         if METHODS[self.settings.method].text:
             boxes, parsed = net.answers(batch, keep)
             plain = answers_of(boxes, self.config.threshold)

@@ -97,15 +97,15 @@ class Eyes:
 
     @torch.no_grad()
     def look(self, pictures: Sequence[tuple[Image, Camera]]) -> list[Seen]:
-        """Features of pictures, each with its camera."""
+        """Features of pictures, each with its camera, on the CPU."""
         side, images = self.mllm.side, [image for image, _ in pictures]
         squares = [fitted(image, camera, side, self.fit) for image, camera in pictures]
         large = self.fine_side or side
         fine_squares = [s for s, _ in squares] if large == side else [
             fitted(image, camera, large, self.fit)[0] for image, camera in pictures
         ]  # fmt: skip
-        tokens = self.mllm.see(self.mllm.pixels([s for s, _ in squares])).float()
-        fine = self._fine(self.cnn.preprocess(fine_squares, large))
+        tokens = self.mllm.see(self.mllm.pixels([s for s, _ in squares])).float().cpu()
+        fine = self._fine(self.cnn.preprocess(fine_squares, large)).cpu()
         inside = torch.stack([self._inside(i.size, fine.shape[-1]) for i in images])
         cameras = [camera for _, camera in squares]
         tiles, places = see_tiles(self.mllm, images), places_of(self.mllm, images)

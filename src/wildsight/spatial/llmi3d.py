@@ -242,7 +242,7 @@ class LLMI3D(Sighted):
 
     def __init__(self, mllm: Mllm, channels: int, config: LLMI3DConfig) -> None:
         super().__init__(mllm, channels, config)
-        rows = self.speaker.table.weight.detach().float()
+        rows = self.speaker.table.weight.detach().float().cpu()
         self.queries = nn.Parameter(rows.mean(0) + torch.randn(config.Q, mllm.width) * rows.std())
         self.heads = BoxHeads(mllm.width, config.hidden)
 

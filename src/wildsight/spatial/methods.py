@@ -64,10 +64,10 @@ def config_of(method: str, hyper: Mapping[str, Any]) -> LLMI3DConfig:
 
 
 def build(method: str, mllm: Mllm, channels: int, hyper: Mapping[str, Any]) -> nn.Module:
-    """A fresh module of a method."""
+    """A fresh module of a method, on the model's device."""
     config = config_of(method, hyper)
     module: nn.Module = METHODS[method].build(mllm, channels, config)
-    return module
+    return module.to(mllm.device)
 
 
 def check_count(method: str, most: int, Q: int) -> None:

@@ -277,8 +277,8 @@ class Speaker(nn.Module):
         self.llava = mllm.model
         self.llava.model.multi_modal_projector.requires_grad_(True)
         rows = self.table.weight.detach()
-        drawn = torch.randn(len(mllm.words), mllm.width) * rows.float().std()
-        self.new_words = nn.Parameter(drawn.to(rows.dtype), requires_grad=bool(mllm.words))
+        drawn = torch.randn(len(mllm.words), mllm.width) * rows.float().std().cpu()
+        self.new_words = nn.Parameter(drawn.to(rows), requires_grad=bool(mllm.words))
 
     @property
     def table(self) -> nn.Module:

@@ -79,12 +79,12 @@ def places_of(mllm: Mllm, images: Sequence[Image]) -> list[Tensor]:
 
 
 def see_tiles(mllm: Mllm, images: Sequence[Image]) -> list[Tensor]:
-    """The tower's tokens [T, N, D] of each picture's T tiles; T is 0 for a model without tiles."""
+    """The tower's tokens [T, N, D] of each picture's T tiles, on the CPU; T is 0 without tiles."""
     cut = [[] if mllm.pinpoints is None else tiles_of(i, mllm.pinpoints, mllm.side) for i in images]
     flat = [tile for tiles in cut for tile in tiles]
     parts = [flat[i : i + AT_ONCE] for i in range(0, len(flat), AT_ONCE)]
-    empty = torch.zeros(0, mllm.grid**2, mllm.tower_width, device=mllm.device)
-    seen = torch.cat([empty, *(mllm.see(mllm.pixels(part)).float() for part in parts)])
+    empty = torch.zeros(0, mllm.grid**2, mllm.tower_width)
+    seen = torch.cat([empty, *(mllm.see(mllm.pixels(part)).float().cpu() for part in parts)])
     return list(seen.split([len(tiles) for tiles in cut]))
 
 

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from wildsight.devices import resolve_device
 from wildsight.errors import ConfigError
 from wildsight.training.batches import Batch, Indexed, collate, epoch_order, micro_batches, mix, to_device
 from wildsight.training.config import History, TrainConfig, learning_rate
@@ -37,13 +38,14 @@ def train(
     progress: bool = True,
     label: str = "fit",
     extra: Mapping[str, Any] | None = None,
+    device: str | int | torch.device | None = "auto",
 ) -> History:
     """Train ``model`` in place.
 
     SIGTERM lets the optimiser step in hand end, saves the state and raises ``SystemExit(143)``.
 
     Args:
-        model: the module; moved to the device at hand.
+        model: the module; moved to ``device`` and left there.
         data: map-style data set.
         step: (model, batch) -> logged scalars with ``loss``, the mean over the batch.
         config: settings.
@@ -55,17 +57,18 @@ def train(
         extra: what the run depends on beyond ``config``, the number of samples and the model's shapes: its
             method, hyper-parameters, a digest of its data (JSON values by name). A state in ``folder`` that
             was saved with another ``extra`` is refused.
+        device: where it runs; see `wildsight.devices.resolve_device`.
 
     Returns:
         The curves.
 
     Raises:
         ConfigError: no data, or a logged scalar, the validation loss or a weight became NaN or infinite;
-            the last good state stays in ``folder``.
+            the last good state stays in ``folder``; or no such device.
         CheckpointError: ``folder`` holds a run with other settings, or is damaged.
         DataError: ``folder`` cannot be written.
     """
-    run = _Run(model, data, step, config, folder, validate, extra)
+    run = _Run(model, data, step, config, folder, validate, extra, resolve_device(device))
     with _on_sigterm(run), Meter(label, run.total, enabled=progress and run.main) as meter:
         run.go(meter)
     return History(run.at.rows, run.resumed_from, run.at.step)
@@ -97,15 +100,17 @@ class _Run:
         folder: Path | None,
         validate: Callable[[nn.Module], float] | None,
         extra: Mapping[str, Any] | None,
+        device: torch.device,
     ) -> None:
         if len(data) == 0:
             raise ConfigError("no sample to train on", hint="give at least one")
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
         self.config, self.step_fn, self.folder, self.validate = config, step, folder, validate
         self.data, self.main, self.stopping = Indexed(data), self.accelerator.is_main_process, False
-        self.raw = model.to(self.accelerator.device)
+        self.device = self.accelerator.device if self.accelerator.num_processes > 1 else device
+        self.raw = model.to(self.device)
         self.optimizer = _optimizer(model, config)
-        self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=config.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.identity = identity(config, len(data), model, extra)
         loaded = load_state(folder, model, self.optimizer, self.identity) if folder else None
         self.at = loaded or Progress()
@@ -114,7 +119,7 @@ class _Run:
         self.resumed_from, self.saved = self.at.step, time.monotonic()
         self.steps_per_epoch = math.ceil(len(data) / config.batch_size)
         self.total = self.steps_per_epoch * config.epochs
-        self.model = self.accelerator.prepare(model)
+        self.model = self.accelerator.prepare(model, device_placement=[False])
 
     def go(self, meter: Meter) -> None:
         meter.update(self.at.step)
@@ -182,7 +187,7 @@ class _Run:
         return sums
 
     def _forward(self, index: Tensor, data: Any) -> dict[str, Tensor]:
-        device, precision = self.accelerator.device, self.config.precision
+        device, precision = self.device, self.config.precision
         batch = Batch(to_device(data, device), index.to(device), self.at.epoch, self.config.seed)
         if precision == "fp32":
             return self.step_fn(self.model, batch)
@@ -216,8 +221,8 @@ class _Run:
     def _validated(self, validate: Callable[[nn.Module], float]) -> float:
         """The validation loss, averaged over the processes so that all of them stop together."""
         self.raw.eval()
-        mine = torch.tensor(validate(self.raw), dtype=torch.float64, device=self.accelerator.device)
-        value = float(self.accelerator.reduce(mine, "mean"))
+        mine = torch.tensor(validate(self.raw), dtype=torch.float64)
+        value = float(self.accelerator.reduce(mine.to(self.accelerator.device), "mean"))
         _finite("validation", value, self.at.step)
         return value
 

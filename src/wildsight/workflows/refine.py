@@ -25,7 +25,7 @@ from wildsight.files import atomic_path, write_json
 from wildsight.images import load_image
 from wildsight.report import Report
 from wildsight.results import Result
-from wildsight.segmentation.datasets import MaskSample, SegmentationData
+from wildsight.segmentation.data import MaskSample, SegmentationData
 from wildsight.segmentation.lessons import checked_mask
 from wildsight.segmentation.metrics import boundary_iou, iou, mean_rows
 from wildsight.segmentation.reports import beside

@@ -49,7 +49,7 @@ def _visible(normal: str) -> tuple[Any, ...]:
 
 def sample_pictures(product: str) -> list[str]:
     """Two good and four defective pictures of a sample product, as files."""
-    from wildsight.anomaly.source import read_source
+    from wildsight.anomaly.data import read_source
 
     test = [s for s in read_source("world").test if s.category == product]
     good = [s for s in test if s.label == 0][:2]
@@ -81,7 +81,7 @@ def _verdict(result: Any) -> str:
 
 def _detector(normal: str, good: Any, folder: str, product: str, method: str) -> Any:
     from wildsight.anomaly import AnomalyDetector
-    from wildsight.anomaly.source import read_source
+    from wildsight.anomaly.data import read_source
 
     if normal == CHECKPOINT:
         return fitted("anomaly", folder, AnomalyDetector.from_pretrained)

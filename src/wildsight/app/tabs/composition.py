@@ -43,7 +43,7 @@ def build() -> None:
 
 def sample_pictures() -> list[str]:
     """Six test pictures of the world's compositions."""
-    from wildsight.composition.source import read_source
+    from wildsight.composition.data import read_source
 
     data = read_source("world")
     test = [s for s in data.samples if s.split == "test"]

@@ -77,7 +77,7 @@ def sample_task(where: str) -> tuple[str, list[str]]:
 
 def teach_task(where: str, name: str, given: Any, guard: bool, fall: float) -> tuple[str, Any, list[str]]:
     """Learn one more task; where the guard set falls too far, nothing of it is kept."""
-    from wildsight.continual.datasets import read
+    from wildsight.continual.data import read
 
     root = _root(where)
     learner = _stored(root)
@@ -110,8 +110,7 @@ def _root(where: str) -> Path:
 
 
 def _samples() -> Any:
-    from wildsight.continual.datasets import read
-    from wildsight.continual.source import world_folder
+    from wildsight.continual.data import read, world_folder
 
     return read("folder", world_folder(size=SIZE, per_class=PER_CLASS, count=6)).tasks
 

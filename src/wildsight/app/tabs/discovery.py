@@ -61,7 +61,7 @@ def sort_pictures(where: str, labelled: Any, free: Any, number: str) -> tuple[st
 
 
 def _world() -> Any:
-    from wildsight.discovery.source import read_source
+    from wildsight.discovery.data import read_source
 
     return read_source("world")
 

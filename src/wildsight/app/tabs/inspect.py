@@ -73,7 +73,7 @@ def other_product(folder: str, product: str) -> str:
 
 def sample_pictures(product: str) -> list[str]:
     """Two good and ten defective pictures of a sample product."""
-    from wildsight.anomaly.source import read_source
+    from wildsight.anomaly.data import read_source
 
     test = [s for s in read_source("world").test if s.category == product]
     good = [s.image for s in test if s.label == 0]
@@ -109,7 +109,7 @@ def _good(root: Path, product: str, good: Any) -> str:
         folder = root.with_name(root.name + "-good")
         _kept(folder / "normal", paths(good))
         return str(folder)
-    from wildsight.anomaly.source import world_folder
+    from wildsight.anomaly.data import world_folder
 
     single = cache_folder("app") / f"product-{product}"
     if not (single / product).exists():

@@ -47,8 +47,7 @@ def build() -> None:
 
 def sample_drawing() -> str:
     """A drawing of a solid that the model was not trained to match, as a file."""
-    from wildsight.retrieval.datasets import SKETCH
-    from wildsight.retrieval.source import read_source
+    from wildsight.retrieval.data import SKETCH, read_source
 
     return lent([read_source("world").part("test", SKETCH)[0].file], "retrieval")[0]
 
@@ -86,7 +85,7 @@ def _canvas(pad: Any) -> Path:
 def _trained() -> Any:
     """A retriever taught on the world's seen solids, kept in the cache."""
     from wildsight.retrieval import SketchRetriever
-    from wildsight.retrieval.source import world_folder
+    from wildsight.retrieval.data import world_folder
 
     retriever = SketchRetriever("quadruplet", MODEL, image_size=SIZE)
     key = digest_of([retriever.backbone.sha, SIZE, LESSON])[:12]
@@ -99,8 +98,7 @@ def _trained() -> Any:
 
 def _index(retriever: Any, where: str, photos: Any) -> tuple[Path, list[str]]:
     """An index of the photos, made once for the same ones, and what could not be read of them."""
-    from wildsight.retrieval.datasets import PHOTO
-    from wildsight.retrieval.source import read_source
+    from wildsight.retrieval.data import PHOTO, read_source
 
     if where == WORLD:
         files = [i.file for i in read_source("world").part("test", PHOTO)]

@@ -52,7 +52,7 @@ def build() -> None:
 
 def sample_picture() -> str:
     """A defective product, as a file."""
-    from wildsight.anomaly.source import read_source
+    from wildsight.anomaly.data import read_source
 
     bad = [s.image for s in read_source("world").test if s.label == 1]
     return lent(bad[5:6], "segmentation")[0]

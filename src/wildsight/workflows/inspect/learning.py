@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wildsight.continual import ContinualLearner
-from wildsight.continual.data import TaskData
+from wildsight.continual.tasks import TaskData
 from wildsight.errors import ConfigError, DataError
 from wildsight.files import atomic_folder, digest_of, read_json, write_json
 from wildsight.workflows.inspect.project import GOOD, Project, absolute_folder

@@ -259,7 +259,7 @@ def absolute_source(text: str) -> str:
     Raises:
         DataError: no such folder or reader.
     """
-    from wildsight.anomaly.datasets import READERS
+    from wildsight.anomaly.data import READERS
 
     source = parse_source(text, READERS)
     if source.path is None:

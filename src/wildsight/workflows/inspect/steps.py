@@ -265,7 +265,7 @@ def _finish(project: Project, found: dict[str, dict[str, Any]], named: dict[str,
 
 def good_crops(project: Project) -> list[Path]:
     """Crops of good pictures, as large as the finds, made once."""
-    from wildsight.anomaly.source import read_source
+    from wildsight.anomaly.data import read_source
 
     folder = project.folder / GOOD_CROPS
     kept = sorted(folder.glob("*.png")) if folder.is_dir() else []

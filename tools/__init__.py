@@ -1,0 +1,1 @@
+"""What is run from a clone and is not in the package."""
