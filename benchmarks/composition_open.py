@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from wildsight.composition.adds import Partners
 from wildsight.composition.hdaoe import HDAOE, HDAOEConfig
-from wildsight.composition.openworld import feasibility, frontier_top, stream_top
+from wildsight.composition.openworld import feasibility, stream_top
 from wildsight.composition.parts import Factors, Lesson, Space
 from wildsight.files import write_json
 from wildsight.results import environment, write_csv
@@ -100,22 +100,6 @@ def open_world(pictures: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def frontier(pictures: int, repeats: int) -> dict[str, Any]:
-    """The factorised score on C-GQA's grid: frontier against the grid."""
-    g = torch.Generator().manual_seed(1)
-    a, o = torch.randn(pictures, 413, generator=g), torch.randn(pictures, 674, generator=g)
-    feasible = torch.rand(413, 674, generator=g) < 0.5
-
-    def grid() -> Tensor:
-        rows = [(x[:, None] + y).masked_fill(~feasible, -torch.inf).max() for x, y in zip(a, o, strict=True)]
-        return torch.stack(rows)
-
-    gap = float((grid() - frontier_top(a, o, feasible)[0]).abs().max())
-    times = [seconds(f, repeats) for f in (grid, lambda: frontier_top(a, o, feasible))]
-    what = f"factorised score, 413 x 674 grid, {pictures} pictures"
-    return _row(what, times, gap) | {"ours, pictures per second": pictures / times[1]}
-
-
 def feasible(repeats: int) -> dict[str, Any]:
     """Feasibility of C-GQA's grid: vectorised alone, the triple loop would take minutes."""
     g = torch.Generator().manual_seed(2)
@@ -178,7 +162,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [open_world(given.pictures, given.repeats), frontier(200, given.repeats), feasible(given.repeats)]
+    rows = [open_world(given.pictures, given.repeats), feasible(given.repeats)]
     rows += [step(20, level) for level in ("encoding", "feature")]
     write_csv(given.out / "results.csv", rows)
     write_json(given.out / "scores.json", {"rows": rows, "environment": environment()})

@@ -26,7 +26,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,10 @@ def asked(model: str, count: int) -> tuple[Any, torch.Tensor, list[dict[str, Any
     """A model's own text part, and questions about pictures of the world."""
     from transformers import LlamaForCausalLM
 
-    from wildsight.compression.exam import picture_prompts, prepare
-    from wildsight.compression.find import first_questions
+    from wildsight.compression.evaluation.evaluate import picture_prompts, prepare
+    from wildsight.compression.evaluation.layer_profiles import first_questions
+    from wildsight.compression.evaluation.questions import world
     from wildsight.compression.loading import load_model
-    from wildsight.compression.questions import world
 
     loaded = load_model(model)
     samples = first_questions(world(count * 5, size=loaded.image_size or 96), count).samples
@@ -168,11 +168,9 @@ def ours(data: Path, shares: Sequence[float]) -> dict[str, Any]:
     from transformers import DynamicCache
 
     from wildsight.compression.attention import ragged_attention
-    from wildsight.compression.cache import KVSettings
-    from wildsight.compression.methods import build_cache
+    from wildsight.compression.cache import KVSettings, build_cache
 
-    scorers = {"keynorm": "key-norm", "keydiff": "key-diff", "snapkv": "window", "expected": "expected",
-               "local": "recent", "h2o-mean": "attention-mean"}  # fmt: skip
+    own = {"snapkv": {"window": WINDOW}, "h2o-mean": {"mean": True}}
     model, prompts, rows = load(data)
     length = prompts.shape[1]
 
@@ -183,11 +181,9 @@ def ours(data: Path, shares: Sequence[float]) -> dict[str, Any]:
     for share in shares:
         for rule in RULES:
             first = 4 if rule == "local" else 1
-            settings = KVSettings(
-                keep=int(length * share), sizes="uniform", scorer=scorers[rule], window=WINDOW,
-                decoding=False, start=first,
-            )  # fmt: skip
-            bare = replace(settings, start=4 if rule == "local" else 0, protect=0)
+            method, options = rule.removesuffix("-mean"), {**own.get(rule, {}), "decoding": False}
+            settings = KVSettings(int(length * share), method, start=first, **options)
+            bare = KVSettings(settings.keep, method, start=4 if rule == "local" else 0, protect=0, **options)
             cases |= {f"{rule} {share:g}": case(settings), f"{rule} {share:g} bare": case(bare)}
     with ragged_attention(model):
         return examine(cases, prompts, rows)

@@ -23,14 +23,12 @@ import torch
 
 from wildsight.compression import compress
 from wildsight.compression.attention import ragged_attention, switch
-from wildsight.compression.cache import KVSettings
-from wildsight.compression.cost import Shape, vision_flops
+from wildsight.compression.cache import KVSettings, build_cache
+from wildsight.compression.evaluation.cost import Shape, vision_flops
+from wildsight.compression.evaluation.timing import peak_memory
 from wildsight.compression.families import family_of
-from wildsight.compression.methods import build_cache
-from wildsight.compression.probe import DEPTH
-from wildsight.compression.prune import prune_visual_tokens, select_tokens
-from wildsight.compression.timing import peak_memory
-from wildsight.compression.vtc_cls import cls_row
+from wildsight.compression.methods.visual.vtc_cls import cls_row
+from wildsight.compression.prune import prune_visual_tokens, select_tokens, selector_of
 from wildsight.files import write_json
 from wildsight.results import environment
 
@@ -122,19 +120,20 @@ def selection(model: Any, runs: int) -> dict[str, Any]:
     query, key = layer.q_proj(hidden), layer.k_proj(hidden)
 
     def score() -> None:
-        for _ in range(DEPTH):
-            cls_row(query, key, 16)
+        cls_row(query, key, 16)
 
     actions: dict[str, Callable[[], Any]] = {
         "tower": lambda: lambda: tower(inputs["pixel_values"]),
-        "scores": lambda: score,
+        "scores of a layer": lambda: score,
     }
-    for name in ("scope", "vtc-cls", "hybrid", "divprune"):
-        actions[name] = lambda name=name: lambda: select_tokens(picture, 128, name, 0, fixed=True)
+    methods = {name: selector_of(name) for name in ("scope", "vtc-cls", "hybrid", "divprune")}
+    for name, method in methods.items():
+        actions[name] = lambda method=method: lambda: select_tokens(picture, 128, method, 0, fixed=True)
     times = interleaved(actions, runs)
     base = times["tower"]["cpu"]
-    for name in ("scope", "vtc-cls", "hybrid", "divprune"):
-        times[name]["share of tower, scores included"] = (times[name]["cpu"] + times["scores"]["cpu"]) / base
+    for name, method in methods.items():
+        scores = method.saliency_layers * times["scores of a layer"]["cpu"]
+        times[name]["share of tower, scores included"] = (times[name]["cpu"] + scores) / base
     return times
 
 

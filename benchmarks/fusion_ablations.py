@@ -16,8 +16,8 @@ import torch
 from wildsight.files import read_json, write_json
 from wildsight.fusion import FusionSegmenter
 from wildsight.fusion.bench import lacking, loss_without
+from wildsight.fusion.data import world
 from wildsight.fusion.inputs import Store
-from wildsight.fusion.source import world
 from wildsight.results import environment, write_csv
 
 SENSORS = ("rgb", "depth", "thermal")

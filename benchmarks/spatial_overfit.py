@@ -17,9 +17,9 @@ import torch
 from wildsight import compress
 from wildsight.results import write_csv
 from wildsight.spatial import SpatialGrounder
+from wildsight.spatial.data import read_source
 from wildsight.spatial.reports import best_and_worst, write_evaluation
 from wildsight.spatial.samples import SpatialData
-from wildsight.spatial.source import read_source
 
 SHARES = (1.0, 0.75, 0.5, 0.25)
 

@@ -124,9 +124,9 @@ def iou_speed(n: int = 10_000, loop: int = 1_000) -> dict[str, Any]:
 def answer_speed(backbone: str, questions: int) -> dict[str, Any]:
     """Milliseconds of processor time a question: features given; the query token, and the digits."""
     from wildsight.spatial import SpatialGrounder
+    from wildsight.spatial.data import world
     from wildsight.spatial.inputs import asked
     from wildsight.spatial.methods import build
-    from wildsight.spatial.source import world
 
     data = world(4, questions, 96, 0, (1.0,))
     samples = [s for s in data.part("test") if s.targets][:questions]

@@ -6,7 +6,7 @@
 # It learns from pictures and heat; afterwards a sensor may be missing.
 # %%
 from wildsight import FusionSegmenter
-from wildsight.fusion.source import world
+from wildsight.fusion.data import world
 
 data = world(scale=0.1)
 segmenter = FusionSegmenter("pwrf").fit(data, modalities=["rgb", "thermal"], epochs=1, progress=False)

@@ -9,7 +9,7 @@
 # %%
 from wildsight import SpatialGrounder
 from wildsight.spatial.bench import tiny_llava
-from wildsight.spatial.source import world
+from wildsight.spatial.data import world
 
 data = world(24, 2, 96)
 grounder = SpatialGrounder("llmi3d", tiny_llava(), hyper={"pool": 3, "d": 32, "tune": "full"}, strides=(8,))

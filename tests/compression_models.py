@@ -46,6 +46,7 @@ def llava(
     attention: str = "sdpa",
     dtype: Any = torch.float32,
     tower: str = "clip_vision_model",
+    vision_layers: int = 5,
     next_: bool = False,
 ) -> Any:
     """A random LLaVA (16 patches of 8 pixels), or LLaVA-NeXT."""
@@ -59,7 +60,8 @@ def llava(
     torch.manual_seed(seed)
     full = tower != "clip_vision_model"
     options: dict[str, Any] = {
-        "vision_config": vision_part(tower), "text_config": text_part(), "image_token_id": IMAGE,
+        "vision_config": vision_part(tower, vision_layers), "text_config": text_part(),
+        "image_token_id": IMAGE,
         "vision_feature_select_strategy": "full" if full else "default", "attn_implementation": attention,
     }  # fmt: skip
     if next_:

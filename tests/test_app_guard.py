@@ -154,7 +154,7 @@ def test_what_could_not_be_read_is_named_by_discovery(tmp_path: Path, picture: s
 
 def test_a_checkpoint_with_event_and_lidar_answers_about_its_own_sensors(tmp_path: Path) -> None:
     from wildsight.fusion import FusionSegmenter
-    from wildsight.fusion.source import SENSORS, world
+    from wildsight.fusion.data import SENSORS, world
 
     data = world(32, 0.02)
     segmenter = FusionSegmenter("pwrf", "nano-conv", image_size=32)

@@ -72,7 +72,8 @@ def test_mixed_loss_golden_and_dropped_negatives() -> None:
     assert slow == pytest.approx(4.018195, abs=1e-5)
     drop = torch.tensor([[True, False], [False, False]])
     assert float(mixed_loss(z, virtual, pairs, first, 0.1, drop)) == pytest.approx(
-        math.log(1 + math.exp(-6)), abs=1e-6
+        math.log(1 + math.exp(-6)),
+        abs=5e-6,  # float32 of logits about 10
     )
     assert float(mixed_loss(z, virtual, pairs, ~first & first, 0.1, none)) == 0.0
 

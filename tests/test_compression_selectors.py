@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from compression_models import llava, llava_inputs
-from wildsight.compression import hybrid, prumerge, scope, visionzip, vispruner, vtc_cls
-from wildsight.compression.divprune import farthest
 from wildsight.compression.families import family_of
+from wildsight.compression.image_tokens import ImageView
 from wildsight.compression.inputs import placeholder_flags, positions_of, shorten
-from wildsight.compression.selectors import SELECTORS, selector
-from wildsight.compression.view import ImageView
+from wildsight.compression.methods.visual import hybrid, prumerge, scope, visionzip, vispruner, vtc_cls
+from wildsight.compression.methods.visual.base import SELECTORS, VisualSelector
+from wildsight.compression.methods.visual.divprune import farthest
+from wildsight.compression.prune import selector_of
 from wildsight.errors import BudgetError, ConfigError
 
 HAND = torch.tensor([[0.5, 0.1, 0.2, 0.2], [0.1, 0.6, 0.2, 0.1]])
@@ -63,7 +64,7 @@ def test_sdpa_gives_no_attentions() -> None:
 
 def test_budgets_nest() -> None:
     one = view()
-    chosen = [set(vtc_cls.select(one, n).keep.tolist()) for n in range(1, 25)]
+    chosen = [set(vtc_cls.VTCCLS().select(one, n).keep.tolist()) for n in range(1, 25)]
     assert all(a < b for a, b in itertools.pairwise(chosen))
 
 
@@ -72,15 +73,18 @@ def test_permuted_patches_permute_the_choice() -> None:
     order = torch.randperm(25, generator=torch.Generator().manual_seed(3))
     moved = ImageView(one.features[order], one.rows[:, order], "cls", None)
     for name in ("vtc-cls", "fastervlm", "divprune", "hybrid", "scope", "norm"):
-        keep = selector(name)(one, 9).keep
-        again = order[selector(name)(moved, 9).keep].sort().values
+        keep = selector_of(name).select(one, 9).keep
+        again = order[selector_of(name).select(moved, 9).keep].sort().values
         assert torch.equal(keep, again), name
 
 
-@pytest.mark.parametrize("name", sorted(SELECTORS))
+SELECT = sorted(name for name, kind in SELECTORS.items() if issubclass(kind, VisualSelector))
+
+
+@pytest.mark.parametrize("name", SELECT)
 @pytest.mark.parametrize("count", [1, 2, 7, 24])
 def test_every_selector_meets_its_count(name: str, count: int) -> None:
-    found = selector(name)(view(), count)
+    found = selector_of(name).select(view(), count)
     keep = found.keep.tolist()
     assert len(keep) == count and keep == sorted(set(keep)) and keep[0] >= 0 and keep[-1] < 25
     if found.features is not None:
@@ -105,8 +109,8 @@ def test_duplicates_are_chosen_once() -> None:
 
 def test_hybrid_holds_the_salient_quarter() -> None:
     one = view()
-    keep = set(hybrid.select(one, 8).keep.tolist())
-    assert set(vtc_cls.select(one, 2).keep.tolist()) <= keep
+    keep = set(hybrid.Hybrid().select(one, 8).keep.tolist())
+    assert set(vtc_cls.VTCCLS().select(one, 2).keep.tolist()) <= keep
 
 
 def test_scope_against_brute_force() -> None:
@@ -129,13 +133,13 @@ def test_vispruner_drops_near_duplicates() -> None:
     features = torch.randn(10, 8, generator=torch.Generator().manual_seed(2))
     features[5:] = features[:5] + 1e-3
     one = ImageView(features, torch.linspace(1, 0.5, 10)[None], "cls")
-    keep = vispruner.select(one, 5, vispruner.VisPrunerConfig(r=0.0)).keep.tolist()
+    keep = vispruner.VisPruner(r=0.0).select(one, 5).keep.tolist()
     assert {k % 5 for k in keep} == set(range(5))
 
 
 def test_visionzip_merges_what_it_drops() -> None:
     one = view(40)
-    found = visionzip.select(one, 16)
+    found = visionzip.VisionZip().select(one, 16)
     assert found.features is not None
     untouched = (found.features == one.features[found.keep]).all(dim=1)
     assert int(untouched.sum()) >= 16 - round(16 * 10 / 64)
@@ -145,7 +149,7 @@ def test_visionzip_merges_what_it_drops() -> None:
 
 def test_prumerge_is_a_weighted_mean() -> None:
     one = view(10)
-    found = prumerge.select(one, 3, prumerge.PruMergeConfig(k=2))
+    found = prumerge.PruMerge(k=2).select(one, 3)
     assert found.features is not None and one.keys is not None
     unit = torch.nn.functional.normalize(one.keys, dim=-1)
     dropped = [i for i in range(10) if i not in found.keep.tolist()]
@@ -180,16 +184,18 @@ def test_shortening_pads_on_the_left() -> None:
 
 def test_random_depends_on_the_seed_alone() -> None:
     one: Any = view()
-    first = selector("random")(one, 9).keep
-    assert torch.equal(first, selector("random")(one, 9).keep)
+    first = selector_of("random").select(one, 9).keep
+    assert torch.equal(first, selector_of("random").select(one, 9).keep)
     other = ImageView(one.features, one.rows, "cls", None, seed=1)
-    assert not torch.equal(first, selector("random")(other, 9).keep)
+    assert not torch.equal(first, selector_of("random").select(other, 9).keep)
 
 
 def test_scored_layers() -> None:
     assert vtc_cls.scored_layers(24, -2, 3) == [20, 21, 22]
     assert vtc_cls.scored_layers(24, -1, 1) == [23]
-    assert vtc_cls.scored_layers(5, -2, 9) == [0, 1, 2, 3]
+    assert vtc_cls.scored_layers(5, -2, 4) == [0, 1, 2, 3]
+    with pytest.raises(ConfigError, match="9 vision layers"):
+        vtc_cls.scored_layers(5, -2, 9)
 
 
 def test_cls_row_leaves_its_own_share_out() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from wildsight.anomaly import data as anomaly
 from wildsight.datasets.masks import GRADED, MaskRule, declared, defect_mask, read_mask
 from wildsight.errors import DataError
+from wildsight.fusion import data as fusion
 from wildsight.segmentation import data as segmentation
 
 TRUTH = np.zeros((6, 8), bool)
@@ -183,3 +184,16 @@ def test_masks_that_were_read_as_all_defect(shared: Path) -> None:
         assert read_mask(folder / f"{kind}-exp1_num_108719.png").sum() == 104
     with pytest.raises(DataError, match="nverted"):
         defect_mask([folder / "inv-exp1_num_108719.png"])
+
+
+def test_the_fusion_task_reads_the_same_mask(tmp_path: Path) -> None:
+    for name in ("rgb", "depth"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)).save(
+            tmp_path / name / "0.png"
+        )
+    (tmp_path / "masks").mkdir()
+    for kind in ("1/2", "128/255", "palette, white background"):
+        RIGHT[kind].save(tmp_path / "masks/0.png")
+        data = fusion.read_source(tmp_path)
+        assert np.array_equal(fusion.read_mask(data.found.samples[0], data.found) == 1, TRUTH)

@@ -224,7 +224,7 @@ def test_cifar(tmp_path: Path, protocol: int, monkeypatch: pytest.MonkeyPatch) -
 def test_pickles_are_read_and_never_run(tmp_path: Path) -> None:
     file = tmp_path / "x.pkl"
     value = {"a": [1, 2.5, None, True, "text", (1, 2)], "n": np.arange(6.0).reshape(2, 3), "s": np.int64(7)}
-    for protocol in (0, 2, 3, 4):
+    for protocol in (0, 1, 2, 3, 4, 5):
         file.write_bytes(pickle.dumps(value, protocol=protocol))
         found = read_plain_pickle(file)
         assert found["a"] == value["a"] and found["s"] == 7 and np.array_equal(found["n"], value["n"])
@@ -246,6 +246,84 @@ def test_pickles_are_read_and_never_run(tmp_path: Path) -> None:
         read_plain_pickle(file)
     with pytest.raises(DataError, match="no such file"):
         read_plain_pickle(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=">i4"),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array(["a", "longer"]),
+        np.array([b"a", b"longer"]),
+        np.array([True, False]),
+        np.zeros((0, 3), np.uint8),
+    ],
+    ids=["big-endian", "fortran", "text", "bytes", "bool", "empty"],
+)
+def test_arrays_of_plain_types_come_out_equal(tmp_path: Path, array: np.ndarray) -> None:
+    file = tmp_path / "x.pkl"
+    for protocol in range(6):
+        file.write_bytes(pickle.dumps([array], protocol=protocol))
+        read = read_plain_pickle(file)[0]
+        assert np.array_equal(read, array) and read.dtype == array.dtype
+
+
+class _Calls:
+    """Pickled as a call of ``function``."""
+
+    def __init__(self, function: object, *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> object:
+        return self.call
+
+
+HOSTILE = {
+    "eval": pickle.dumps(_Calls(eval, "1 + 1")),
+    "getattr": pickle.dumps(_Calls(getattr, "text", "upper")),
+    "import": pickle.dumps(_Calls(__import__, "os")),
+    "numpy function": pickle.dumps(_Calls(np.load, "file")),
+    "function itself": pickle.dumps(os.system),
+    "class": pickle.dumps(Path),
+    "instance": pickle.dumps(Path("x")),
+    "object array": pickle.dumps(np.array([1, "a"], dtype=object)),
+    "structured array": pickle.dumps(np.zeros(2, dtype=[("a", "O")])),
+    "object scalar": b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(VO8\ntRC\x08AAAAAAAAtR.",
+    "array called": b"cnumpy\nndarray\n(I3\ntR.",
+    "state of a list": b"](\x8c\x01aK\x01db.",
+    "state of a name": b"c_codecs\nencode\n}(\x8c\x08__code__K\x01ub.",
+    "name left": b"c_codecs\nencode\n.",
+    "dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0fdtype.__class__\x93.",
+    "extension": b"\x80\x02\x82\x01.",
+    "persistent id": b"Pname\n.",
+    "itself": b"]q\x00h\x00a.",
+    "memo bomb": b"\x80\x02Nr\xff\xff\xff\x7f.",
+    "length bomb": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
+    "shape bomb": b"cnumpy.core.multiarray\n_reconstruct\n(NtR(K\x01(L1000000000000L\nt"
+    b"cnumpy\ndtype\n(Vi8\ntR\x89C\x00tb.",
+    "deep": b"]" * 100_000 + b"a" * 99_999 + b".",
+    "cut off": pickle.dumps({"a": np.arange(5)})[:-20],
+    "empty file": b"",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pickles_are_refused_in_one_sentence(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "x.pkl"
+    file.write_bytes(HOSTILE[name])
+    with pytest.raises(DataError, match=r"not plain data|damaged") as caught:
+        read_plain_pickle(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_refused_pickle_leaves_the_reader_as_it_was(tmp_path: Path) -> None:
+    """State set on an allowed name changes nothing for the next file."""
+    file = tmp_path / "x.pkl"
+    file.write_bytes(HOSTILE["state of a name"])
+    with pytest.raises(DataError):
+        read_plain_pickle(file)
+    file.write_bytes(pickle.dumps(np.arange(3), protocol=2))
+    assert read_plain_pickle(file).tolist() == [0, 1, 2]
 
 
 def test_plain_folder_table_and_class_folders(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def shown(page: str, language: str = "json") -> str:
 
 
 def test_the_shown_questions_are_read(tmp_path: Path) -> None:
-    from wildsight.compression.questions import read_source
+    from wildsight.compression.evaluation.questions import read_source
 
     (tmp_path / "questions.jsonl").write_text(shown("docs/tasks/compression.md"), encoding="utf-8")
     (sample,) = read_source(tmp_path).samples
@@ -42,7 +42,7 @@ def test_the_shown_tasks_are_read(tmp_path: Path) -> None:
 
 
 def test_the_shown_settings_of_sensors_are_read(tmp_path: Path) -> None:
-    from wildsight.fusion.source import read_source
+    from wildsight.fusion.data import read_source
 
     for stem in ("0001", "0002"):
         for name, kind in (("rgb", np.uint8), ("depth", np.uint16), ("masks", np.uint8)):
@@ -57,7 +57,7 @@ def test_the_shown_settings_of_sensors_are_read(tmp_path: Path) -> None:
 
 
 def test_the_shown_label_is_read(tmp_path: Path) -> None:
-    from wildsight.spatial.source import read_source
+    from wildsight.spatial.data import read_source
 
     for name in ("images", "calib"):
         (tmp_path / name).mkdir()

@@ -92,10 +92,10 @@ def words_of(line: str) -> list[str]:
 def _small_world() -> Any:
     """The embedded world with fewer pictures, and trainings of two steps."""
     from tools.nano import clip_pipeline, llava_pipeline, sam_pipeline
+    from wildsight.fusion import data as fusion
     from wildsight.fusion import demo as _fusion  # noqa: F401  what keeps the whole world under its own name
-    from wildsight.fusion import source as fusion
     from wildsight.spatial import bench as _spatial  # noqa: F401
-    from wildsight.spatial import source as spatial
+    from wildsight.spatial import data as spatial
 
     patch = pytest.MonkeyPatch()
     sam = replace(nano_models.SAM, width=192)  # as wide as nano-clip, which it begins as

@@ -11,12 +11,11 @@ import torch
 from PIL import Image
 
 import fusion_scenes
+from wildsight.datasets.multimodal import Band
 from wildsight.errors import DataError
-from wildsight.fusion.datasets import check, needed, read, read_mask, read_values
-from wildsight.fusion.layouts import Band
+from wildsight.fusion.data import check, check_source, needed, read, read_mask, read_source, read_values
 from wildsight.fusion.scenes import depths
 from wildsight.fusion.scoring import Scorer
-from wildsight.fusion.source import check_source, read_source
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 

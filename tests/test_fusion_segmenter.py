@@ -20,10 +20,9 @@ from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.fusion import FusionSegmenter
 from wildsight.fusion.bench import bench
-from wildsight.fusion.datasets import FusionSample, read_mask, read_values
+from wildsight.fusion.data import FusionSample, read_mask, read_source, read_values, without
 from wildsight.fusion.inputs import Reader, Scenes, Store, flipped, stretched
 from wildsight.fusion.methods import METHODS
-from wildsight.fusion.source import read_source, without
 
 TINY = {"image_size": 32, "width": 12, "strides": (4, 8)}
 SMALL = {"A": 6, "T": 2, "C": 2, "ref_len": 4}

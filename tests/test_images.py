@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wildsight.datasets.masks import read_mask as load_mask
 from wildsight.errors import ConfigError, DataError, ImageError
-from wildsight.images import expand, from_array, image_size, list_images, load_image, load_mask
+from wildsight.images import expand, from_array, image_size, list_images, load_image, load_stored
 
 
 def test_modes(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_declared_range(tmp_path: Path) -> None:
 def test_pixel_cap_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "small.png")
     monkeypatch.setenv("WILDSIGHT_MAX_PIXELS", "63")
-    for reader in (load_image, load_mask, image_size):
+    for reader in (load_image, load_stored, image_size):
         with pytest.raises(ImageError, match="above the limit of 63"):
             reader(tmp_path / "small.png")
     assert load_image(tmp_path / "small.png", max_pixels=64).size == (8, 8)
@@ -127,7 +128,7 @@ def test_damaged_bytes_are_always_an_image_error(tmp_path: Path, kind: str) -> N
         where = rng.integers(0, rng.choice([40, 200, len(damaged)]), 3)
         damaged[where] = rng.integers(0, 256, 3)
         file.write_bytes(damaged.tobytes()[: rng.integers(1, len(damaged) + 1)])
-        for reader in (load_image, load_mask, image_size):
+        for reader in (load_image, load_stored, image_size):
             with contextlib.suppress(ImageError):
                 reader(file)
 

@@ -18,8 +18,9 @@ import pytest
 
 from wildsight.anomaly import AnomalyDetector, AnomalyResult
 from wildsight.cli import main
+from wildsight.datasets.masks import read_mask as load_mask
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
-from wildsight.images import from_array, load_mask
+from wildsight.images import from_array
 from wildsight.segmentation import AnomalySegmenter
 from wildsight.workflows.inspect import (
     Project,
@@ -34,9 +35,10 @@ from wildsight.workflows.inspect import (
     start,
     write_report,
 )
+from wildsight.workflows.inspect.crops import cropped
 from wildsight.workflows.inspect.project import GOOD, Find, Looked, absolute_source
 from wildsight.workflows.inspect.reporting import RED, SIDE, YELLOW, outlined
-from wildsight.workflows.inspect.steps import SMALLEST, _carry, cropped
+from wildsight.workflows.inspect.steps import SMALLEST, _carry
 from wildsight.world.products import CATEGORIES, render_product
 
 pytestmark = pytest.mark.slow

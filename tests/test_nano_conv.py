@@ -15,7 +15,8 @@ from tools.nano.conv_pipeline import golden, pretrain_conv
 from tools.nano.conv_train import ConvConfig, embedding_loss, look, new_student, to_pixels
 from tools.nano.pictures import training_files, world_pictures
 from wildsight.backbones import backbone as backbones
-from wildsight.backbones.backbone import IMAGENET, Backbone, load_backbone, nano_names
+from wildsight.backbones.backbone import IMAGENET, Backbone, load_backbone
+from wildsight.backbones.hub import nano_names
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.files import read_json, verify_manifest
 

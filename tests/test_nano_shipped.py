@@ -10,7 +10,7 @@ import torch
 
 from wildsight.backbones import backbone as backbones
 from wildsight.backbones import load_backbone, nano_folder
-from wildsight.backbones.backbone import NANO, nano_names
+from wildsight.backbones.hub import NANO, nano_names
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.files import read_json
 

@@ -11,18 +11,18 @@ import pytest
 from PIL import Image
 
 from spatial_models import kitti_folder
+from wildsight.datasets.omni3d import TRAINING, IgnoreRule
 from wildsight.errors import ConfigError, DataError
 from wildsight.spatial.answers import opened
 from wildsight.spatial.ap3d import Scene, ap_3d
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, camera_for, fitted, focal_of_exif, read_calibration
 from wildsight.spatial.captions import expressions, in_words, leaks, masked, mirrored_text
-from wildsight.spatial.datasets import read
+from wildsight.spatial.data import check_source, read, read_source, world
 from wildsight.spatial.drawing import from_above, on_picture, segments
-from wildsight.spatial.layouts import TRAINING, IgnoreRule, kitti_labels
+from wildsight.spatial.layouts import kitti_labels
 from wildsight.spatial.samples import SpatialData
 from wildsight.spatial.scoring import grouped
-from wildsight.spatial.source import check_source, read_source, world
 
 P2 = "P2: 90 0 48 0 0 90 48 0 0 0 1 0\n"
 BOX = {"name": "cube", "centre": [0.5, 0.8, 5.0], "size": [1.0, 1.0, 1.0], "yaw": 0.3}

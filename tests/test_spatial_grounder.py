@@ -19,12 +19,12 @@ from spatial_models import tiny_folder, tiny_mllm
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
 from wildsight.spatial import SpatialGrounder
 from wildsight.spatial.boxes import Box
+from wildsight.spatial.data import world
 from wildsight.spatial.gltf import write_gltf
 from wildsight.spatial.inputs import _in_sight, varied
 from wildsight.spatial.methods import METHODS, config_of
 from wildsight.spatial.mllm import check_family
 from wildsight.spatial.samples import SpatialData
-from wildsight.spatial.source import world
 
 FAST = {"epochs": 1, "batch_size": 8, "progress": False}
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spatial_models import tiny_mllm
+from spatial_reference import rotation_6d, yaw_rotation
 from wildsight.errors import ConfigError
 from wildsight.spatial import geometry as g
 from wildsight.spatial import losses as L
@@ -111,7 +112,7 @@ def oracle(centre: torch.Tensor, size: torch.Tensor, camera: torch.Tensor, side:
     row = camera[:, None]
     uv = g.project(centre, row) / side
     seen = centre[..., 2] if virtual is None else g.virtual_depth(centre[..., 2], camera[:, 1:2], virtual)
-    six = g.rotation_6d(g.to_allocentric(torch.eye(3, dtype=centre.dtype).expand(1, 1, 3, 3),
+    six = rotation_6d(g.to_allocentric(torch.eye(3, dtype=centre.dtype).expand(1, 1, 3, 3),
                                          g.rays(uv * side, row)))  # fmt: skip
     height = camera[:, 1:2] * size[..., 1] / centre[..., 2] / side
     box = torch.stack((uv[..., 0], uv[..., 1], height, height), -1)
@@ -176,7 +177,7 @@ def test_heads_never_give_nan(seed: int, loud: float) -> None:
 
 def test_losses_vanish_at_the_truth_and_see_one_part_at_a_time() -> None:
     centre = torch.tensor([[[0.4, 0.6, 7.0]]], dtype=torch.float64)
-    size, rotation = torch.tensor([[[2.0, 1.5, 1.8]]], dtype=torch.float64), g.yaw_rotation(
+    size, rotation = torch.tensor([[[2.0, 1.5, 1.8]]], dtype=torch.float64), yaw_rotation(
         torch.tensor([[0.4]], dtype=torch.float64)
     )  # fmt: skip
     camera = torch.tensor([[100.0, 100.0, 48.0, 46.0]], dtype=torch.float64)
@@ -187,7 +188,7 @@ def test_losses_vanish_at_the_truth_and_see_one_part_at_a_time() -> None:
     parts = L.disentangled(deeper, centre, size, rotation, camera)
     assert parts["z"] > 0.1
     assert max(parts["xy"], parts["size"], parts["rotation"]) < 1e-12
-    turned = truth._replace(rotation=g.yaw_rotation(torch.tensor([[0.4 + torch.pi]], dtype=torch.float64)))
+    turned = truth._replace(rotation=yaw_rotation(torch.tensor([[0.4 + torch.pi]], dtype=torch.float64)))
     assert float(L.disentangled(turned, centre, size, rotation, camera)["rotation"]) < 1e-12
     by_hand = (g.corners(centre * 1.5, size, rotation) - g.corners(centre, size, rotation)).abs().mean()
     assert float(parts["z"]) == pytest.approx(float(by_hand))
@@ -205,7 +206,7 @@ def test_spread_is_learned_as_the_standard_deviation_of_the_depth(focal: float) 
     seen = g.virtual_depth((centre[..., 2] + noise).clamp_min(0.1), camera[:, 1:2], g.F_VIRTUAL)
     zero = torch.zeros(4000, 1, dtype=torch.float64)
     box2d = torch.full((4000, 1, 4), 0.5, dtype=torch.float64)
-    uv, six = g.project(centre, camera[:, None]) / 96, g.rotation_6d(rotation)
+    uv, six = g.project(centre, camera[:, None]) / 96, rotation_6d(rotation)
     spread = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([spread], max_iter=50)
 

@@ -16,12 +16,12 @@ from wildsight import compress
 from wildsight.errors import ConfigError, UnsupportedModelError
 from wildsight.images import from_array
 from wildsight.spatial import SpatialGrounder
+from wildsight.spatial.data import world
 from wildsight.spatial.inputs import Rows, asked
 from wildsight.spatial.llmi3d import LLMI3D, LLMI3DConfig
 from wildsight.spatial.methods import METHODS
 from wildsight.spatial.mllm import KINDS, check_family
 from wildsight.spatial.samples import SpatialData, SpatialSample
-from wildsight.spatial.source import world
 from wildsight.spatial.tiles import NEWLINE, behind, blocks_kept, homes, places_of, tiles_of
 
 FAST = {"epochs": 1, "batch_size": 8, "progress": False}

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from wildsight.datasets.masks import read_mask as load_mask
 from wildsight.errors import ConfigError
-from wildsight.images import load_image, load_mask
+from wildsight.images import load_image
 from wildsight.world.products import CATEGORIES, DEFECTS, export_products, render_product
 
 

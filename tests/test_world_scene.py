@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 from wildsight.errors import ConfigError
 from wildsight.world.labels import box3d
 from wildsight.world.language import caption, expression
-from wildsight.world.render import render, render_batch, trace
+from wildsight.world.render import render, trace
 from wildsight.world.scene import COLOURS, MATERIALS, SHAPES, SIZES, Camera, Lamp, Scene, Thing, random_scene
 from wildsight.world.shapes3d import SOLIDS, enter
 
@@ -125,7 +125,6 @@ def test_same_seed_same_frame(seed):
     first, again = render(random_scene(seed), 32), render(random_scene(seed), 32)
     assert np.array_equal(first.rgb, again.rgb)
     assert np.array_equal(first.instance, again.instance)
-    assert np.array_equal(render_batch([random_scene(seed)], 32)[0], first.rgb)
     plain = render(random_scene(seed), 32, smooth=False)
     assert np.array_equal(plain.depth, first.depth)
 
@@ -143,12 +142,14 @@ def test_things_of_a_random_scene_are_in_the_picture_and_apart(seed, count):
 
 def test_golden_frame():
     frame = render(random_scene(8, count=4), 32)
-    assert frame.rgb.mean() == pytest.approx(GOLDEN[0], abs=0.05)
-    assert frame.depth[16:].mean() == pytest.approx(GOLDEN[1], abs=1e-4)
+    assert frame.rgb.mean() == pytest.approx(
+        GOLDEN[0], abs=0.01
+    )  # processors differ by a level here and there
+    assert frame.depth[16:].mean() == pytest.approx(GOLDEN[1], abs=1e-6)
     assert (frame.instance >= 0).sum() == GOLDEN[2]
 
 
-GOLDEN = (104.3571, 2.906744, 169)
+GOLDEN = (104.3743, 2.906744, 169)
 
 
 NAN = float("nan")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from wildsight.cli import main
-from wildsight.compression.questions import read_source as read_questions
+from wildsight.compression.evaluation.questions import read_source as read_questions
 from wildsight.continual.lesson import _folder
+from wildsight.datasets.masks import read_mask as load_mask
 from wildsight.errors import ConfigError
 from wildsight.estimators import TASKS, resolve
-from wildsight.fusion.datasets import read_mask
-from wildsight.fusion.source import read_source
-from wildsight.images import load_image, load_labels, load_mask, load_values
+from wildsight.fusion.data import read_mask, read_source
+from wildsight.images import load_image, load_labels, load_values
 from wildsight.world import sets
 from wildsight.world.export import EXPORTS, export
 from wildsight.world.products import CATEGORIES, DEFECTS

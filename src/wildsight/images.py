@@ -194,24 +194,6 @@ def _eight_bit(array: np.ndarray, full_scale: float | None) -> np.ndarray:
     return np.rint(np.clip(values / full, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def load_mask(path: str | Path, *, max_pixels: int | None = None) -> np.ndarray:
-    """Read a mask: [H, W] bool, True where any channel but alpha is above 0.
-
-    Raises:
-        ImageError: as `load_image`.
-    """
-    file = Path(path)
-    with _open(file, max_pixels) as picture:
-        upright = _decode(picture, file)
-    if upright.mode == "P":
-        upright = upright.convert("RGB")
-    values = np.asarray(upright)
-    if values.ndim == 3:
-        colours = values[..., :-1] if upright.mode in ("RGBA", "LA") else values
-        return np.asarray((colours > 0).any(axis=2))
-    return np.asarray(values > 0)
-
-
 @dataclass(frozen=True)
 class Stored:
     """What a file holds before it becomes 8-bit RGB.
@@ -395,10 +377,3 @@ def expand(spec: str | Path) -> list[Path]:
     if not files:
         raise DataError("no picture found", where=spec, hint="name a file, a glob or a folder of pictures")
     return files
-
-
-def to_png_bytes(picture: Image.Image) -> bytes:
-    """PNG file bytes of a picture."""
-    stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=False)
-    return stream.getvalue()

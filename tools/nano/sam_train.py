@@ -18,7 +18,7 @@ from tools.nano.scene_cache import SceneCache
 from wildsight.files import atomic_path, cache_folder, digest_of
 from wildsight.training import Batch, History, TrainConfig, train
 from wildsight.training.batches import mix
-from wildsight.world.products import CATEGORIES, DEFECTS, render_product
+from wildsight.world import CATEGORIES, DEFECTS, WORLD_VERSION, render_product
 
 _SMALLEST = 24  # pixels of an outline that is asked for
 
@@ -33,7 +33,7 @@ class Faults:
 
 def faults(count: int, size: int, *, first: int = 50_000) -> Faults:
     """``count`` defective products, every category and defect in turn, kept in the cache."""
-    key = digest_of(["faults", 1, count, size, first])[:24]
+    key = digest_of(["faults", WORLD_VERSION, count, size, first])[:24]
     files = [cache_folder("pretrain", "scenes") / f"{key}-{name}.npy" for name in ("pictures", "masks")]
     if not files[-1].is_file():
         made = [

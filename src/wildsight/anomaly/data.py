@@ -35,7 +35,6 @@ __all__ = [
 
 TRAIN_SHARE = 0.8
 WORLD_SETTINGS = {"good": 60, "test_good": 20, "test_bad": 20, "size": 128, "seed": 0}
-WORLD_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -247,6 +246,7 @@ def world_folder() -> Path:
     Raises:
         ConfigError: the cache folder cannot be made.
     """
+    from wildsight.world import WORLD_VERSION
     from wildsight.world.products import export_products
 
     return drawn_folder(

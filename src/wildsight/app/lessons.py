@@ -10,8 +10,9 @@ from typing import Any
 
 from wildsight.continual.data import TABLE
 from wildsight.continual.tasks import TEMPLATE, TaskData
+from wildsight.datasets.lists import read_json
 from wildsight.errors import DataError
-from wildsight.files import atomic_folder, read_json, write_json
+from wildsight.files import atomic_folder, write_json
 
 FILES, BYTES = 2000, 512 * 2**20
 HELD_OUT = 3  # every third picture of a class is kept for the test

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +15,17 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
-from wildsight.backbones.tokens import as_map, chain, pooled, token_grid
+from wildsight.backbones.hub import checkpoint_folder, nano_folder, weight_files
+from wildsight.backbones.reading import IMAGENET, normalisation, read_model, read_timm
+from wildsight.backbones.texts import read_tokenizer, text_inputs
+from wildsight.backbones.tokens import as_map, chain, channels_first, pooled, token_grid
+from wildsight.backbones.towers import REFUSALS, own_size, refuse_ragged, run_tower
 from wildsight.devices import precision_for, resolve_device
-from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError
-from wildsight.files import digest_of, read_json, sha256, verify_manifest
+from wildsight.errors import ConfigError, UnsupportedModelError
+from wildsight.files import digest_of, sha256
 
-NANO = Path(__file__).parent / "nano"
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+__all__ = ["IMAGENET", "Backbone", "Features", "load_backbone", "nano_folder"]
+
 _PROBE = 64  # side of the picture that shows the strides: a multiple of 64, so that each divides it
 
 
@@ -176,12 +177,21 @@ class Backbone:
 
     @cached_property
     def _taps(self) -> dict[int, int]:
-        """Stride -> index of the last map of that stride, seen by running one small picture."""
-        patch = self._patch or 1
+        """Stride -> index of the last map of that stride, seen by running one picture: a small one, or, for a
+        network of fixed size, one of its own."""
+        patch, own = self._patch or 1, own_size(self._tower)
         side = patch * 4 if _PROBE % patch else _PROBE
-        with torch.no_grad():
-            maps = self._maps(torch.zeros(1, 3, side, side, device=self.device))
-            return {round(side / m.shape[-1]): i for i, m in enumerate(maps)}
+        try:
+            return self._probed(side, side)
+        except (UnsupportedModelError, *REFUSALS):
+            if own is None:
+                raise
+            return self._probed(*own)
+
+    @torch.no_grad()
+    def _probed(self, height: int, width: int) -> dict[int, int]:
+        maps = self._maps(torch.zeros(1, 3, height, width, device=self.device))
+        return {round(width / m.shape[-1]): i for i, m in enumerate(maps)}
 
     @property
     def _tower(self) -> nn.Module:
@@ -210,15 +220,10 @@ class Backbone:
         stem = getattr(getattr(self._tower, "embedder", None), "embedder", None)
         if stem is not None:  # ResNet's map before its pooling, the only one at stride 2
             yield stem(pixels)
-        output = self._run(pixels, output_hidden_states=True)
-        hidden = getattr(output, "reshaped_hidden_states", None) or output.hidden_states
-        yield from (as_map(h, pixels, self._patch) for h in hidden)
-
-    def _run(self, pixels: Tensor, **options: Any) -> Any:
-        """The vision tower's output, with position codes stretched to the size of ``pixels``."""
-        if "interpolate_pos_encoding" in inspect.signature(self._tower.forward).parameters:
-            options["interpolate_pos_encoding"] = True
-        return self._tower(pixel_values=pixels, **options)
+        output = run_tower(self._tower, pixels, output_hidden_states=True)
+        hidden = channels_first(output)
+        maps = (as_map(h, pixels, self._patch) for h in hidden)
+        yield from (m for m in maps if m.shape != pixels.shape)  # DINOv3's ConvNeXt begins with the picture
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Features:
@@ -233,7 +238,7 @@ class Backbone:
         if not hasattr(self._tower, "config"):
             raise UnsupportedModelError("timm models give maps alone", where=self.name, hint="use pyramid")
         with self.computing():
-            hidden = self._run(pixels.to(self.device)).last_hidden_state.float()
+            hidden = run_tower(self._tower, pixels.to(self.device)).last_hidden_state.float()
         if hidden.ndim == 4:
             rows, columns = hidden.shape[2:]
             return Features(hidden.mean((2, 3)), hidden.flatten(2).transpose(1, 2), (rows, columns))
@@ -263,39 +268,44 @@ class Backbone:
             UnsupportedModelError: a network without a shared space, or a folder without its tokenizer.
         """
         self._need_shared_space()
-        length = self.model.config.text_config.max_position_embeddings
-        tokens = self._tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
-        names = inspect.signature(self.model.get_text_features).parameters
-        given = {k: v.to(self.device) for k, v in tokens.items() if k in names}
+        tokens = text_inputs(self.model, self._tokenizer, texts)
+        given = {k: v.to(self.device) for k, v in tokens.items()}
         with self.computing():
             return pooled(self.model.get_text_features(**given)).float()
 
+    @property
+    def shared_space(self) -> bool:
+        """Pictures and texts have one space (CLIP, SigLIP and their kind)."""
+        return hasattr(self.model, "get_text_features") and hasattr(self.model, "get_image_features")
+
+    @property
+    def has_text(self) -> bool:
+        """Texts can be embedded: there is a text tower in a space shared with pictures, and its tokenizer."""
+        if not self.shared_space:
+            return False
+        try:
+            return self._tokenizer is not None
+        except UnsupportedModelError:
+            return False
+
     def _need_shared_space(self) -> None:
-        if not hasattr(self.model, "get_text_features"):
+        if not self.shared_space:
             raise UnsupportedModelError(
                 "has no space shared by pictures and texts", where=self.name, hint="use a CLIP or SigLIP one"
             )
 
     @cached_property
     def _tokenizer(self) -> Any:
-        """The folder's own; `transformers` would make up an empty one where there is none."""
-        from transformers import AutoTokenizer
-
-        where = self.folder or self.name
-        if self.folder is None or not any((self.folder / name).is_file() for name in _TOKENIZERS):
-            raise UnsupportedModelError("has no tokenizer", where=where, hint="add its tokenizer.json")
-        try:
-            return AutoTokenizer.from_pretrained(self.folder)
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"its tokenizer cannot be read ({error})", where=where, hint="restore tokenizer.json"
-            ) from error
+        return read_tokenizer(self.folder, self.name)
 
 
 def load_backbone(
-    name: str | Path, *, device: str | int | torch.device | None = "auto", precision: str = "auto"
+    name: str | Path,
+    *,
+    device: str | int | torch.device | None = "auto",
+    precision: str = "auto",
+    revision: str | None = None,
+    subfolder: str = "",
 ) -> Backbone:
     """A frozen backbone by name.
 
@@ -305,133 +315,40 @@ def load_backbone(
         device: where it runs; see `wildsight.devices.resolve_device`.
         precision: of its frozen features, ``fp32``, ``bf16``, ``fp16`` or ``auto``; see
             `wildsight.devices.precision_for`.
+        revision: branch, tag or commit of a repository.
+        subfolder: where in the folder or repository the checkpoint is.
 
     Raises:
         ConfigError: nothing of that name, no network to fetch it, or no such device or precision.
         CheckpointError: weights missing, or a nano checkpoint whose hash differs.
+        UnsupportedModelError: a network that gives no maps of pictures, or that needs code of its own.
     """
     place = resolve_device(device)
     precision_for(place, precision)
-    backbone = _named(str(name))
+    if str(name).startswith("timm:"):
+        backbone = _from_timm(str(name))
+    else:
+        backbone = _from_folder(
+            checkpoint_folder(str(name), revision=revision, subfolder=subfolder), str(name)
+        )
     backbone.precision = precision
     return backbone.to(place)
 
 
-def _named(name: str) -> Backbone:
-    if name.startswith("timm:"):
-        return _from_timm(name)
-    if name.startswith("nano-"):
-        return _from_folder(nano_folder(name), name)
-    return _from_folder(Path(name) if Path(name).is_dir() else _fetch(name), name)
-
-
-def nano_names() -> list[str]:
-    """Names of the nano checkpoints in this package."""
-    return sorted(p.name for p in NANO.glob("nano-*") if p.is_dir()) if NANO.is_dir() else []
-
-
-def _choices() -> str:
-    return " or ".join(["name a local folder", *nano_names()])
-
-
-def nano_folder(name: str) -> Path:
-    """The folder of a nano checkpoint in this package, every file of it checked by its hash.
-
-    It opens with `transformers` like any other: ``CLIPModel.from_pretrained(nano_folder("nano-clip"))``.
-
-    Raises:
-        ConfigError: nothing of that name.
-        CheckpointError: a file that is missing or damaged.
-    """
-    if name not in nano_names():
-        raise ConfigError(f"no nano checkpoint is called {name!r}", hint=_choices())
-    verify_manifest(NANO / name)
-    return NANO / name
-
-
-def _fetch(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:
-        raise ConfigError(
-            f"no backbone is called {name!r} here, and it could not be fetched ({type(error).__name__})",
-            hint=_choices(),
-        ) from error
-
-
 def _from_folder(folder: Path, name: str) -> Backbone:
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = weight_files(folder)
     if not (folder / "config.json").is_file() or not weights:
-        raise ConfigError(
-            "holds no config.json with safetensors weights", where=folder, hint="check the path"
-        )
-    model = _read_model(folder)
-    mean, std, source = _normalisation(folder)
+        what = "holds no config.json with weights (*.safetensors or pytorch_model*.bin)"
+        raise ConfigError(what, where=folder, hint="check the path")
+    model = read_model(folder)
+    refuse_ragged(getattr(model, "vision_model", model), name)
+    mean, std, source = normalisation(folder)
     sha = digest_of([sha256(p) for p in [folder / "config.json", *weights]])
     return Backbone(model, name, sha, mean, std, normalised_by=source, folder=folder)
 
 
-def _read_model(folder: Path) -> nn.Module:
-    """The model, refused if any weight but an unused pooler's would be random."""
-    from transformers import AutoModel
-
-    try:
-        with _quiet():
-            model, report = AutoModel.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-            )
-    except Exception as error:
-        raise ConfigError(
-            f"cannot be loaded ({error})", where=folder, hint="check its config.json"
-        ) from error
-    missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
-    if missing:
-        raise CheckpointError(
-            f"{len(missing)} weights are missing, {missing[0]} among them", where=folder, hint="save it again"
-        )
-    return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the loading report and progress bars of `transformers`, then restores them."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _normalisation(folder: Path) -> tuple[Sequence[float], Sequence[float], str]:
-    """Mean, deviation and the file that names them; ImageNet's where none does."""
-    for file in filter(Path.is_file, (folder / name for name in _PROCESSORS)):
-        value: dict[str, Any] = read_json(file)
-        value = value.get("image_processor", value)
-        if value.get("do_normalize") is False:
-            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), file.name
-        if "image_mean" in value and "image_std" in value:
-            return value["image_mean"], value["image_std"], file.name
-    return *IMAGENET, "ImageNet default"
-
-
 def _from_timm(name: str) -> Backbone:
-    try:
-        import timm
-    except ImportError as error:
-        raise ConfigError("timm is not installed", hint="pip install 'wildsight[timm]'") from error
-    try:
-        model = timm.create_model(name.removeprefix("timm:"), pretrained=True, features_only=True)
-    except Exception as error:
-        raise ConfigError(f"timm cannot build {name!r} ({error})", hint="see timm.list_models()") from error
+    model: Any = read_timm(name)
     settings = model.pretrained_cfg
     sha = digest_of([name, *(float(v.double().sum()) for v in model.state_dict().values())])
     return Backbone(model, name, sha, settings["mean"], settings["std"], normalised_by="timm")

@@ -39,6 +39,20 @@ def token_grid(tokens: int, pixels: Tensor, patch: int | None) -> tuple[int, int
     return rows, rows * width // height
 
 
+def channels_first(output: Any) -> Sequence[Tensor]:
+    """The hidden states of a network's output; maps as [B, C, h, w], also those of Hiera, [B, h, w, C]."""
+    hidden: Sequence[Tensor] = output.hidden_states
+    shaped = getattr(output, "reshaped_hidden_states", None)
+    if not shaped:
+        return hidden
+    if len(shaped) != len(hidden) or any(h.ndim != 3 for h in hidden):
+        return shaped
+    widths = [h.shape[2] for h in hidden]
+    if all(s.shape[1] == width for s, width in zip(shaped, widths, strict=True)):
+        return shaped
+    return [s.permute(0, 3, 1, 2) for s in shaped]
+
+
 def chain(first: Tensor, blocks: Sequence[nn.Module]) -> Iterator[Tensor]:
     """A stem's map, then the map after each block."""
     yield first

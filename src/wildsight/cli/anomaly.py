@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from wildsight.cli.task import COMMON, Flag, TaskCommands, Values, chosen, source_help, task_app
+from wildsight.cli.options import Flag, Values, chosen
+from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
 app = task_app("Find what is wrong in pictures, from good ones alone.")
 

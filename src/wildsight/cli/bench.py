@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from wildsight.cli.task import BACKBONE, DEVICE, TRAINING, Flag, argument, command
+from wildsight.cli.options import BACKBONE, DEVICE, TRAINING, Flag, argument, command
 
 BENCH_FLAGS = (
     BACKBONE,

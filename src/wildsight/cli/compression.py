@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wildsight.compression import defaults
+
 if TYPE_CHECKING:
-    from wildsight.compression.plan import Candidate, Settings
+    from wildsight.compression.evaluation.autotune import Candidate, TunedOptions
     from wildsight.compression.result import CompressedAnswer
     from wildsight.results import Table
 
@@ -16,10 +18,14 @@ app = typer.Typer(help="Make a multimodal LLM faster and smaller.", no_args_is_h
 
 Model = Annotated[str, typer.Argument(help="nano-llava, a local folder, or a hub id.")]
 Source = Annotated[str, typer.Argument(help="`world`, a folder, or NAME:PATH (e.g. pope:/data/pope).")]
-Device = Annotated[str, typer.Option(help="Where it runs, as torch names it.")]
-Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Visual = Annotated[str, typer.Option(help="Who chooses the visual tokens.")]
 Kv = Annotated[str, typer.Option(help="How the cache is shared out and ranked.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A parameter of the chosen methods, such as K=7 or window=8; repeat it."),
+]
 
 
 def budget(text: str | None) -> int | float | None:
@@ -40,6 +46,19 @@ def budget(text: str | None) -> int | float | None:
         ) from None
 
 
+def _parameters(visual: str, kv: str, texts: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``--set`` gives to the method of visual tokens and to that of the cache, checked."""
+    from wildsight.cli.common import pairs
+    from wildsight.compression.config import split_options
+    from wildsight.compression.methods.cache.base import CACHE_METHODS
+    from wildsight.compression.methods.visual.base import SELECTORS
+
+    visual_options, cache_options = split_options(visual, kv, pairs(texts))
+    SELECTORS.create(visual, visual_options)
+    CACHE_METHODS.create(kv, cache_options)
+    return visual_options, cache_options
+
+
 @app.command()
 def generate(
     model: Model,
@@ -47,36 +66,40 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to ask about it.")],
     visual_tokens: Annotated[str | None, typer.Option(help="Tokens per image: 64, or a share: 0.25.")] = None,
     kv_cache: Annotated[str | None, typer.Option(help="Share of the cache: 0.3, or tokens a layer.")] = None,
-    visual: Visual = "scope",
-    kv: Kv = "prefixkv",
+    visual: Visual = defaults.SELECTOR,
+    kv: Kv = defaults.CACHE,
+    parameter: Parameters = None,
     profile: Annotated[Path | None, typer.Option(help="Layer sizes from `compression profile`.")] = None,
     settings: Annotated[Path | None, typer.Option(help="Settings from `compression plan`.")] = None,
-    positions: Annotated[str, typer.Option(help="compact or original.")] = "compact",
+    positions: Annotated[str, typer.Option(help="compact or original.")] = defaults.POSITIONS,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     figure: Annotated[Path | None, typer.Option(help="Picture of what was kept.")] = None,
     repeats: Annotated[int, typer.Option(min=0, help="Timed runs; 0 leaves the cost out.")] = 3,
-    device: Device = "cpu",
-    precision: Precision = "fp32",
+    device: Device = "auto",
+    precision: Precision = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/compression-generate"),
 ) -> None:
     """Answer PROMPT about IMAGE, with and without compression, and say what it cost."""
     from wildsight.cli.common import finish
+    from wildsight.compression.evaluation.autotune import TunedOptions
     from wildsight.compression.loading import load_model
-    from wildsight.compression.plan import Settings
     from wildsight.compression.reports import write_answer
     from wildsight.compression.result import answer
     from wildsight.errors import ConfigError
 
+    visual_options, cache_options = _parameters(visual, kv, parameter)
     options: dict[str, Any] = {
         "visual_tokens": budget(visual_tokens),
         "kv_cache": budget(kv_cache),
         "visual": visual,
-        "kv": kv,
+        "visual_options": visual_options,
+        "cache": kv,
+        "cache_options": cache_options,
         "positions": positions,
     }
     loaded = load_model(model, device=device, precision=precision)
     if settings is not None:
-        found = Settings.load(settings)
+        found = TunedOptions.load(settings)
         if found.sha != loaded.sha:
             raise ConfigError(f"were found on {found.model}", where=settings, hint="plan for this model")
         options = found.options()
@@ -134,24 +157,27 @@ def profile(
     how: Annotated[str, typer.Option(help="prefix or sensitivity.")] = "prefix",
     samples: Annotated[int, typer.Option(min=1, help="Pictures to look at.")] = 10,
     scorer: Annotated[str, typer.Option(help="Key scorer, for sensitivity.")] = "attention",
+    parameter: Parameters = None,
     published: Annotated[
         list[Path] | None, typer.Option(help="Import published PrefixKV lists; repeat it.")
     ] = None,
-    device: Device = "cpu",
-    precision: Precision = "fp32",
+    device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Find the layer sizes of MODEL on a few pictures of SOURCE, or import published ones."""
-    from wildsight.cli.common import console
+    from wildsight.cli.common import console, pairs
     from wildsight.compression.profile import Profile
 
     if published:
         found = Profile.from_published(published)
     else:
-        from wildsight.compression.find import find_profile
+        from wildsight.compression.evaluation.layer_profiles import find_profile
         from wildsight.compression.loading import load_model
 
         loaded = load_model(model, device=device, precision=precision)
-        found = find_profile(loaded, source, how=how, samples=samples, scorer=scorer)
+        found = find_profile(
+            loaded, source, how=how, samples=samples, scorer=scorer, options=pairs(parameter)
+        )
     found.save(out)
     table = _profile_table(found)
     console.print(table.rich())
@@ -175,31 +201,35 @@ def plan(
     measure: Annotated[str, typer.Option(help="What gets cheaper: time or memory.")] = "time",
     count: Annotated[int, typer.Option(min=1, help="Questions to try on.")] = 200,
     answer_tokens: Annotated[int, typer.Option(min=1, help="Length of the timed answer.")] = 16,
-    visual: Visual = "scope",
-    kv: Kv = "prefixkv",
-    device: Device = "cpu",
-    precision: Precision = "fp32",
+    visual: Visual = defaults.SELECTOR,
+    kv: Kv = defaults.CACHE,
+    parameter: Parameters = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/compression-plan"),
 ) -> None:
     """Search visual tokens and cache together on SOURCE's questions, and write OUT/settings.json."""
     from wildsight.cli.common import finish
-    from wildsight.compression import questions
+    from wildsight.compression.evaluation import questions
+    from wildsight.compression.evaluation.autotune import plan as find
+    from wildsight.compression.evaluation.autotune import read_drop, read_target
     from wildsight.compression.loading import load_model
-    from wildsight.compression.plan import plan as find
-    from wildsight.compression.plan import read_drop, read_target
 
     wanted, allowed = read_target(target), read_drop(max_drop)
+    chosen, kept = _parameters(visual, kv, parameter)
+    parameters = chosen | kept
     loaded = load_model(model, device=device, precision=precision)
     data = questions.read_source(source, count, loaded.image_size or questions.SIZE)
     settings, candidates = find(
-        loaded, data, wanted, allowed, visual=visual, kv=kv, measured=measure, answer_tokens=answer_tokens
-    )
+        loaded, data, wanted, allowed, visual=visual, kv=kv, parameters=parameters,
+        measured=measure, answer_tokens=answer_tokens,
+    )  # fmt: skip
     settings.save(out / "settings.json")
     finish(_plan_report(settings, candidates, data.protocol, out))
 
 
 def _plan_report(
-    settings: Settings, candidates: list[Candidate], protocol: dict[str, Any], out: Path
+    settings: TunedOptions, candidates: list[Candidate], protocol: dict[str, Any], out: Path
 ) -> Path:
     from dataclasses import asdict
 

@@ -9,22 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from wildsight.cli.task import (
-    BACKBONE,
-    COMMON,
-    DEVICE,
-    METHOD,
-    SEED,
-    SET,
-    Flag,
-    TaskCommands,
-    Values,
-    argument,
-    command,
-    say,
-    source_help,
-    task_app,
-)
+from wildsight.cli.options import BACKBONE, DEVICE, METHOD, SEED, SET, Flag, Values, argument, command
+from wildsight.cli.task import COMMON, TaskCommands, say, source_help, task_app
 
 app = task_app("Sort pictures into the classes you know and new groups.")
 

@@ -104,8 +104,8 @@ def scenes_of(pictures: list[str]) -> list[dict[str, Path]]:
         ConfigError: an argument of another form, or a modality given twice.
         DataError: no picture, or files mixed with folders.
     """
+    from wildsight.datasets.folders import by_stem
     from wildsight.errors import ConfigError, DataError
-    from wildsight.fusion.layouts import by_stem
 
     given: dict[str, Path] = {}
     for text in pictures:
@@ -143,7 +143,7 @@ def evaluate(
     """Compare a fitted segmenter with the masks of SOURCE's test scenes, per condition."""
     from wildsight.cli.common import console, finish
     from wildsight.fusion import FusionSegmenter
-    from wildsight.fusion import source as sources
+    from wildsight.fusion import data as sources
     from wildsight.fusion.bench import best_and_worst
     from wildsight.fusion.reports import shortened, table_of, write_evaluation
 

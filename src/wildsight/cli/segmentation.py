@@ -101,8 +101,8 @@ def predict(
 
 def _asked(files: list[Path], box: list[str], point: list[str], prompts: Path | None) -> dict[Path, Any]:
     """Boxes and groups of points of each file."""
+    from wildsight.datasets.lists import read_json
     from wildsight.errors import ConfigError, DataError
-    from wildsight.files import read_json
 
     points = [_numbers(text, 2, "--point") for text in point]
     common = {"boxes": [_numbers(text, 4, "--box") for text in box], "points": [points] if points else []}

@@ -141,8 +141,8 @@ def evaluate(
     """Compare a fitted grounder with the boxes of SOURCE's test questions, per group."""
     from wildsight.cli.common import console, finish
     from wildsight.spatial import SpatialGrounder
+    from wildsight.spatial.data import read_source
     from wildsight.spatial.reports import best_and_worst, table_of, write_evaluation
-    from wildsight.spatial.source import read_source
 
     grounder = SpatialGrounder.from_pretrained(model, backbone=backbone)
     data = read_source(source)

@@ -10,7 +10,7 @@ from typing import Any
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.composition.data import PairData, read_source
-from wildsight.composition.features import Templates, TextSide, has_text
+from wildsight.composition.features import Templates, TextSide
 from wildsight.composition.methods import ABLATIONS, METHODS, named, train_settings
 from wildsight.composition.recognizer import CompositionRecognizer
 from wildsight.composition.reports import cases
@@ -75,7 +75,7 @@ def bench(
     for name in names:
         named(name)
     data, network = read_source(source), load_backbone(backbone)
-    text = has_text(network) and TextSide(network, Templates()).tells_apart(data.attributes, data.objects)
+    text = network.has_text and TextSide(network, Templates()).tells_apart(data.attributes, data.objects)
     absent = [n for n in names if METHODS[named(n)[0]].needs_text and not text]
     usual = train_settings(text)
     recipe = replace(usual, precision=precision, epochs=epochs or usual.epochs)

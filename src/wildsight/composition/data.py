@@ -28,7 +28,6 @@ __all__ = [
 ]  # fmt: skip
 
 WORLD_SETTINGS = {"seed": 0, "size": 96, "per_pair": 20, "held_out": 0.25}
-WORLD_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -160,6 +159,8 @@ def world_folder(**changed: float) -> Path:
     if unknown:
         raise ConfigError(f"no setting of the world is called {unknown[0]!r}", hint="see WORLD_SETTINGS")
     settings = {**WORLD_SETTINGS, **changed}
+    from wildsight.world import WORLD_VERSION
+
     return drawn_folder("compositions", WORLD_VERSION, settings, lambda folder: _export(folder, settings))
 
 

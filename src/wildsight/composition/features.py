@@ -40,15 +40,6 @@ class Templates:
     pair: str = "a photo of a {a} {o}"
 
 
-def has_text(backbone: Backbone) -> bool:
-    """The backbone embeds texts in the space of its pictures, and its tokenizer is there."""
-    try:
-        backbone.embed_texts(["a"])
-    except UnsupportedModelError:
-        return False
-    return True
-
-
 def own_size(backbone: Backbone) -> int:
     """The side of the pictures that a backbone was trained on, pixels; 224 where it does not say."""
     config: Any = getattr(backbone.model, "config", None)

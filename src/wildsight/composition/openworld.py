@@ -100,39 +100,3 @@ def _merge(
     values, ids = torch.cat([values, top], 1), torch.cat([ids, at + start], 1)
     values, order = values.sort(dim=1, descending=True, stable=True)
     return values[:, :depth], ids.gather(1, order)[:, :depth]
-
-
-def frontier_top(
-    attribute: Tensor, objects: Tensor, feasible: Tensor, *, width: int = 24
-) -> tuple[Tensor, Tensor, int]:
-    """The best feasible pair of ``attribute[a] + objects[o]``, exact, mostly without the whole grid.
-
-    The best ``width`` of each side are joined; a picture whose winner could be beaten from outside that
-    square is scored on the whole grid.
-
-    Args:
-        attribute: [B, nA] scores. objects: [B, nO] scores. feasible: [nA, nO] bool.
-        width: of the square.
-
-    Returns:
-        (score [B], pair id ``a * nO + o`` [B], -1 where nothing is feasible; how many fell back).
-    """
-    sizes = attribute.shape[1], objects.shape[1]
-    m_a, m_o = min(width, sizes[0]), min(width, sizes[1])
-    a, at_a = attribute.topk(min(m_a + 1, sizes[0]), dim=1)
-    o, at_o = objects.topk(min(m_o + 1, sizes[1]), dim=1)
-    square = a[:, :m_a, None] + o[:, None, :m_o]
-    fits = feasible[at_a[:, :m_a, None], at_o[:, None, :m_o]]
-    score, where = square.masked_fill(~fits, -torch.inf).flatten(1).max(1)
-    rows = torch.arange(len(a), device=a.device)
-    pair = at_a[rows, where // m_o] * sizes[1] + at_o[rows, where % m_o]
-    outside = torch.full_like(score, -torch.inf)
-    if m_a < sizes[0]:
-        outside = torch.maximum(outside, a[:, m_a] + o[:, 0])
-    if m_o < sizes[1]:
-        outside = torch.maximum(outside, a[:, 0] + o[:, m_o])
-    unsure = (score < outside).nonzero()[:, 0]
-    for row in unsure.tolist():
-        grid = (attribute[row][:, None] + objects[row][None]).masked_fill(~feasible, -torch.inf).flatten()
-        score[row], pair[row] = grid.max(0)
-    return score, torch.where(torch.isfinite(score), pair, -1), len(unsure)

@@ -23,7 +23,6 @@ from wildsight.composition.features import (
     feature_width,
     features_of_files,
     features_of_images,
-    has_text,
     own_size,
 )
 from wildsight.composition.fitting import Lessons, calibrated, fitted_head, told_of, without
@@ -86,7 +85,7 @@ class CompositionRecognizer(SavedObject):
             self.settings = RecognizerSettings(method=name, backbone=self.backbone.name, **settings)
         except TypeError as error:
             raise ConfigError(str(error), hint="see RecognizerSettings") from error
-        self.shared = has_text(self.backbone)
+        self.shared = self.backbone.has_text
         if METHODS[name].needs_text and not self.shared:
             hint = "use a CLIP or SigLIP backbone, or method hdaoe"
             what = f"has no text tower, which {name} needs"

@@ -8,53 +8,20 @@ and keys to the layer's scorer while the prompt is read. For everything else it 
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from wildsight.compression.cache_layer import RaggedLayer
+from wildsight.compression.handoff import forget, take
 from wildsight.errors import UnsupportedModelError
-
-if TYPE_CHECKING:
-    from wildsight.compression.ragged import RaggedLayer
 
 PREFIX = "wildsight_ragged_"
 BASES = ("sdpa", "eager")
-_local = threading.local()
-
-
-def hand_over(layer: RaggedLayer, keys: Tensor) -> None:
-    """Leave word, for the attention call that follows, of whose keys these are.
-
-    Raises:
-        UnsupportedModelError: the keys of the layer before never reached our attention function.
-    """
-    before = getattr(_local, "record", None)
-    if before is not None and before[0].owner is layer.owner:
-        _local.record = None
-        raise UnsupportedModelError(
-            "this model does not pass its cached keys to the attention function",
-            hint="use the cache inside `compress(...)` or `ragged_attention(model)`",
-        )
-    _local.record = (layer, keys)
-
-
-def take(keys: Tensor) -> RaggedLayer | None:
-    """The layer whose keys these are, if it is a ragged one."""
-    record = getattr(_local, "record", None)
-    if record is None or record[1] is not keys:
-        return None
-    _local.record = None
-    return record[0]
-
-
-def forget() -> None:
-    """Drop a record that a failed call left behind."""
-    _local.record = None
 
 
 def as_bool(mask: Tensor | None) -> Tensor | None:
@@ -107,7 +74,7 @@ def ragged_forward(
 ) -> Any:
     """Attention of `transformers`' signature; see the module."""
     stock = stock_function(base, module)
-    layer = take(key)
+    layer = cast("RaggedLayer | None", take(key))
     if layer is None:
         return stock(module, query, key, value, attention_mask, **kwargs)
     if layer.done:
@@ -128,12 +95,12 @@ def stock_function(base: str, module: nn.Module) -> Callable[..., Any]:
 
     if base != "eager":
         return ALL_ATTENTION_FUNCTIONS[base]
-    own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    if own is None:
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if eager is None:
         raise UnsupportedModelError(
             f"{type(module).__name__} has no eager attention function", hint="load the model with sdpa"
         )
-    return own
+    return eager
 
 
 def register() -> None:

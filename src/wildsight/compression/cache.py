@@ -1,4 +1,4 @@
-"""The ragged cache: which scorer ranks the tokens, how many each layer keeps, and when they go."""
+"""The ragged cache: which method ranks the tokens, how many each layer keeps, and when they go."""
 
 from __future__ import annotations
 
@@ -10,72 +10,74 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from wildsight.compression.prefixkv import solve_sizes
-from wildsight.compression.profile import Profile
-from wildsight.compression.ragged import RaggedLayer
-from wildsight.compression.scorer import Scorer
-from wildsight.compression.sizes import (
-    check_share,
-    half_up,
-    published_counts,
-    pyramid_shares,
-    token_counts,
-    uniform_shares,
-)
+from wildsight.compression import defaults
+from wildsight.compression.cache_layer import RaggedLayer
+from wildsight.compression.methods.cache.base import CACHE_METHODS, CacheMethod
+from wildsight.compression.methods.cache.scorer import Rope
+from wildsight.compression.methods.cache.sizes import check_share, half_up, uniform_shares
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class KVSettings:
-    """What a cache keeps; which columns follows from ``scorer``, how many per layer from ``sizes``."""
+    """What a cache keeps: how much, and by which method.
 
-    keep: int | float = 1.0
-    """A share in (0, 1] of each row's own tokens, or a number of tokens per layer on average."""
-    sizes: str = "prefix"
-    """``uniform``, ``pyramid``, or ``prefix``: from the profile, or without one from the prompt itself."""
-    scorer: str = "attention"
-    """A name from `wildsight.compression.methods.SCORERS`."""
-    profile: Profile | None = None
-    """Layer sizes found beforehand."""
-    start: int = 1
-    """First tokens that are never evicted."""
-    protect: int = 1
-    """Last prompt tokens that are never evicted."""
-    tail: int = 25
-    """While decoding, columns before the last ``tail`` of the compressed prompt are frozen."""
-    window: int = 16
-    """Queries in the observation window of the scorers that have one."""
-    beta: float = 20.0
-    """Steepness of pyramid sizes."""
-    rounding: str = "exact"
-    """``exact`` meets the total; ``published`` rounds every layer on its own, as the PrefixKV code does."""
-    heads: str = "own"
-    """``own``: each head keeps its own columns where the scorer scores heads; ``shared``: one choice."""
-    decoding: bool = True
-    """Evict while decoding too; off, only the prompt is compressed."""
-    seed: int = 0
-    """For scorers that draw."""
+    Attributes:
+        keep: a share in (0, 1] of each row's own tokens, or a number of tokens per layer on average.
+        method: ranks the columns, and says how many each layer keeps.
+        seed: for methods that draw.
+    """
 
-    def __post_init__(self) -> None:
-        if self.sizes not in ("uniform", "pyramid", "prefix"):
-            raise ConfigError(f"sizes={self.sizes!r} is unknown", hint="use uniform, pyramid or prefix")
-        if self.heads not in ("own", "shared"):
-            raise ConfigError(f"heads={self.heads!r} is unknown", hint="use own or shared")
-        if self.rounding not in ("exact", "published"):
-            raise ConfigError(f"rounding={self.rounding!r} is unknown", hint="use exact or published")
-        if isinstance(self.keep, int) and not isinstance(self.keep, bool):
-            if self.keep < self.floor:
+    keep: int | float
+    method: CacheMethod
+    seed: int
+
+    def __init__(
+        self,
+        keep: int | float = 1.0,
+        method: str | CacheMethod | None = None,
+        *,
+        seed: int = 0,
+        sizes: str | None = None,
+        scorer: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Check everything at once.
+
+        Args:
+            keep: a share in (0, 1] or a number of tokens.
+            method: a name from `CACHE_METHODS`, ``SIZES/SCORER``, or the method itself.
+            seed: for methods that draw.
+            sizes, scorer: the two parts of ``SIZES/SCORER``, in place of ``method``.
+            options: parameters of the method; None leaves a parameter as it is.
+
+        Raises:
+            BudgetError: ``keep`` is outside its range.
+            ConfigError: an unknown method or parameter, with the nearest one.
+        """
+        if sizes is not None or scorer is not None:
+            if method is not None:
+                raise ConfigError("both a cache method and a pair are named", hint="give one of them")
+            method = f"{sizes or 'prefix'}/{scorer or 'attention'}"
+        given = {name: value for name, value in options.items() if value is not None}
+        object.__setattr__(self, "keep", keep)
+        object.__setattr__(
+            self, "method", CACHE_METHODS.create(defaults.CACHE if method is None else method, given)
+        )
+        object.__setattr__(self, "seed", seed)
+        if isinstance(keep, int) and not isinstance(keep, bool):
+            if keep < self.method.floor:
                 raise BudgetError(
-                    f"kv_cache={self.keep} tokens is below the {self.floor} that are never evicted",
-                    hint=f"give at least {self.floor}",
+                    f"kv_cache={keep} tokens is below the {self.method.floor} that are never evicted",
+                    hint=f"give at least {self.method.floor}",
                 )
         else:
-            check_share(self.keep)
+            check_share(keep)
 
     @property
     def floor(self) -> int:
         """Tokens that every layer keeps."""
-        return self.start + self.protect
+        return self.method.floor
 
     @property
     def whole(self) -> bool:
@@ -85,7 +87,7 @@ class KVSettings:
     @property
     def online(self) -> bool:
         """Whether the sizes come from the prompt itself."""
-        return self.sizes == "prefix" and self.profile is None and not self.whole
+        return self.method.online and not self.whole
 
     def share_of(self, length: int) -> float:
         """The mean share for a row of ``length`` tokens."""
@@ -93,13 +95,52 @@ class KVSettings:
 
     def shares(self, share: float, layers: int) -> list[float]:
         """The share of each layer, for sizes that are known beforehand."""
-        if share == 1.0 or self.sizes == "uniform":
-            return uniform_shares(share, layers)
-        if self.sizes == "pyramid":
-            return pyramid_shares(share, layers, self.beta)
-        if self.profile is None:
-            raise ConfigError("sizes from the prompt have no shares beforehand", hint="give a profile")
-        return self.profile.shares(share, layers)
+        return uniform_shares(share, layers) if share == 1.0 else self.method.shares(share, layers)
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """A text model's rotary embedding as a function of positions; a copy of a cache shares it."""
+
+    module: Any
+
+    def __call__(self, positions: Any) -> Any:
+        """Cosines and sines ``[B, p, d]``."""
+        return self.module(next(self.module.buffers()), positions)
+
+    def __deepcopy__(self, _memo: Any) -> Rotary:
+        return self
+
+
+def rotary_of(model: Any) -> Rope | None:
+    """The model's one-dimensional rotary embedding, or None."""
+    text = model.config.get_text_config(decoder=True)
+    if "mrope_section" in (getattr(text, "rope_parameters", None) or {}):
+        return None
+    found = [m for name, m in model.named_modules() if name.endswith("rotary_emb") and "vis" not in name]
+    return Rotary(found[0]) if len(found) == 1 else None
+
+
+def build_cache(model: Any, settings: KVSettings, prompt_len: int | None = None) -> RaggedCache:
+    """A cache for ``model``.
+
+    Raises:
+        BudgetError: a profile of another model.
+        UnsupportedModelError: layers that cannot be compressed, or a method that needs what the model lacks.
+    """
+    method = settings.method
+    method.check(model.config)
+    if model.config.is_encoder_decoder:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} is an encoder-decoder", hint="use a decoder-only model"
+        )
+    rope = rotary_of(model) if method.needs_rope else None
+    if method.needs_rope and rope is None:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no one-dimensional rotary embedding, as {method.title!r} needs",
+            hint="use another cache method",
+        )
+    return RaggedCache(model.config, settings, rope, prompt_len=prompt_len)
 
 
 class RaggedCache(Cache):
@@ -108,7 +149,7 @@ class RaggedCache(Cache):
     Args:
         config: the model's configuration.
         settings: what is kept.
-        scorer: builds a layer's scorer from (layer, settings).
+        rope: the model's rotary embedding, for methods that undo it.
         prompt_len: columns of the prompt, padding included. None: the prompt ends with the first call of one
             token, which is wrong if its last chunk is a single token.
 
@@ -120,7 +161,7 @@ class RaggedCache(Cache):
         self,
         config: Any,
         settings: KVSettings,
-        scorer: Callable[[int, KVSettings], Scorer],
+        rope: Rope | None = None,
         *,
         prompt_len: int | None = None,
     ) -> None:
@@ -135,7 +176,8 @@ class RaggedCache(Cache):
             if type(layer) is DynamicLayer:
                 index = sum(isinstance(made, RaggedLayer) for made in layers)
                 whole = shares is not None and shares[index] == 1.0
-                layers.append(RaggedLayer(self, index, scorer(len(layers), settings), whole=whole))
+                scorer = self.method.scorer(len(layers), settings.seed, rope)
+                layers.append(RaggedLayer(self, index, scorer, whole=whole))
             elif type(layer) is DynamicSlidingWindowLayer:
                 layers.append(layer)
             else:
@@ -147,6 +189,11 @@ class RaggedCache(Cache):
             raise UnsupportedModelError("the model has no full-attention layer", hint="use another model")
         super().__init__(layers=layers)
         self.ragged = [layer for layer in layers if isinstance(layer, RaggedLayer)]
+
+    @property
+    def method(self) -> CacheMethod:
+        """Ranks the columns, and says how many each layer keeps."""
+        return self.settings.method
 
     def _known(self, settings: KVSettings) -> list[float]:
         return settings.shares(float(settings.keep), self.depth)
@@ -186,8 +233,7 @@ class RaggedCache(Cache):
         """Shares and sizes of all layers for a row of ``length`` tokens, found once."""
         if length not in self._plans:
             shares = self.settings.shares(self.settings.share_of(length), self.depth)
-            count = published_counts if self.settings.rounding == "published" else token_counts
-            self._plans[length] = shares, count(shares, length, self.settings.floor)
+            self._plans[length] = shares, self.method.counts(shares, length)
         return self._plans[length]
 
     def _finalise(self, layer: RaggedLayer) -> None:
@@ -206,7 +252,7 @@ class RaggedCache(Cache):
             total = half_up(self.settings.share_of(length) * len(layers) * length)
             floor = min(self.settings.floor, length)
             total = min(max(total, floor * len(layers)), length * len(layers))
-            sizes.append(solve_sizes(table, total, floor).tolist())
+            sizes.append(self.method.sizes_of_prompt(table, total, floor))
         for number, (layer, own) in enumerate(zip(layers, scores, strict=True)):
             counts = [s[number] for s in sizes]
             shares = [k / n for k, n in zip(counts, lengths, strict=True)]
@@ -214,7 +260,7 @@ class RaggedCache(Cache):
             layer.compress(own, counts, targets)
 
     def _target(self, share: float, count: int) -> Callable[[int], float]:
-        if not self.settings.decoding:
+        if not self.method.decoding:
             return Fixed(sys.maxsize)
         if isinstance(self.settings.keep, int):
             return Fixed(count)

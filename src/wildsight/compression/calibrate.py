@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from wildsight.compression.attention import ragged_attention
-from wildsight.compression.cache import KVSettings
-from wildsight.compression.methods import build_cache
-from wildsight.compression.prefixkv import solve_sizes
+from wildsight.compression.cache import KVSettings, build_cache
+from wildsight.compression.methods.cache.prefixkv import PrefixKV, solve_sizes
+from wildsight.compression.methods.cache.sizes import check_share, half_up
 from wildsight.compression.profile import Profile, fingerprint
-from wildsight.compression.sizes import check_share, half_up
 from wildsight.errors import DataError
 
 BUDGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -27,7 +26,7 @@ def prompt_importance(model: Any, inputs: Mapping[str, Any]) -> list[Tensor]:
         model: inside `ragged_attention`.
         inputs: keyword arguments of its ``forward``.
     """
-    cache = build_cache(model, KVSettings(keep=0.5, sizes="prefix", scorer="attention"))
+    cache = build_cache(model, KVSettings(0.5, PrefixKV()))
     model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     valid = cache.ragged[0].valid
     table = torch.stack([layer.mass().to(valid.device) for layer in cache.ragged], dim=1)

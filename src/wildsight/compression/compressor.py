@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wildsight.compression import attention
+from wildsight.backbones.vlm import activate_pruner, release_pruner
+from wildsight.compression import defaults
 from wildsight.compression.cache import KVSettings, RaggedCache
-from wildsight.compression.calls import (
+from wildsight.compression.config import CompressionConfig
+from wildsight.compression.families import family_of
+from wildsight.compression.generate_call import (
     Call,
     Turn,
     check_cache_call,
@@ -22,13 +25,13 @@ from wildsight.compression.calls import (
     split_turn,
     with_prompt,
 )
-from wildsight.compression.families import check_tokens, family_of
-from wildsight.compression.fastv import FastV, fastv_hooks
+from wildsight.compression.handoff import forget
 from wildsight.compression.inputs import placeholder_flags
-from wildsight.compression.methods import build_cache, kv_method
+from wildsight.compression.methods.cache.base import CacheMethod
+from wildsight.compression.methods.visual.base import VisualMethod
 from wildsight.compression.profile import Profile
-from wildsight.compression.prune import Pruned, prune_visual_tokens
-from wildsight.compression.selectors import DEFAULT, FASTV, selector
+from wildsight.compression.prune import Pruned
+from wildsight.compression.reader import Reader, reading
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 
 
@@ -49,39 +52,51 @@ class Compressed:
 
     Attributes:
         model: the model.
-        visual_tokens, visual: how many tokens per image stay, and who chooses them.
-        settings: what the cache keeps, or None.
+        config: what is compressed and how.
         pruned: the last batch that was shortened; let go when the next one comes.
         cache: the last cache that was made; let go when the next one is.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        visual_tokens: int | float | None,
-        visual: str,
-        settings: KVSettings | None,
-        positions: str,
-        seed: int,
-    ) -> None:
-        self.model, self.visual_tokens, self.visual = model, visual_tokens, visual
-        self.settings, self.positions, self.seed = settings, positions, seed
+    def __init__(self, model: Any, config: CompressionConfig) -> None:
+        self.model, self.config = model, config
         self.pruned: Pruned | None = None
         self.cache: RaggedCache | None = None
         self._turns: weakref.WeakKeyDictionary[Any, Turn] = weakref.WeakKeyDictionary()
         self._undo = ExitStack()
         self._before = model.__dict__.get("generate")
-        self._activate()
+        self._reader = self._activate()
 
-    def _activate(self) -> None:
+    @property
+    def visual_tokens(self) -> int | float | None:
+        """Tokens per image that stay, a count or a share; None keeps all."""
+        return self.config.visual_tokens
+
+    @property
+    def visual(self) -> VisualMethod:
+        """Who chooses them."""
+        return self.config.visual
+
+    @property
+    def settings(self) -> KVSettings | None:
+        """What the cache keeps, or None."""
+        return self.config.cache
+
+    @property
+    def positions(self) -> str:
+        """Positions of the survivors, ``compact`` or ``original``."""
+        return self.config.positions
+
+    def _activate(self) -> Reader:
         if isinstance(getattr(self._before, "__self__", None), Compressed):
             raise ConfigError(
                 f"{type(self.model).__name__} is compressed already", hint="call remove() on its handle first"
             )
-        if self.settings is not None:
-            build_cache(self.model, self.settings)
-            self._undo.callback(attention.switch(self.model))
+        reader = self._undo.enter_context(reading(self.model, self.config))
+        if self.visual_tokens is not None:
+            activate_pruner(self.model, self)
+            self._undo.callback(release_pruner, self.model, self)
         self.model.generate = self.generate
+        return reader
 
     def remove(self) -> None:
         """Leave the model exactly as it was found; done again it changes nothing."""
@@ -90,7 +105,7 @@ class Compressed:
             if self._before is not None:
                 self.model.generate = self._before
             self._undo.close()
-        attention.forget()
+        forget()
 
     def __enter__(self) -> Compressed:
         return self
@@ -103,14 +118,7 @@ class Compressed:
     def prune(self, inputs: Mapping[str, Any]) -> Pruned:
         """Shorten a processor's inputs; see `prune_visual_tokens`."""
         self.pruned = None
-        self.pruned = prune_visual_tokens(
-            self.model,
-            inputs,
-            1.0 if self.visual_tokens is None else self.visual_tokens,
-            self.visual,
-            positions=self.positions,
-            seed=self.seed,
-        )
+        self.pruned = self._reader.prune(inputs)
         return self.pruned
 
     def new_cache(self, prompt_len: int | None = None) -> RaggedCache:
@@ -119,9 +127,7 @@ class Compressed:
         Raises:
             ConfigError: the cache is not compressed.
         """
-        if self.settings is None:
-            raise ConfigError("the cache is not compressed", hint="give kv_cache to compress()")
-        self.cache = build_cache(self.model, self.settings, prompt_len)
+        self.cache = self._reader.new_cache(prompt_len)
         return self.cache
 
     # -- generate --------------------------------------------------------------------------------------------
@@ -146,13 +152,11 @@ class Compressed:
             if self.visual_tokens is None:
                 return self._with_cache(call)
             check_plain_call(call, self.positions)
-        if self.visual == FASTV:
-            return self._fastv(call)
-        return self._visual(call)
+        return self._visual(call) if self.config.selects else self._inside(call)
 
     def _with_cache(self, call: Call) -> Any:
         """Give a first turn its cache."""
-        attention.forget()
+        forget()
         self.cache = None
         if self.settings is not None and call.past is None:
             call.options["past_key_values"] = self.new_cache(call.columns)
@@ -198,13 +202,14 @@ class Compressed:
             raise ConfigError("new pictures in a later turn of this model", hint="begin with an empty cache")
         return joined(turn, pruned.ids, pruned.mask, pruned, length=fresh["input_ids"].shape[1])
 
-    def _fastv(self, call: Call) -> Any:
-        keep = 1.0 if self.visual_tokens is None else self.visual_tokens
-        with fastv_hooks(self.model, FastV(keep=keep)) as cache:
-            if call.past is not None:
-                raise ConfigError("FastV starts with an empty cache", hint="leave past_key_values out")
-            call.options["past_key_values"] = cache(call.options)
-            return self._stock()(**call.options)
+    def _inside(self, call: Call) -> Any:
+        """Tokens are dropped inside the language model, which reads the prompt as it was given."""
+        if call.past is not None:
+            raise ConfigError(
+                f"{self.visual.name} starts with an empty cache", hint="leave past_key_values out"
+            )
+        call.options["past_key_values"] = self._reader.cache_for(call.options)
+        return self._stock()(**call.options)
 
 
 def compress(
@@ -212,12 +217,15 @@ def compress(
     visual_tokens: int | float | None = None,
     kv_cache: int | float | None = None,
     *,
-    visual: str = DEFAULT,
-    kv: str = "prefixkv",
+    visual: str | VisualMethod = defaults.SELECTOR,
+    visual_options: Mapping[str, Any] | None = None,
+    cache: str | CacheMethod = defaults.CACHE,
+    cache_options: Mapping[str, Any] | None = None,
     profile: Profile | str | Path | None = None,
-    positions: str = "compact",
+    positions: str = defaults.POSITIONS,
     seed: int = 0,
-    **hyper: Any,
+    kv: str | CacheMethod | None = None,
+    **options: Any,
 ) -> Compressed:
     """Make a multimodal or text model cheaper, until ``remove()`` or the end of a ``with`` block.
 
@@ -227,41 +235,42 @@ def compress(
             alone. Attention must be sdpa or eager where the cache is compressed.
         visual_tokens: tokens per image that the language model reads: a count, or a share in (0, 1].
         kv_cache: what the cache keeps: a share in (0, 1] of each row's tokens, or tokens per layer.
-        visual: who chooses the tokens; a name from `SELECTORS`, or ``fastv``.
-        kv: how the cache is shared out and ranked; a name from `KV_METHODS`, or ``SIZES/SCORER``.
-        profile: layer sizes found beforehand, or their file; for ``prefix`` sizes.
+        visual: who chooses the tokens: a name from `SELECTORS`, or a method such as ``VTCCLS(K=7)``.
+        visual_options: its parameters by name, such as ``{"K": 7}``.
+        cache: how the cache is shared out and ranked: a name from `CACHE_METHODS`, ``SIZES/SCORER``, or a
+            method such as ``SnapKV(window=32)``.
+        cache_options: its parameters by name.
+        profile: layer sizes found beforehand, or their file; for ``prefixkv`` and ``prefix/SCORER``.
         positions: ``compact`` or ``original`` positions of the survivors.
         seed: for methods that draw.
-        hyper: further fields of `KVSettings`: ``start``, ``protect``, ``tail``, ``window``, ``beta``.
+        kv: another name for ``cache``.
+        options: parameters of either method, such as ``K``, ``start``, ``tail``, ``window`` or ``beta``.
 
     Returns:
         A handle. ``model.generate`` is compressed as long as it lives.
 
     Raises:
         BudgetError: a budget outside its range, or a profile of another model.
-        ConfigError: an unknown method, or a model that is compressed already.
+        ConfigError: an unknown method, parameter or keyword, with the nearest one; a model that is compressed
+            already.
         UnsupportedModelError: a model that cannot be compressed.
     """
     if visual_tokens is None and kv_cache is None:
         raise ConfigError("nothing to compress", hint="give visual_tokens, kv_cache or both")
+    if kv is not None and cache != defaults.CACHE:
+        raise ConfigError("cache and kv are two names for one thing", hint="give cache alone")
     with naming(model):
-        if visual_tokens is not None:
-            check_tokens(model, visual_tokens)
-            if visual != FASTV:
-                selector(visual)
-            elif kv_cache is not None:
-                raise ConfigError("FastV and a compressed cache do not combine", hint="use another selector")
-        settings = None if kv_cache is None else _settings(kv_cache, kv, profile, seed, hyper)
-        return Compressed(model, visual_tokens, visual, settings, positions, seed)
-
-
-def _settings(
-    keep: int | float, kv: str, profile: Profile | str | Path | None, seed: int, hyper: dict[str, Any]
-) -> KVSettings:
-    sizes, scorer = kv_method(kv)
-    if isinstance(profile, str | Path):
-        profile = Profile.load(profile)
-    try:
-        return KVSettings(keep=keep, sizes=sizes, scorer=scorer, profile=profile, seed=seed, **hyper)
-    except TypeError as error:
-        raise ConfigError(f"unknown setting ({error})", hint="see KVSettings") from error
+        config = CompressionConfig.of(
+            visual_tokens,
+            kv_cache,
+            visual=visual,
+            visual_options=visual_options,
+            cache=cache if kv is None else kv,
+            cache_options=cache_options,
+            profile=profile,
+            positions=positions,
+            seed=seed,
+            **options,
+        )
+        config.check(model)
+        return Compressed(model, config)

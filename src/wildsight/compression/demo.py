@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wildsight.compression.bench import bench
-from wildsight.compression.exam import LONGEST
+from wildsight.compression.evaluation.bench import bench
+from wildsight.compression.evaluation.evaluate import LONGEST
+from wildsight.compression.evaluation.questions import world
 from wildsight.compression.loading import load_model
-from wildsight.compression.questions import world
 from wildsight.report import Report
 from wildsight.results import Table, score_table
 
@@ -40,7 +40,6 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         shares=(0.3,) if quick else (0.5, 0.2),
         count=100 if quick else 250,
         repeats=1,
-        positions="original",
     )
     report.text(
         "A small LLaVA answers questions about scenes with **all 144 tokens of a picture**, then with fewer, "

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from wildsight.backbones.anyres import next_geometry
+from wildsight.compression.attention_weights import head_attention, query_blocks
+from wildsight.compression.image_tokens import ImageView
 from wildsight.compression.inputs import Short, positions_of
-from wildsight.compression.prefixkv import head_attention, query_blocks
-from wildsight.compression.probe import Saliency, has_cls, watch
-from wildsight.compression.view import ImageView
+from wildsight.compression.saliency import Saliency, has_cls, layers_to_read, watch
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 from wildsight.keep import n_keep
 
@@ -64,15 +64,30 @@ class Family:
 
     Attributes:
         pixels: names of the inputs that are used up by encoding.
-        encode: (model, inputs) -> pictures in the order of the placeholders.
+        encoder: (model, inputs, vision layers whose saliency is read) -> pictures in the order of the
+            placeholders.
         positions: (model, inputs, shortened batch, mask before, how) -> position ids.
         fixed: every image has the same number of tokens, so that a count above it is a mistake.
     """
 
     pixels: tuple[str, ...]
-    encode: Callable[[Any, Mapping[str, Any]], list[Picture]]
+    encoder: Callable[[Any, Mapping[str, Any], int | None], list[Picture]]
     positions: Callable[[Any, Mapping[str, Any], Short, Tensor, str], Tensor]
     fixed: bool
+
+    def encode(self, model: Any, inputs: Mapping[str, Any], layers: int | None = None) -> list[Picture]:
+        """Encode the pictures of a batch, and read what their saliency is made of.
+
+        Args:
+            model: of this family.
+            inputs: of its processor.
+            layers: vision layers whose saliency is read, `VisualMethod.saliency_layers`; None reads all that
+                lead up to the features.
+
+        Raises:
+            ConfigError: the tower has fewer.
+        """
+        return self.encoder(model, inputs, layers)
 
 
 def _running(_model: Any, _inputs: Mapping[str, Any], short: Short, mask: Tensor, how: str) -> Tensor:
@@ -104,11 +119,11 @@ def fitted(rows: Tensor, keys: Tensor | None, n: int) -> tuple[Tensor, Tensor | 
     return rows, keys
 
 
-def _encode_llava(model: Any, inputs: Mapping[str, Any]) -> list[Picture]:
+def _encode_llava(model: Any, inputs: Mapping[str, Any], layers: int | None) -> list[Picture]:
     tower = model.model.vision_tower
     if tower.config.model_type == "pixtral":
         raise UnsupportedModelError("the Pixtral tower has images of many sizes", hint="use a CLIP tower")
-    with watch(tower, _feature_layer(model)) as found:
+    with watch(tower, _feature_layer(model), layers) as found:
         out = model.model.get_image_features(pixel_values=inputs["pixel_values"], return_dict=True)
     return [
         plain_picture(_view(f, found, number, type(tower).__name__))
@@ -124,10 +139,10 @@ def _view(features: Tensor, found: Saliency, number: int, tower: str) -> ImageVi
     return ImageView(features, joined, found.rule, keys, tower)
 
 
-def _encode_next(model: Any, inputs: Mapping[str, Any]) -> list[Picture]:
+def _encode_next(model: Any, inputs: Mapping[str, Any], layers: int | None) -> list[Picture]:
     tower = model.model.vision_tower
     sizes = inputs["image_sizes"]
-    with watch(tower, _feature_layer(model)) as found:
+    with watch(tower, _feature_layer(model), layers) as found:
         out = model.model.get_image_features(inputs["pixel_values"], sizes, return_dict=True)
     maps = next_geometry(model, sizes)
     device = out.pooler_output[0].device
@@ -155,7 +170,7 @@ def _packed(
     return Picture(view, features, source, row, square(inside.numel()), inside // patches)
 
 
-def _encode_qwen(model: Any, inputs: Mapping[str, Any]) -> list[Picture]:
+def _encode_qwen(model: Any, inputs: Mapping[str, Any], _layers: int | None) -> list[Picture]:
     grids = inputs["image_grid_thw"]
     visual = model.model.visual
     with _watch_qwen(visual) as found:
@@ -208,8 +223,8 @@ class _watch_qwen:
     def _hook(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
         qkv = module.qkv(hidden).reshape(hidden.shape[0], 3, module.num_heads, -1)
-        turn = sys.modules[type(module).__module__].apply_rotary_pos_emb_vision
-        query, key = turn(qkv[:, 0], qkv[:, 1], *kwargs["position_embeddings"])
+        rotate = sys.modules[type(module).__module__].apply_rotary_pos_emb_vision
+        query, key = rotate(qkv[:, 0], qkv[:, 1], *kwargs["position_embeddings"])
         lengths = kwargs["cu_seqlens"].diff().tolist()
         parts = zip(query.split(lengths), key.split(lengths), strict=True)
         self.found.rows.append(torch.cat([_received_heads(q, k, module.scaling) for q, k in parts]))
@@ -283,6 +298,17 @@ def check_tokens(model: Any, keep: int | float) -> None:
         n_keep(tokens, keep)
     except BudgetError as error:
         raise BudgetError(error.what.replace("keep=", "visual_tokens="), hint=error.hint) from None
+
+
+def check_saliency(model: Any, layers: int) -> None:
+    """Refuse more vision layers than lead up to the features that the model uses.
+
+    Raises:
+        ConfigError: the tower has fewer.
+    """
+    tower = getattr(model.model, "vision_tower", None)
+    if tower is not None:
+        layers_to_read(tower, _feature_layer(model), layers)
 
 
 def refuse_video(inputs: Mapping[str, Any]) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wildsight.compression import defaults
 from wildsight.compression.families import Family, Picture, family_of, refuse_video
+from wildsight.compression.image_tokens import Selection
 from wildsight.compression.inputs import placeholder_flags, shorten
-from wildsight.compression.selectors import DEFAULT, selector
-from wildsight.compression.view import Selection
+from wildsight.compression.methods.visual.base import SELECTORS, VisualMethod, VisualSelector
 from wildsight.errors import BudgetError, ConfigError
 from wildsight.keep import n_keep
 
@@ -78,16 +79,32 @@ def image_count(count: int, keep: int | float, *, fixed: bool) -> int:
     return n_keep(count, keep)
 
 
-def select_tokens(picture: Picture, keep: int | float, method: str, seed: int, *, fixed: bool) -> Selection:
+def selector_of(method: str | VisualMethod, options: Mapping[str, Any] | None = None) -> VisualSelector:
+    """The selector of a name, or a selector as it is.
+
+    Raises:
+        ConfigError: there is none, or it chooses inside the language model.
+    """
+    found = SELECTORS.create(method, options)
+    if not isinstance(found, VisualSelector):
+        raise ConfigError(
+            f"{found.name} drops tokens inside the language model", hint="give it to compress() as visual"
+        )
+    return found
+
+
+def select_tokens(
+    picture: Picture, keep: int | float, method: VisualSelector, seed: int, *, fixed: bool
+) -> Selection:
     """Choose tokens of one picture; all of them are chosen without asking the method."""
     n = picture.view.features.shape[0]
     count = image_count(n, keep, fixed=fixed)
     if count == n:
         return Selection(torch.arange(n, device=picture.features.device))
-    return selector(method)(replace(picture.view, seed=seed), count)
+    return method.select(replace(picture.view, seed=seed), count)
 
 
-def select_per_tile(picture: Picture, keep: int | float, method: str, seed: int) -> Selection:
+def select_per_tile(picture: Picture, keep: int | float, method: VisualSelector, seed: int) -> Selection:
     """Choose from each tile of a picture on its own; a count is dealt out evenly, a share holds for each."""
     if picture.tiles is None:
         return select_tokens(picture, keep, method, seed, fixed=False)
@@ -124,9 +141,10 @@ def prune_visual_tokens(
     model: Any,
     inputs: Mapping[str, Any],
     keep: int | float = 128,
-    method: str = DEFAULT,
+    method: str | VisualSelector = defaults.SELECTOR,
     *,
-    positions: str = "compact",
+    options: Mapping[str, Any] | None = None,
+    positions: str = defaults.POSITIONS,
     newlines: str = "row",
     budget: str = "global",
     seed: int = 0,
@@ -138,7 +156,8 @@ def prune_visual_tokens(
         model: of a family in `wildsight.compression.families.FAMILIES`.
         inputs: what the model's processor gives; not changed.
         keep: tokens per image, or a share in (0, 1] of them.
-        method: a name from `wildsight.compression.selectors.SELECTORS`.
+        method: a name from `wildsight.compression.methods.visual.base.SELECTORS`, or a selector.
+        options: parameters of the selector, by name.
         positions: ``compact`` or ``original``; rotary positions in two dimensions are always original.
         newlines: LLaVA-NeXT's separators: ``row`` keeps one whose row kept a token, ``all`` or ``none``;
             they do not count as tokens.
@@ -153,7 +172,7 @@ def prune_visual_tokens(
         UnsupportedModelError: the model or its tower cannot be pruned by this method.
     """
     family = family_of(model)
-    selector(method)
+    chooser = selector_of(method, options)
     if budget not in ("global", "per_tile"):
         raise ConfigError(f"budget={budget!r} is unknown", hint="use global or per_tile")
     ids = _checked(model, inputs, given=encoded_pictures is not None)
@@ -164,13 +183,13 @@ def prune_visual_tokens(
             f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}",
             hint="make them equal",
         )
-    pictures = list(encoded_pictures or family.encode(model, inputs))
+    pictures = list(encoded_pictures or family.encode(model, inputs, chooser.saliency_layers))
     seeds = [p.view.seed if encoded_pictures else seed + i for i, p in enumerate(pictures)]
     begin = time.perf_counter()
     chosen = [
-        select_per_tile(p, keep, method, s)
+        select_per_tile(p, keep, chooser, s)
         if budget == "per_tile"
-        else select_tokens(p, keep, method, s, fixed=family.fixed)
+        else select_tokens(p, keep, chooser, s, fixed=family.fixed)
         for p, s in zip(pictures, seeds, strict=True)
     ]
     flags = [p.flags(s.keep, newlines) for p, s in zip(pictures, chosen, strict=True)]

@@ -11,10 +11,11 @@ import torch
 
 from wildsight.compression.cache import RaggedCache
 from wildsight.compression.compressor import compress
-from wildsight.compression.cost import Shape, prefill_limit, vision_flops
-from wildsight.compression.figures import kept_patches, summary_figure
+from wildsight.compression.config import UNCOMPRESSED, CompressionConfig
+from wildsight.compression.evaluation.cost import Shape, prefill_limit, vision_flops
+from wildsight.compression.evaluation.figures import kept_patches, summary_figure
+from wildsight.compression.evaluation.timing import measure
 from wildsight.compression.loading import LoadedModel
-from wildsight.compression.timing import Setting, measure
 from wildsight.errors import ConfigError
 from wildsight.images import load_image
 from wildsight.results import Result
@@ -98,10 +99,7 @@ def answer(
     if settings is not None and isinstance(cache, RaggedCache):
         layers = tuple(n for (n,) in cache.tokens)
     total = cache.get_seq_length()
-    setting = Setting("grid", 1.0, settings)
-    if pruned is not None:
-        setting = Setting(handle.visual, handle.visual_tokens or 1.0, settings)
-    cost = _cost(loaded, inputs, setting, prompt, repeats) if repeats else {}
+    cost = _cost(loaded, inputs, handle.config, prompt, repeats) if repeats else {}
     whole = pruned.pictures[0] if pruned is not None else None
     before = int((inputs["input_ids"] == loaded.model.config.image_token_id).sum())
     kept = tuple(pruned.selections[0].keep.tolist()) if pruned is not None else ()
@@ -121,9 +119,9 @@ def answer(
 
 
 def _cost(
-    loaded: LoadedModel, inputs: Mapping[str, Any], setting: Setting, prompt: int, repeats: int
+    loaded: LoadedModel, inputs: Mapping[str, Any], config: CompressionConfig, prompt: int, repeats: int
 ) -> dict[str, float]:
-    base, own = measure(loaded.model, inputs, [Setting("grid", 1.0), setting], tokens=8, repeats=repeats)
+    base, own = measure(loaded.model, inputs, [UNCOMPRESSED, config], tokens=8, repeats=repeats)
     names = ("first_token_ms", "token_ms", "selection_ms")
     shape = Shape.of(loaded.model.config)
     limit = prefill_limit(shape, int(inputs["input_ids"].shape[1]), prompt, vision_flops(loaded.model.config))

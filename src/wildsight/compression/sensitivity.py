@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from wildsight.compression.attention import ragged_attention
-from wildsight.compression.cache import KVSettings
+from wildsight.compression.cache import KVSettings, build_cache
 from wildsight.compression.calibrate import BUDGETS
-from wildsight.compression.methods import build_cache
+from wildsight.compression.decoding import Decoder
+from wildsight.compression.methods.cache.base import scorer_word
+from wildsight.compression.methods.cache.prefixkv import with_profile
 from wildsight.compression.profile import Profile, fingerprint
 from wildsight.compression.prune import encoded
 from wildsight.errors import DataError
@@ -53,15 +55,9 @@ def followed(model: Any, prompt: Mapping[str, Any], text: Tensor, settings: KVSe
     length = call["input_ids"].shape[1]
     cache = build_cache(model, settings, length)
     model(**call, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    out = []
-    place = torch.full((text.shape[0], 1), length - 1, device=text.device)
-    for token in text.unbind(dim=1):
-        place = place + 1
-        logits = model(
-            input_ids=token[:, None], position_ids=place, past_key_values=cache, use_cache=True
-        ).logits
-        out.append(torch.log_softmax(logits[:, -1].float(), dim=-1))
-    return torch.stack(out, dim=1)
+    decoder = Decoder(cache, torch.full((text.shape[0], 1), length - 1, device=text.device))
+    logits = [decoder.step(model, token) for token in text.unbind(dim=1)]
+    return torch.log_softmax(torch.stack(logits, dim=1), dim=-1)
 
 
 def divergence(full: Tensor, cut: Tensor) -> float:
@@ -75,7 +71,7 @@ def layer_settings(base: KVSettings, layer: int, layers: int, share: float) -> K
     shares[layer] = share
     mean = sum(shares) / layers
     profile = Profile("one layer", "sensitivity", {mean: tuple(shares)})
-    return replace(base, keep=mean, sizes="prefix", profile=profile)
+    return replace(base, keep=mean, method=with_profile(base.method, profile))
 
 
 def loss_curve(shares: Sequence[float], losses: Sequence[float]) -> Callable[[float], float]:
@@ -175,5 +171,5 @@ def calibrate_sensitivity(
         samples=len(prompts),
         source=source,
         text=fingerprint(model.config),
-        about={"scorer": base.scorer, "grid": list(grid), "floor": floor, "divergence": losses},
+        about={"scorer": scorer_word(base.method), "grid": list(grid), "floor": floor, "divergence": losses},
     )

@@ -33,7 +33,6 @@ __all__ = [
     "reordered", "thinned", "world_folder",
 ]  # fmt: skip
 
-WORLD_VERSION = 1
 LEARNED, ALL = 6, 9
 PROBES = ("fog", "glare")
 """Tasks of the world that are never part of its sequence: its guard set."""
@@ -174,6 +173,8 @@ def world_folder(
     """
     settings = {"seed": seed, "size": size, "per_class": per_class}
     drawn = {**settings, "per_class": 4 if probes else per_class, "count": ALL if probes else count}
+    from wildsight.world import WORLD_VERSION
+
     return drawn_folder(
         "guard" if probes else "tasks",
         WORLD_VERSION,

@@ -84,7 +84,7 @@ def read_text(path: str | Path) -> str:
     try:
         return decode(file.read_bytes())
     except FileNotFoundError as error:
-        raise DataError("no such file", where=file, hint="check the path") from error
+        raise DataError("cannot be read: no such file", where=file, hint="check the path") from error
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"
         raise DataError(what, where=file, hint="check the path and its rights") from error

@@ -90,8 +90,7 @@ def plain_folder(root: Path) -> list[Item]:
 def _listed(file: Path) -> dict[str, list[str]]:
     """The classes that ``classes.json`` names for validation and test."""
     value = read_json(file)
-    lists = isinstance(value, dict) and all(isinstance(part, list) for part in value.values())
-    if not lists or not {"validation", "test"} >= set(value):
+    if not isinstance(value, dict) or not all(isinstance(part, list) for part in value.values()):
         hint = 'write {"validation": ["name"], "test": ["name"]}'
         raise DataError("names no classes for validation and test", where=file, hint=hint)
     return {part: [class_name(str(name)) for name in names] for part, names in value.items()}

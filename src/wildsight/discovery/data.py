@@ -29,7 +29,6 @@ from wildsight.results import Table
 from wildsight.sources import Problem
 
 WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 24}
-WORLD_VERSION = 1
 TRUTH, TABLE = "truth.csv", "labels.csv"
 
 LABELLED_SHARE = 0.5
@@ -351,6 +350,8 @@ def world_folder() -> Path:
     def draw(folder: Path) -> None:
         drawn = categories(**WORLD_SETTINGS)
         export(folder, drawn.images, drawn.labels, drawn.labelled)
+
+    from wildsight.world import WORLD_VERSION
 
     return drawn_folder("categories", WORLD_VERSION, WORLD_SETTINGS, draw)
 

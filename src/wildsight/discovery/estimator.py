@@ -335,7 +335,8 @@ class CategoryDiscoverer(Estimator[CategoryData, DiscoveryResult]):
         )
         return write_run(record, facts, Path(out), title)
 
-    def _write_fit(self, run: RunFolder) -> None:
+    def _leave(self, run: RunFolder) -> None:
+        self.save_pretrained(run.checkpoint)
         self.write_run(run.path)
         shutil.rmtree(run.path / "train" / "state", ignore_errors=True)  # nothing is left to go on with
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
 from wildsight.backbones.cache import CachedFeatures, cached_embeddings
 from wildsight.discovery.data import CategoryData, readable
@@ -183,8 +183,3 @@ def _finite(cached: CachedFeatures) -> CachedFeatures:
                 "the backbone gives NaN or infinity", hint="use a smaller image size or other weights"
             )
     return cached
-
-
-def unit_vectors(tokens: Tensor) -> Tensor:
-    """Rows of length 1 along the last axis."""
-    return normalize(tokens, dim=-1)

@@ -1,7 +1,7 @@
 """Symmetric non-negative factorisation of the co-occurrence matrix, and the two identities behind NN-GCD.
 
 Paper: NN-GCD (arXiv 2410.21807), section on the equivalence of k-means, SNMF and non-negative contrastive
-learning; the identities are derived and proved in the task's tests.
+learning; the two identities are written down and proved in the task's tests (`discovery_theorems`).
 Equations: theorem 1, inertia(Y) = tr G - (|G|^2 + K)/2 + |G - Ht Ht^T|^2 / 2 for a partition Y with
 Ht = Y (Y^T Y)^-1/2; theorem 2, |A - H H^T|^2 = |A|^2 + spectral contrastive loss, H_x = sqrt(p(x)) f(x).
 The equivalence is one of optima in the clean case: it promises no better clustering than k-means.
@@ -66,12 +66,6 @@ def objective(graph: Matrix, h: Matrix) -> float:
     return float((graph**2).sum() - 2.0 * ((graph @ h) * h).sum() + ((h.T @ h) ** 2).sum())
 
 
-def gram_residual(features: Matrix, h: Matrix) -> float:
-    """|F F^T - H H^T|_F^2 in O(N d k): no N x N matrix."""
-    own, cross, other = features.T @ features, features.T @ h, h.T @ h
-    return float((own**2).sum() - 2.0 * (cross**2).sum() + (other**2).sum())
-
-
 def solve(graph: Matrix, k: int, config: SNMFConfig | None = None) -> tuple[Matrix, float]:
     """H >= 0 with the lowest |A - H H^T|^2 of several starts.
 
@@ -104,36 +98,6 @@ def solve(graph: Matrix, k: int, config: SNMFConfig | None = None) -> tuple[Matr
 def update(graph: Matrix, h: Matrix, b: float) -> Matrix:
     """One damped multiplicative update."""
     return h * (1.0 - b + b * (graph @ h) / np.maximum(h @ (h.T @ h), 1e-12))
-
-
-def indicator(groups: Ids, k: int) -> Matrix:
-    """Ht = Y (Y^T Y)^-1/2 [N, k] of a partition: non-negative, orthonormal columns."""
-    y = np.eye(k)[groups]
-    return y / np.sqrt(np.maximum(y.sum(0), 1e-12))
-
-
-def inertia_by_theorem(gram: Matrix, groups: Ids, k: int) -> float:
-    """Theorem 1: the k-means inertia of a partition with k non-empty groups, from the factorisation error."""
-    h = indicator(groups, k)
-    error = ((gram - h @ h.T) ** 2).sum()
-    return float(np.trace(gram) - ((gram**2).sum() + k) / 2 + error / 2)
-
-
-def spectral_contrastive(joint: Matrix, f: Matrix) -> float:
-    """Theorem 2's bracket: -2 E_(x,x+)~A f(x).f(x+) + E_(x,x-)~pxp (f(x).f(x-))^2.
-
-    Args:
-        joint: [N, N] probabilities of positive pairs, symmetric, sum 1.
-        f: [N, k] features.
-    """
-    p = joint.sum(1)
-    dots = f @ f.T
-    return float(-2.0 * (joint * dots).sum() + (p[:, None] * p[None, :] * dots**2).sum())
-
-
-def block_mean(one: Matrix, other: Matrix) -> float:
-    """Mean of the block of F F^T between two sets of rows, exact in O(N d)."""
-    return float(one.mean(0) @ other.mean(0))
 
 
 def diagnostics(features: Matrix, old: NDArray[np.bool_]) -> dict[str, float]:

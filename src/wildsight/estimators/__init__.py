@@ -1,6 +1,7 @@
 """What every task is built on: the base of the public objects, and the table of tasks."""
 
-from wildsight.estimators.base import Estimator, kept
+from wildsight.estimators.base import Estimator
+from wildsight.estimators.checkpoints import kept
 from wildsight.estimators.tasks import TASKS, TaskEntry, resolve, task_named
 
 __all__ = ["TASKS", "Estimator", "TaskEntry", "kept", "resolve", "task_named"]

@@ -5,14 +5,14 @@ A task writes what is its own: `_fit`, `_predict`, `_evaluate`, `_state` and `_l
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from wildsight.errors import CheckpointError, ConfigError, WildSightError
+from wildsight.errors import ConfigError, WildSightError
+from wildsight.estimators.checkpoints import Checkpointed
 from wildsight.estimators.evaluation import Evaluation
 from wildsight.estimators.registry import (
     Registry,
@@ -22,14 +22,13 @@ from wildsight.estimators.registry import (
     plain_value,
     unknown_name,
 )
-from wildsight.files import CONFIG, MANIFEST, check_replaceable, digest_of, load_checkpoint, save_checkpoint
+from wildsight.files import MANIFEST, check_replaceable
 from wildsight.images import Picture, as_list, as_picture, path_of
 from wildsight.results import RunFolder, Table
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
-    from torch import Tensor
 
     from wildsight.training import History, TrainConfig
 
@@ -40,7 +39,7 @@ R = TypeVar("R")
 P = TypeVar("P")
 
 
-class Estimator(ABC, Generic[Data, R]):
+class Estimator(Checkpointed, Generic[Data, R]):
     """Base of the public objects.
 
     Args:
@@ -56,7 +55,6 @@ class Estimator(ABC, Generic[Data, R]):
         ConfigError: an unknown method, hyper-parameter, setting or device, before any work starts.
     """
 
-    task: ClassVar[str]
     methods: ClassVar[Registry[Any]]
     default_method: ClassVar[str]
     default_backbone: ClassVar[str]
@@ -64,10 +62,6 @@ class Estimator(ABC, Generic[Data, R]):
     """Frozen dataclass with at least ``method``, ``backbone`` and ``seed``."""
     noun: ClassVar[str] = "estimator"
     """What the object is called in messages: ``the detector is not fitted``."""
-    weights_name: ClassVar[str] = "head"
-    """Stem of the checkpoint's tensor file."""
-    config_name: ClassVar[str] = CONFIG
-    """Name of the checkpoint's settings' file."""
     free_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings and hyper-parameters that change nothing that is learned."""
 
@@ -136,14 +130,6 @@ class Estimator(ABC, Generic[Data, R]):
     @abstractmethod
     def _evaluate(self, data: Data, split: str, progress: bool, **options: Any) -> Evaluation:
         """Compare predictions on a split with its labels."""
-
-    @abstractmethod
-    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The trained tensors by name, and the JSON-able facts of this task that rebuild the object."""
-
-    @abstractmethod
-    def _load_state(self, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
-        """Take what `_state` gave; ``self`` is fresh from its constructor."""
 
     def _recipe(self) -> TrainConfig:
         """The method's own training settings."""
@@ -270,14 +256,14 @@ class Estimator(ABC, Generic[Data, R]):
         facts = self._fit(data, config, where, progress, **options)
         self.fitted_on = {"source": getattr(data, "name", str(source)), **facts}
         if run is not None:
-            self.save_pretrained(run.checkpoint)
-            self._write_fit(run)
+            self._leave(run)
         return self
 
-    def _write_fit(self, run: RunFolder) -> None:
-        """Write scores, table and report of a fit; overridden where a task leaves more."""
+    def _leave(self, run: RunFolder) -> None:
+        """What a fit leaves in its folder: checkpoint, scores, table, report."""
         from wildsight.estimators.reporting import write_fit
 
+        self.save_pretrained(run.checkpoint)
         write_fit(self, run)
 
     def predict(
@@ -367,94 +353,6 @@ class Estimator(ABC, Generic[Data, R]):
     def _to(self, device: torch.device) -> None:
         """Move what the task trained."""
 
-    # -- checkpoints ----------------------------------------------------------------------------------------
-
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write a checkpoint folder (safetensors, JSON, SHA-256 manifest), whole or not at all.
-
-        Raises:
-            ConfigError: not fitted.
-            DataError: the folder cannot be written, or the disk is full.
-        """
-        self.check_fitted()
-        tensors, own = self._state()
-        config = {"format": FORMAT, "task": self.task, "object": type(self).__name__}
-        cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        return save_checkpoint(
-            folder,
-            cpu,
-            {**config, **self._described(), **own},
-            name=self.weights_name,
-            config_name=self.config_name,
-        )
-
-    def _described(self) -> dict[str, Any]:
-        """What every checkpoint says of itself."""
-        return {
-            "settings": asdict(self.settings),
-            "hyper": self.hyper,
-            "backbone_sha256": self.backbone.sha,
-            "fitted_on": self.fitted_on,
-            "fingerprint": digest_of(self.fitted_on),
-        }
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
-        """Load what `save_pretrained` wrote.
-
-        Args:
-            folder: the checkpoint.
-            options: ``backbone=`` where its folder has moved, ``device=``.
-
-        Raises:
-            CheckpointError: damaged, of another task or format, or made for another backbone.
-        """
-        tensors, config = load_checkpoint(folder, name=cls.weights_name, config_name=cls.config_name)
-        task = config.get("task", config.get("room"))  # "room" until 0.1
-        if task != cls.task or config.get("object") != cls.__name__:
-            kind = f"{task}/{config.get('object')}"
-            raise CheckpointError(f"is a checkpoint of {kind}", where=folder, hint=f"load it with {kind}")
-        if config.get("format") != FORMAT:
-            what = f"has format {config.get('format')}"
-            raise CheckpointError(what, where=folder, hint=f"this version reads {FORMAT}")
-        try:
-            return cls._restore(tensors, config, **options)
-        except (KeyError, TypeError, RuntimeError, AttributeError) as error:
-            raise CheckpointError(f"does not fit ({error})", where=folder, hint="save it again") from error
-
-    @classmethod
-    def _restore(cls, tensors: dict[str, Tensor], config: dict[str, Any], **options: Any) -> Self:
-        """The object that a checkpoint describes."""
-        arguments, backbone = cls._arguments(config)
-        made = cls(
-            backbone=options.pop("backbone", None) or backbone,
-            **arguments,
-            **{name: value for name, value in options.items() if value is not None},
-        )
-        made.check_backbone(config)
-        made.fitted_on = dict(config["fitted_on"])
-        made._load_state(tensors, config)
-        return made
-
-    @classmethod
-    def _arguments(cls, config: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """The constructor's arguments but the backbone, and the backbone, as a checkpoint names them."""
-        saved = dict(config["settings"])
-        backbone = saved.pop("backbone")
-        return {**saved, "hyper": config["hyper"]}, backbone
-
-    def check_backbone(self, config: Mapping[str, Any]) -> None:
-        """Refuse a backbone with other weights than the checkpoint was made on.
-
-        Raises:
-            CheckpointError: they differ.
-        """
-        if self.backbone.sha != config["backbone_sha256"]:
-            raise CheckpointError(
-                f"was trained on other weights than {self.backbone.name!r} holds now",
-                hint="name the backbone it was trained on, or fit again",
-            )
-
 
 def batches(items: Sequence[P], size: int | None) -> Iterator[Sequence[P]]:
     """``items`` in parts of ``size``.
@@ -477,30 +375,3 @@ def changed_fields(method: Any) -> dict[str, Any]:
     plain = type(method)()
     changed = [n for n in hyper_names(method) if getattr(method, n) != getattr(plain, n)]
     return {n: plain_value(values[n]) for n in changed}
-
-
-class Saved(Protocol):
-    """What can write itself to a folder."""
-
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write a checkpoint."""
-        ...
-
-
-Kept = TypeVar("Kept", bound=Saved)
-
-
-def kept(folder: Path, load: Callable[[Path], Kept], make: Callable[[], Kept]) -> Kept:
-    """A model that is kept in a folder; one that is damaged or of another version is made again.
-
-    Args:
-        folder: where it is kept, named by all that it depends on.
-        load: reads it from there.
-        make: makes it.
-    """
-    if folder.is_dir():
-        with suppress(WildSightError):
-            return load(folder)
-    made = make()
-    made.save_pretrained(folder)
-    return made

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wildsight.estimators.evaluation import Evaluation
 from wildsight.report import Report
 from wildsight.report.plots import curve
 from wildsight.results import RunFolder, environment, write_csv
 
-if TYPE_CHECKING:
-    from wildsight.estimators.base import Estimator
-
 UNSHOWN = frozenset({"epoch", "lr", "seconds"})
 
 
-def write_fit(estimator: Estimator[Any, Any], run: RunFolder) -> Path:
+def write_fit(estimator: Any, run: RunFolder) -> Path:
     """The folder of a fit; returns its report.
 
     Raises:
@@ -43,9 +40,7 @@ def write_fit(estimator: Estimator[Any, Any], run: RunFolder) -> Path:
     return _closed(report, run)
 
 
-def write_evaluation(
-    estimator: Estimator[Any, Any], evaluation: Evaluation, run: RunFolder, source: str
-) -> Path:
+def write_evaluation(estimator: Any, evaluation: Evaluation, run: RunFolder, source: str) -> Path:
     """The folder of an evaluation; returns its report.
 
     Raises:

@@ -36,8 +36,8 @@ TASKS: dict[str, TaskEntry] = {
     "compression": TaskEntry(
         problem="my multimodal LLM is too slow and too big",
         estimator="wildsight.compression:Compressed",
-        check="wildsight.compression.questions:check_source",
-        bench="wildsight.compression.bench:bench",
+        check="wildsight.compression.evaluation.questions:check_source",
+        bench="wildsight.compression.evaluation.bench:bench",
     ),
     "composition": TaskEntry(
         problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
@@ -66,7 +66,7 @@ TASKS: dict[str, TaskEntry] = {
     "fusion": TaskEntry(
         problem="RGB, depth, thermal, event, LiDAR: one mask",
         estimator="wildsight.fusion:FusionSegmenter",
-        check="wildsight.fusion.source:check_source",
+        check="wildsight.fusion.data:check_source",
         bench="wildsight.fusion.bench:bench",
     ),
     "retrieval": TaskEntry(
@@ -78,7 +78,7 @@ TASKS: dict[str, TaskEntry] = {
     "spatial": TaskEntry(
         problem="where in metres is the black car, from one picture",
         estimator="wildsight.spatial:SpatialGrounder",
-        check="wildsight.spatial.source:check_source",
+        check="wildsight.spatial.data:check_source",
         bench="wildsight.spatial.bench:bench",
     ),
 }

@@ -13,13 +13,12 @@ from PIL.Image import Image
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import ConfigError
 from wildsight.files import digest_of, read_json, write_json
-from wildsight.fusion.datasets import FusionData
+from wildsight.fusion.data import FusionData, read_source, without
 from wildsight.fusion.inputs import Store
 from wildsight.fusion.methods import METHODS
 from wildsight.fusion.result import FusionEvaluation
 from wildsight.fusion.scoring import ALL
 from wildsight.fusion.segmenter import FusionSegmenter
-from wildsight.fusion.source import read_source, without
 from wildsight.results import spread
 
 METRICS = ("miou", "macc", "acc", "miou_absent_zero", "fit_seconds")

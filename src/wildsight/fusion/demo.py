@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildsight.fusion.bench import bench
-from wildsight.fusion.source import world
+from wildsight.fusion.data import world
 from wildsight.report import Report
 from wildsight.results import score_table, title
 

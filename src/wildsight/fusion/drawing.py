@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 from PIL.Image import Image, Resampling
 
-from wildsight.fusion.layouts import IGNORE
+from wildsight.datasets.multimodal import IGNORE
 
 SIDE = 192
 """Height of what is drawn here, pixels."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wildsight.backbones import Backbone
-from wildsight.fusion.datasets import FusionSample, read_mask, read_values, same_size
-from wildsight.fusion.layouts import Band, Indexed, Picture
+from wildsight.datasets.multimodal import Band, Indexed, Picture
+from wildsight.fusion.data import FusionSample, read_mask, read_values, same_size
 from wildsight.keep import n_keep
 
 MEMORY = 1 << 30

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wildsight.fusion.layouts import IGNORE
+from wildsight.datasets.multimodal import IGNORE
 
 HARD = -math.log(0.7)
 

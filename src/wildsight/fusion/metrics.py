@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from wildsight.datasets.multimodal import IGNORE
 from wildsight.errors import ConfigError
-from wildsight.fusion.layouts import IGNORE
 
 Absent = Literal["zero", "ignore"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image
 
+from wildsight.datasets.multimodal import Band, FusionSample, Picture
 from wildsight.errors import DataError
-from wildsight.fusion.datasets import file_of
-from wildsight.fusion.layouts import Band, FusionSample, Picture
+from wildsight.fusion.data import file_of, three
 from wildsight.images import bit_depth
 
 Shown = str | Path | Image | np.ndarray
@@ -90,13 +90,6 @@ def picture_of(shown: Shown, name: str, bits: int) -> Picture:
             f"{name} leaves the range 0 to 1, or is not finite", where=name, hint="scale it to 0-1"
         )
     return three(values)
-
-
-def three(values: np.ndarray) -> np.ndarray:
-    """A sensor's reading [H, W, C] in [0, 1] as three channels: one is repeated, two get a third of zeros."""
-    if values.shape[-1] == 2:
-        values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=-1)
-    return np.ascontiguousarray(np.broadcast_to(values[..., :3], (*values.shape[:2], 3)), np.float32)
 
 
 def depths(samples: Sequence[FusionSample], modalities: Sequence[str]) -> dict[str, int]:

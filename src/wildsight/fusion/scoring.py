@@ -9,9 +9,9 @@ import numpy as np
 from PIL.Image import Image
 from torch import Tensor
 
-from wildsight.fusion.datasets import FusionSample, read_mask, read_values
+from wildsight.datasets.multimodal import IGNORE, Indexed
+from wildsight.fusion.data import FusionSample, read_mask, read_values
 from wildsight.fusion.heads import resized
-from wildsight.fusion.layouts import IGNORE, Indexed
 from wildsight.fusion.metrics import ConfusionMeter
 from wildsight.fusion.result import FusionResult
 from wildsight.fusion.saliency import SaliencyMeter

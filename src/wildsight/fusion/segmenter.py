@@ -14,19 +14,18 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from wildsight.backbones import Backbone, load_backbone
+from wildsight.datasets.multimodal import Indexed, split_named
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.estimators.legacy import SavedObject
 from wildsight.files import digest_of
-from wildsight.fusion.datasets import FusionData, FusionSample, gaps, needed, read_mask
+from wildsight.fusion.data import FusionData, FusionSample, gaps, needed, read_mask, read_source
 from wildsight.fusion.inputs import Reader, Scenes, Store, held_out
-from wildsight.fusion.layouts import Indexed, split_named
 from wildsight.fusion.methods import METHODS
 from wildsight.fusion.net import EACH, FROZEN, FusionNet, NetConfig, Output
 from wildsight.fusion.result import FusionEvaluation, FusionResult
 from wildsight.fusion.scenes import Shown, depths, opaque_of, sample_of
 from wildsight.fusion.scoring import Scored, result_of, score
 from wildsight.fusion.settings import FusionSettings, tapped
-from wildsight.fusion.source import read_source
 from wildsight.fusion.steps import Step
 from wildsight.training import History, TrainConfig, depends_on, train
 from wildsight.training.batches import to_device

@@ -29,7 +29,6 @@ __all__ = [
 ]  # fmt: skip
 
 WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 24, "unseen": 5}
-WORLD_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,8 @@ def world_folder() -> Path:
     Raises:
         ConfigError: the cache folder cannot be made.
     """
+    from wildsight.world import WORLD_VERSION
+
     return drawn_folder("sketches", WORLD_VERSION, WORLD_SETTINGS, _export)
 
 

@@ -21,7 +21,7 @@ SIZE = 224
 
 def embed(backbone: Backbone, pixels: Tensor) -> Tensor:
     """[B, D]: the space shared with texts where the tower has one, else its global feature."""
-    if hasattr(backbone.model, "get_image_features"):
+    if backbone.shared_space:
         return backbone.embed_images(pixels)
     found = backbone.features(pixels).cls
     return pixels.new_zeros(len(pixels), 0) if found is None else found

@@ -41,7 +41,6 @@ Split = Literal["train", "test"]
 IMAGE_FOLDERS = ("images", "abnormal")
 TRAIN_FRACTION = 0.5
 WORLD_SETTINGS = {"good": 1, "test_good": 0, "test_bad": 28, "size": 128, "seed": 5}
-WORLD_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -261,6 +260,7 @@ def world_folder() -> Path:
     Raises:
         ConfigError: the cache folder cannot be made.
     """
+    from wildsight.world import WORLD_VERSION
     from wildsight.world.products import export_products
 
     return drawn_folder(

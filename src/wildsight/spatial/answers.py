@@ -12,6 +12,7 @@ from PIL import ImageOps
 from PIL.Image import Image
 from torch import Tensor
 
+from wildsight.backbones.vlm import active_pruner
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.images import Picture, as_picture, exif_of, load_image
 from wildsight.spatial.boxes import Box
@@ -133,33 +134,26 @@ def by_rule(expression: str, boxes: Sequence[Box]) -> str:
     )
 
 
-def compression_of(model: Any) -> Any:
-    """The handle that compresses ``model``'s visual tokens now, or None."""
-    handle = getattr(model.__dict__.get("generate"), "__self__", None)
-    return handle if getattr(handle, "visual_tokens", None) is not None else None
-
-
 def kept_tokens(eyes: Eyes, pictures: Sequence[Image], batch: Mapping[str, Tensor]) -> Kept | None:
-    """The visual tokens that a compressed model keeps; None where it is not compressed.
+    """The visual tokens that stay where something prunes the model's pictures; None where nothing does.
 
-    `wildsight.compress` chooses them from the same picture and question; the enhancer has then still
-    seen all.
+    They are chosen from the same picture and question; the enhancer has then still seen all.
     """
     mllm = eyes.mllm
-    handle = compression_of(mllm.model)
-    if handle is None:
+    pruner = active_pruner(mllm.model)
+    if pruner is None:
         return None
     places, before = places_of(mllm, pictures), batch["before"].shape[1]
     squares = [fitted(p, _plain(p), mllm.side, eyes.fit)[0] for p in pictures]
     text = _with_placeholders(batch, [len(p) for p in places], int(mllm.model.config.image_token_id))
     inputs = to_device({**text, **pixels_of(mllm, squares, pictures)}, mllm.device)
-    columns = [c.cpu() for c in handle.prune(inputs).columns]
+    columns = [c.cpu() for c in pruner.prune(inputs).columns]
     rows = []
     for own, column in zip(places, columns, strict=True):
         kept = column[(column >= before) & (column < before + len(own))] - before
         rows.append(blocks_kept(kept, own, mllm.grid, eyes.pool))
     stay = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(mllm.device)
-    return Kept(stay, handle.positions == "original")
+    return Kept(stay, pruner.positions == "original")
 
 
 def _with_placeholders(batch: Mapping[str, Tensor], counts: Sequence[int], image: int) -> dict[str, Tensor]:

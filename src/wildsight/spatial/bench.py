@@ -12,6 +12,7 @@ from PIL.Image import Image
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.estimators import resolve
 from wildsight.files import atomic_path, digest_of, read_json, write_json
+from wildsight.spatial.data import read_source, world
 from wildsight.spatial.drawing import side_by_side
 from wildsight.spatial.grounder import SpatialGrounder
 from wildsight.spatial.inputs import Seen
@@ -20,7 +21,6 @@ from wildsight.spatial.methods import METHODS, config_of
 from wildsight.spatial.mllm import Mllm, load_mllm
 from wildsight.spatial.reports import at_ranks, best_and_worst
 from wildsight.spatial.samples import SpatialData
-from wildsight.spatial.source import read_source, world
 
 METRICS = (
     "acc@0.25", "acc@0.5", "iou", "ap_asked", "depth_error", "centre_error", "size_error", "yaw_error",

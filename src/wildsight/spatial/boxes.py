@@ -97,11 +97,6 @@ class Box:
         pixels: Array = flat[:, :2] / flat[:, 2:]
         return pixels
 
-    @property
-    def in_front(self) -> bool:
-        """Whether the whole box is before the camera."""
-        return bool((self.corners()[:, 2] > NEAR).all())
-
     def bounds(self, intrinsics: Array, width: float, height: float) -> Array:
         """(left, top, right, bottom) [4] of the projection, cut to the picture, pixels."""
         pixels = self.project(intrinsics).clip((0, 0), (width, height))

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL.Image import Image, Resampling
 
+from wildsight.datasets.kitti import read_calibration_lines
 from wildsight.errors import ConfigError, DataError
 from wildsight.spatial.boxes import Array
 
@@ -243,7 +244,7 @@ def read_calibration(file: Path, size: tuple[int, int]) -> tuple[Camera, Array]:
     Raises:
         DataError: no such line, numbers that do not fit, or a picture of another size.
     """
-    rows = _entries(file)
+    rows = read_calibration_lines(file)
     name = next((n for n in ("P2", "K") if n in rows), None)
     if name is None:
         raise DataError("has no line P2 or K", where=file, hint="write `P2: fx 0 cx 0 0 fy cy 0 0 0 1 0`")
@@ -260,20 +261,3 @@ def read_calibration(file: Path, size: tuple[int, int]) -> tuple[Camera, Array]:
         raise DataError(error.what, where=file, hint=error.hint) from error
     offset = np.linalg.solve(matrix[:, :3], matrix[:, 3]) if matrix.shape[1] == 4 else np.zeros(3)
     return camera, offset
-
-
-def _entries(file: Path) -> dict[str, list[float]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read ({error})", where=file, hint="give a calibration file") from error
-    rows: dict[str, list[float]] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        key, colon, rest = line.partition(":")
-        if not colon:
-            continue
-        try:
-            rows[key.strip()] = [float(v) for v in rest.split()]
-        except ValueError as error:
-            raise DataError(f"line {number} is not numbers", where=file, hint="hint the file") from error
-    return rows

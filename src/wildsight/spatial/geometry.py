@@ -19,12 +19,6 @@ _SIGNS = (
 )  # fmt: skip
 
 
-def rows_of(matrices: Tensor) -> Tensor:
-    """Intrinsics rows [..., 4] of matrices [..., 3, 3]."""
-    fx, fy = matrices[..., 0, 0], matrices[..., 1, 1]
-    return torch.stack((fx, fy, matrices[..., 0, 2], matrices[..., 1, 2]), -1)
-
-
 def project(points: Tensor, camera: Tensor) -> Tensor:
     """Pixels [..., 2] of points [..., 3] under intrinsics rows [..., 4]; z below 1e-6 m counts as 1e-6 m."""
     flat = points[..., :2] / points[..., 2:].clamp_min(NEAR)
@@ -49,29 +43,6 @@ def corners(centre: Tensor, size: Tensor, rotation: Tensor) -> Tensor:
     """
     signs = torch.tensor(_SIGNS, dtype=size.dtype, device=size.device) / 2
     return (signs * size[..., None, :]) @ rotation.transpose(-1, -2) + centre[..., None, :]
-
-
-def yaw_rotation(yaw: Tensor) -> Tensor:
-    """Rotations [..., 3, 3] by ``yaw`` [...] radians about the axis that points down (KITTI's ry)."""
-    c, s = yaw.cos(), yaw.sin()
-    zero, one = torch.zeros_like(c), torch.ones_like(c)
-    return torch.stack((c, zero, s, zero, one, zero, -s, zero, c), -1).unflatten(-1, (3, 3))
-
-
-def yaw_of(rotation: Tensor) -> Tensor:
-    """The yaw [...] in radians of rotations [..., 3, 3]: where the box's x axis points, seen from above."""
-    return torch.atan2(-rotation[..., 2, 0], rotation[..., 0, 0])
-
-
-def alpha_of(yaw: Tensor, u: Tensor, fx: Tensor, cx: Tensor) -> Tensor:
-    """KITTI's observation angle within -pi to pi: the yaw less the angle of the ray through column ``u``."""
-    alpha = yaw - torch.atan2(u - cx, fx)
-    return torch.atan2(alpha.sin(), alpha.cos())
-
-
-def rotation_6d(rotation: Tensor) -> Tensor:
-    """The first two rows of rotations [..., 3, 3] as [..., 6]."""
-    return rotation[..., :2, :].flatten(-2)
 
 
 def rotation_from_6d(six: Tensor) -> Tensor:

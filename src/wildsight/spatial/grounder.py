@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from wildsight.backbones import Backbone, load_backbone
+from wildsight.backbones.vlm import active_pruner
 from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
 from wildsight.estimators.legacy import SavedObject
 from wildsight.files import digest_of
@@ -19,13 +20,13 @@ from wildsight.images import Picture
 from wildsight.spatial.answers import (
     Answer,
     answers_of,
-    compression_of,
     expressions_of,
     kept_tokens,
     opened,
     result_of,
 )
 from wildsight.spatial.camera import FITS, Camera, Fit, camera_for
+from wildsight.spatial.data import read_source
 from wildsight.spatial.inputs import Eyes, Rows, Seen, asked, box_rows
 from wildsight.spatial.methods import METHODS, build, check_count, config_of
 from wildsight.spatial.metrics import best_iou
@@ -33,7 +34,6 @@ from wildsight.spatial.mllm import Mllm, load_mllm
 from wildsight.spatial.result import GroundingResult, SpatialEvaluation
 from wildsight.spatial.samples import SpatialData, SpatialSample
 from wildsight.spatial.scoring import grouped
-from wildsight.spatial.source import read_source
 from wildsight.training import Batch, History, TrainConfig, depends_on, train
 from wildsight.training.batches import to_device
 from wildsight.training.progress import Meter
@@ -352,8 +352,8 @@ class SpatialGrounder(SavedObject):
         if METHODS[self.settings.method].oracle:
             rows = [box_rows(s.targets, c.camera, 1)["box2d"] for s, c in zip(samples, seen, strict=True)]
             batch["box2d"] = torch.stack(rows)
-        compressed = compression_of(self.mllm.model) is not None
-        return self._answer(batch, [s.picture() for s in samples] if compressed else None, False)
+        pruned = active_pruner(self.mllm.model) is not None
+        return self._answer(batch, [s.picture() for s in samples] if pruned else None, False)
 
     # -- keeping ---------------------------------------------------------------------------------------------
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from wildsight.backbones import nano_folder
-from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError
-from wildsight.files import digest_of, sha256
+from wildsight.backbones.vlm import DEFAULT, IMAGE, TEMPLATE, load_model, prompt_template
+from wildsight.errors import ConfigError, UnsupportedModelError
 
-DEFAULT = "nano-llava"
-TEMPLATE = "USER: <image>\n{question} ASSISTANT:"
 QUESTION = "where is {expression} ?"
-IMAGE = "<image>"
 TILED = "LlavaNextForConditionalGeneration"
 KINDS = ("LlavaForConditionalGeneration", TILED, "VipLlavaForConditionalGeneration")
 
@@ -157,51 +152,25 @@ class Mllm:
         return str(self.tokenizer.decode(known, skip_special_tokens=True)).strip()
 
 
-def load_mllm(name: str | Path = DEFAULT) -> Mllm:
-    """A LLaVA with its tokenizer, frozen, on the CPU.
+def load_mllm(name: str | Path = DEFAULT, *, device: str | int | torch.device | None = "auto") -> Mllm:
+    """A LLaVA with its tokenizer, frozen, in fp32: parts of it are trained.
 
     Args:
         name: ``nano-llava``, a local folder, or a hub id.
+        device: where it runs; see `wildsight.devices.resolve_device`.
 
     Raises:
-        ConfigError: nothing of that name.
+        ConfigError: nothing of that name, or no such device.
         CheckpointError: weights or tokenizer missing or damaged.
         UnsupportedModelError: a model of another family.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    folder = _folder(str(name))
-    try:
-        with _quiet():
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
-        processor = AutoProcessor.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        short = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"cannot be loaded ({short})", where=folder, hint="name a LLaVA checkpoint"
-        ) from error
-    check_family(model)
-    pictures = processor.image_processor
-    files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
-    sha = digest_of({f.name: sha256(f) for f in files if f.is_file()})
+    loaded = load_model(name, device=device, precision="fp32")
+    check_family(loaded.model)
+    pictures = loaded.processor.image_processor
     return Mllm(
-        model.eval().requires_grad_(False), processor.tokenizer, str(name), sha,
-        list(pictures.image_mean), list(pictures.image_std), _template(processor),
+        loaded.model, loaded.tokenizer, loaded.name, loaded.sha,
+        list(pictures.image_mean), list(pictures.image_std), prompt_template(loaded.processor),
     )  # fmt: skip
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar of the loader inside the block: standard error is for the user's mistakes."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def check_family(model: Any) -> None:
@@ -217,32 +186,6 @@ def check_family(model: Any) -> None:
     if vision.model_type == "pixtral" or not isinstance(getattr(vision, "image_size", None), int):
         what = f"{kind} with a tower {vision.model_type} of no fixed size is not supported"
         raise UnsupportedModelError(what, hint=f"{hint} with a CLIP or SigLIP tower")
-
-
-def _template(processor: Any) -> str:
-    """The processor's own form of a prompt about one picture, as a template."""
-    if not getattr(processor, "chat_template", None):
-        return TEMPLATE
-    content = [{"type": "image"}, {"type": "text", "text": "QUESTION"}]
-    told = processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-    )
-    text = str(told).replace("{", "{{").replace("}", "}}").replace("QUESTION", "{question}")
-    return text if IMAGE in text and "{question}" in text else TEMPLATE
-
-
-def _folder(name: str) -> Path:
-    if name.startswith("nano-"):
-        return nano_folder(name)
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]))
-    except Exception as error:
-        what = f"no model is called {name!r} here, and it could not be fetched ({type(error).__name__})"
-        raise ConfigError(what, hint=f"name a local folder, or {DEFAULT}") from error
 
 
 def add_lora(mllm: Mllm, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""The embedded world: procedural pictures with exact labels, deterministic from a seed.
+"""The embedded world: procedural pictures with exact labels, the same for the same seed on every processor.
 
 One description renders to everything: `scene` says what stands where, `render` draws it, `labels` says what
 is where, `sensors` sees it in other ways, `language` talks about it, `drawing` sketches it. `products`
@@ -8,4 +8,7 @@ folders, `sheets` shows it all.
 
 from wildsight.world.products import CATEGORIES, DEFECTS, Product, export_products, render_product
 
-__all__ = ["CATEGORIES", "DEFECTS", "Product", "export_products", "render_product"]
+WORLD_VERSION = 2
+"""Which pictures a seed gives; part of the name of every cached data set. 2: noise from a hash, no BLAS."""
+
+__all__ = ["CATEGORIES", "DEFECTS", "WORLD_VERSION", "Product", "export_products", "render_product"]

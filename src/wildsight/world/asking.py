@@ -16,6 +16,7 @@ import numpy as np
 from wildsight.errors import ConfigError
 from wildsight.world.language import APART, NUMBERS, View, expression, name, plural, view_of, with_article
 from wildsight.world.scene import COLOURS, MATERIALS, MODELS, SHAPES, SIZES, Scene, check_seed
+from wildsight.world.sums import lengths
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _distance(talk: _Talk) -> list[Question]:
         out.append(Question("distance", "what is nearest to the camera ?", things[near].shape, (near,)))
     places = np.array([t.centre for t in things]).reshape(-1, 3)
     for one, call in enumerate(talk.calls):
-        gaps = np.linalg.norm(places - places[one], axis=1)
+        gaps = lengths((places - places[one]).T)
         gaps[one] = np.inf
         ranked = np.argsort(gaps)
         if call and len(things) > 2 and gaps[ranked[1]] > gaps[ranked[0]] * 1.25:

@@ -17,6 +17,7 @@ from wildsight.errors import ConfigError
 from wildsight.world.outlines3d import lines_of, runs
 from wildsight.world.render import check_size, trace
 from wildsight.world.scene import Array, Scene, check_seed
+from wildsight.world.sums import lengths, turned
 
 _OVER = 4  # drawn at this many times the size, then averaged
 
@@ -51,8 +52,8 @@ def visible_lines(scene: Scene, size: int = 256) -> list[Array]:
     out: list[Array] = []
     for thing in scene.things:
         to_unit = (thing.turn / thing.extent).T
-        eye = to_unit @ (scene.camera.eye - thing.centre)
-        lines = [(line * thing.extent) @ thing.turn.T + thing.centre for line in lines_of(thing.shape, eye)]
+        eye = turned(to_unit, scene.camera.eye - thing.centre)
+        lines = [thing.placed(line * thing.extent) for line in lines_of(thing.shape, eye)]
         points = np.vstack(lines)
         seen, pixels = scene.camera.see(points)[:, 2], scene.camera.project(points, size)
         first = trace(scene, size, pixels.T).depth
@@ -91,7 +92,7 @@ def sketch(scene: Scene, size: int = 96, *, seed: int = 0, hand: Hand | None = N
         if rng.random() < hand.leave_out and _length(line) < 0.2 * whole:
             continue
         for _ in range(1 + (rng.random() < hand.again)):
-            for stroke in _drawn((line - 0.5) @ slant + 0.5, hand, rng):
+            for stroke in _drawn(turned(slant.T, line.T - 0.5).T + 0.5, hand, rng):
                 thick = round(max(1.0, width * rng.uniform(0.8, 1.2) * size) * _OVER)
                 points = [(float(x), float(y)) for x, y in stroke * size * _OVER]
                 pen.line(points, fill=int(rng.integers(0, 60)), width=thick, joint="curve")
@@ -100,12 +101,12 @@ def sketch(scene: Scene, size: int = 96, *, seed: int = 0, hand: Hand | None = N
 
 
 def _length(line: Array) -> float:
-    return float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum())
+    return float(lengths(np.diff(line.T)).sum())
 
 
 def _drawn(line: Array, hand: Hand, rng: np.random.Generator) -> list[Array]:
     """One line [N, 2] as strokes of an unsteady hand; a closed one starts anywhere."""
-    if len(line) > 8 and np.allclose(line[0], line[-1]):
+    if len(line) > 8 and np.allclose(line[0], line[-1], atol=1e-4):
         line = np.roll(line[:-1], int(rng.integers(len(line) - 1)), axis=0)
         line = np.vstack((line, line[:2]))
     path = _smooth(_few(line, rng), hand, rng)
@@ -118,9 +119,9 @@ def _drawn(line: Array, hand: Hand, rng: np.random.Generator) -> list[Array]:
 
 def _few(line: Array, rng: np.random.Generator) -> Array:
     """The few points [M, 2] that a hand aims for: two for a straight line, one per stretch of a bend."""
-    gaps = np.linalg.norm(np.diff(line, axis=0), axis=1)
+    gaps = lengths(np.diff(line.T))
     length = np.concatenate(([0.0], np.cumsum(gaps)))
-    chord = float(np.linalg.norm(line[-1] - line[0]))
+    chord = float(np.hypot(*(line[-1] - line[0])))
     straight = chord > 0.985 * length[-1]
     number = 2 if straight else int(rng.integers(7, 11))
     if straight and length[-1] > 0.2:
@@ -145,6 +146,6 @@ def _ends(path: Array, hand: Hand, rng: np.random.Generator) -> Array:
     path = path.copy()
     for end, inner in ((0, 1), (-1, -2)):
         way = path[end] - path[inner]
-        way = way / max(float(np.linalg.norm(way)), 1e-9)
+        way = way / max(float(np.hypot(*way)), 1e-9)
         path[end] = path[end] + way * rng.normal(0.004, hand.overshoot)
     return path

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from wildsight.world.render import Frame, trace
 from wildsight.world.scene import Array, Camera, Scene, Thing
 from wildsight.world.shapes3d import SOLIDS
+from wildsight.world.sums import turned
 
 _SIGNS = np.stack(np.meshgrid((-0.5, 0.5), (-0.5, 0.5), (-0.5, 0.5)), -1).reshape(-1, 3)
 
@@ -33,14 +34,15 @@ class Box3D:
     def corners(self) -> Array:
         """Corners [8, 3] in camera coordinates, metres."""
         c, s = np.cos(self.yaw), np.sin(self.yaw)
-        level = (_SIGNS * self.size) @ np.array(((c, 0, -s), (0, 1, 0), (s, 0, c)))
+        about: Array = np.array(((c, 0, s), (0, 1, 0), (-s, 0, c)))
         c, s = np.cos(self.pitch), np.sin(self.pitch)
-        corners: Array = level @ np.array(((1, 0, 0), (0, c, -s), (0, s, c))).T + self.centre
-        return corners
+        down: Array = np.array(((1, 0, 0), (0, c, -s), (0, s, c)))
+        level = turned(about, (_SIGNS * self.size).T)
+        return turned(down, level).T + self.centre
 
     def project(self, intrinsics: Array) -> Array:
         """Pixel coordinates [8, 2] of the corners under intrinsics [3, 3]."""
-        seen = self.corners() @ intrinsics.T
+        seen = turned(intrinsics, self.corners().T).T
         pixels: Array = seen[:, :2] / seen[:, 2:]
         return pixels
 

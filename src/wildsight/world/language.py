@@ -17,6 +17,7 @@ import numpy as np
 from wildsight.errors import ConfigError
 from wildsight.world.ranges import whole
 from wildsight.world.scene import Array, Scene, Thing
+from wildsight.world.sums import lengths
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIDES = {"left": "left of", "right": "right of", "front": "in front of", "behind": "behind"}
@@ -42,7 +43,7 @@ def view_of(scene: Scene) -> View:
     """The things of a scene as the viewer has them."""
     seen = scene.camera.see(np.array([t.centre for t in scene.things]).reshape(-1, 3))
     across = seen[:, 0] / seen[:, 2] * scene.camera.focal + 0.5
-    return View(across, seen[:, 2], np.linalg.norm(seen, axis=1))
+    return View(across, seen[:, 2], lengths(seen.T))
 
 
 def plural(noun: str) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from wildsight.world.materials import Single, Spot, Surface, column, floor_colour, hue_of, single, surface
 from wildsight.world.scene import Array, Scene, Thing
 from wildsight.world.shapes3d import SOLIDS, blocked
+from wildsight.world.sums import dotted, lengths, turned
 
 _NIGH = 40.0  # metres of depth beyond which the floor fades into the sky
 
@@ -35,7 +36,7 @@ def sky(ways: Single, towards: Single, warmth: float) -> Single:
     dome = low + rise * (high - low)
     ground = column(0.42, 0.39, 0.36) * (1 - np.float32(0.4) * np.clip(-up, 0, 1))
     share = np.clip(up * np.float32(12) + np.float32(0.5), 0, 1)
-    near = np.clip(towards @ ways, 0, 1)
+    near = np.clip(dotted(towards, ways), 0, 1)
     colours: Single = ground + share * (dome - ground) + np.float32(1.2) * near ** np.float32(60)
     return colours
 
@@ -47,8 +48,7 @@ def shade(scene: Scene, hits: Rays) -> tuple[Single, Single]:
     points = camera.eye[:, None] + np.where(solid, hits.depth, 0.0) * hits.ways
     towards = single(lamp.towards)
     lit = _sunlit(scene, hits, points)
-    unit = hits.ways / np.sqrt((hits.ways * hits.ways).sum(0))
-    view = unit.astype(np.float32)
+    view = (hits.ways / lengths(hits.ways)).astype(np.float32)
     colour = np.zeros((3, len(lit)), np.float32)
     floor = np.flatnonzero((hits.instance < 0) & solid)
     colour[:, floor] = _floor(scene, hits, points[:, floor], floor, view[:, floor], lit[floor])
@@ -74,8 +74,8 @@ def _sunlit(scene: Scene, hits: Rays, points: Array) -> Single:
         if not len(near):
             continue
         to_unit = (thing.turn / thing.extent).T
-        start = to_unit @ (points[:, near] + 1e-3 * hits.facing[:, near] - thing.centre[:, None])
-        lit[near[blocked(thing.shape, start, to_unit @ towards)]] = 0
+        start = turned(to_unit, points[:, near] + 1e-3 * hits.facing[:, near] - thing.centre[:, None])
+        lit[near[blocked(thing.shape, start, turned(to_unit, towards))]] = 0
     return lit
 
 
@@ -86,11 +86,11 @@ def _swept(scene: Scene, hits: Rays, points: Array) -> npt.NDArray[np.bool_]:
         return np.zeros((0, points.shape[1]), np.bool_)
     towards, at = single(scene.lamp.towards), single(points)
     centres = single([thing.centre for thing in scene.things])
-    radii = single([0.51 * float(np.linalg.norm(t.extent)) for t in scene.things])[
-        :, None
-    ]  # a little to spare
-    along = towards @ at - (centres @ towards)[:, None]
-    gap = (at * at).sum(0) - 2 * (centres @ at) + (centres * centres).sum(1)[:, None] - along * along
+    extents = np.stack([t.extent for t in scene.things], 1)
+    radii = single(0.51 * lengths(extents))[:, None]  # a little to spare
+    along = dotted(towards, at) - turned(centres, towards)[:, None]
+    own = dotted(centres.T, centres.T)[:, None]
+    gap = dotted(at, at) - 2 * turned(centres, at) + own - along * along
     swept: npt.NDArray[np.bool_] = (along < radii) & (gap < radii * radii) & (hits.depth < _NIGH)
     return swept
 
@@ -101,7 +101,7 @@ def _light(scene: Scene, normal: Single, lit: Single, open_sky: Single | float =
     sun = column(1 + lamp.warmth, 0.98, 0.92 - lamp.warmth) * np.float32(0.78 * lamp.power)
     dome = np.float32(0.36) + np.float32(0.12) * normal[2]
     fill = column(0.97, 1.0, 1.06) * (dome * open_sky)
-    direct = np.clip(single(lamp.towards) @ normal, 0, None) * lit
+    direct = np.clip(dotted(single(lamp.towards), normal), 0, None) * lit
     light: Single = fill + sun * direct
     return light
 
@@ -118,15 +118,15 @@ def _thing(
 ) -> Single:
     facing = hits.facing[:, own]
     normal = facing.astype(np.float32)
-    at = (thing.turn.T @ (points - thing.centre[:, None]) / thing.unit).astype(np.float32)
-    cosine = np.clip(-(normal * view).sum(0), 0.02, 1)
+    at = single(turned(thing.turn.T, points - thing.centre[:, None]) / thing.unit)
+    cosine = np.clip(-dotted(normal, view), 0.02, 1)
     foot = (hits.depth[own] / (scene.camera.focal * hits.size * thing.unit)).astype(np.float32)
-    own_normal = (thing.turn.T @ facing).astype(np.float32)
+    own_normal = single(turned(thing.turn.T, facing))
     spot = Spot(at, own_normal, cosine, foot, hue_of(thing.colour), thing.colour)
     look = surface(thing.material, spot, scene.seed, index)
     if look.bump is not None:
         normal = normal + look.bump
-        normal = normal / np.sqrt((normal * normal).sum(0))
+        normal = normal / lengths(normal)
     low = np.clip(points[2] / thing.extent[2], 0, 1).astype(np.float32)
     colour = look.albedo * _light(scene, normal, lit, np.float32(0.72) + np.float32(0.28) * low)
     return _finish(scene, look, colour, normal, view, lit)
@@ -135,8 +135,8 @@ def _thing(
 def _finish(scene: Scene, look: Surface, colour: Single, normal: Single, view: Single, lit: Single) -> Single:
     """Add highlight, reflection and glow."""
     towards = single(scene.lamp.towards)
-    back = view - 2 * (view * normal).sum(0) * normal
-    shine = np.clip(towards @ back, 0, 1) ** np.float32(look.shine)
+    back = view - 2 * dotted(view, normal) * normal
+    shine = np.clip(dotted(towards, back), 0, 1) ** np.float32(look.shine)
     colour = colour + look.gloss * shine * lit
     if look.mirror is not None:
         seen = sky(back, towards, scene.lamp.warmth)
@@ -173,7 +173,7 @@ def _around(scene: Scene, at: Single) -> tuple[Single, Single, Single]:
         near = np.flatnonzero((np.abs(offset) < span).all(0))
         if not len(near):
             continue
-        own = single(thing.turn[:2, :2].T) @ offset[:, near]
+        own = turned(single(thing.turn[:2, :2].T), offset[:, near])
         half = single(thing.extent[:2, None] / 2)
         round_off = np.float32(0.7) * half.min()
         beyond = np.maximum(np.abs(own) - half + round_off, 0)

@@ -12,8 +12,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from wildsight.world.hashed import noise_of_cells, rough_noise
 from wildsight.world.scene import COLOURS
+from wildsight.world.sums import lengths, turned
 
+GRAIN = 0.005  # a grain's side: metres on a floor, in units of its size on a thing
 Single: TypeAlias = npt.NDArray[np.float32]
 Shares: TypeAlias = Single | float
 
@@ -61,18 +64,20 @@ def ripple(at: Single, rate: float, rng: np.random.Generator, terms: int = 6) ->
     """Smooth noise about [-1, 1] at points [D, N]: a sum of waves with random directions, ``rate`` cycles a
     unit."""
     ways = rng.normal(size=(terms, len(at)))
-    ways *= 2 * np.pi * rate * rng.uniform(0.6, 1.4, (terms, 1)) / np.linalg.norm(ways, axis=1)[:, None]
+    ways *= 2 * np.pi * rate * rng.uniform(0.6, 1.4, (terms, 1)) / lengths(ways.T)[:, None]
     phase = rng.uniform(0, 2 * np.pi, (terms, 1)).astype(np.float32)
-    waves: Single = np.cos(ways.astype(np.float32) @ at + phase).sum(0)
+    waves: Single = np.cos(turned(ways.astype(np.float32), at) + phase).sum(0)
     return waves * np.float32(1.4 / np.sqrt(terms))
 
 
 def grain(at: Single, rng: np.random.Generator) -> Single:
-    """Rough noise in [-1, 1], new at every point (a hash of waves far finer than a pixel)."""
-    way = rng.uniform(90, 250, len(at)).astype(np.float32)
-    turns = np.sin(way @ at) * np.float32(4375.5)
-    noise: Single = (turns - np.floor(turns)) * np.float32(2) - np.float32(1)
-    return noise
+    """Rough noise about [-1, 1] at points [D, N], new every `GRAIN` of a unit."""
+    shift = rng.uniform(0, 1, (len(at), 1)).astype(np.float32)
+    return rough_noise(at * np.float32(1 / GRAIN) + shift, _seed(rng))
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**32))
 
 
 def _ramp(value: Single, low: float, high: float) -> Single:
@@ -175,16 +180,11 @@ def _lines(value: Single, foot: Single, width: float) -> Single:
     return share
 
 
-def _hash(cell: Single, rng: np.random.Generator) -> Single:
-    turns = np.sin(cell * np.float32(rng.uniform(10, 14))) * np.float32(437.5)
-    value: Single = (turns - np.floor(turns)) * np.float32(2) - np.float32(1)
-    return value
-
-
 def _planks(at: Single, foot: Single, rng: np.random.Generator) -> Single:
     u, v = at * np.float32(2.2)
     row = np.floor(u)
-    tone = 1 + 0.13 * _hash(row + 7 * np.floor(v * np.float32(0.28) + row * np.float32(0.37)), rng)
+    plank = np.stack((row, np.floor(v * np.float32(0.28) + row * np.float32(0.37))))
+    tone = 1 + np.float32(0.13) * noise_of_cells(plank, _seed(rng))
     streak = 0.07 * ripple(np.stack((u * 5, v * np.float32(0.6))), 1.0, rng, 5)
     tone = (tone + streak) * (1 - 0.45 * _lines(u, foot * 2.2, 0.02))
     return column(0.6, 0.45, 0.31) * tone
@@ -192,7 +192,8 @@ def _planks(at: Single, foot: Single, rng: np.random.Generator) -> Single:
 
 def _tiles(at: Single, foot: Single, rng: np.random.Generator) -> Single:
     u, v = at * np.float32(1.9)
-    tone = 1 + 0.06 * _hash(np.floor(u) * 3 + np.floor(v) * 17, rng) + 0.03 * ripple(at, 1.5, rng, 4)
+    tone = 1 + np.float32(0.06) * noise_of_cells(np.floor(np.stack((u, v))), _seed(rng))
+    tone += np.float32(0.03) * ripple(at, 1.5, rng, 4)
     joint = np.maximum(_lines(u, foot * 1.9, 0.03), _lines(v, foot * 1.9, 0.03))
     return column(0.66, 0.68, 0.7) * tone * (1 - np.float32(0.35) * joint)
 

@@ -12,8 +12,10 @@ from itertools import combinations
 import numpy as np
 
 from wildsight.world.shapes3d import SOLIDS, Array, Part
+from wildsight.world.sums import dotted, lengths, turned
 
 _CIRCLE = np.linspace(0, 2 * np.pi, 49)
+_NEAR = 1e-5  # what is nearer than this is one point: far above any rounding, far below any detail
 
 
 def lines_of(shape: str, eye: Array) -> list[Array]:
@@ -38,15 +40,24 @@ def _creases(planes: Array) -> list[Array]:
     """Edges of a convex polyhedron given by half-spaces [P, 4]."""
     vertices: list[tuple[Array, frozenset[int]]] = []
     for triple in combinations(range(len(planes)), 3):
-        chosen = planes[list(triple)]
-        if abs(np.linalg.det(chosen[:, :3])) < 1e-9:
+        at = _met(planes[list(triple)])
+        if at is None:
             continue
-        at: Array = np.linalg.solve(chosen[:, :3], chosen[:, 3]).astype(np.float64)
-        room = planes[:, :3] @ at - planes[:, 3]
-        if room.max() < 1e-9 and not any(np.allclose(at, other) for other, _ in vertices):
-            vertices.append((at, frozenset(np.flatnonzero(room > -1e-9).tolist())))
+        room = turned(planes[:, :3], at) - planes[:, 3]
+        if room.max() < _NEAR and not any(np.allclose(at, other, atol=_NEAR) for other, _ in vertices):
+            vertices.append((at, frozenset(np.flatnonzero(room > -_NEAR).tolist())))
     ends = [(a, b) for (a, p), (b, q) in combinations(vertices, 2) if len(p & q) >= 2]
     return [np.linspace(a, b, 13) for a, b in ends]
+
+
+def _met(planes: Array) -> Array | None:
+    """The point [3] in which three planes [3, 4] meet, by Cramer's rule; None where it is not one point."""
+    one, two, three = planes[:, :3]
+    opposite: Array = np.stack((np.cross(two, three), np.cross(three, one), np.cross(one, two)))
+    volume = float(dotted(one, opposite[0]))
+    if abs(volume) < _NEAR:
+        return None
+    return turned(opposite.T, planes[:, 3]) / volume
 
 
 def _ring(part: Part, axis: int, level: float) -> Array | None:
@@ -121,16 +132,16 @@ def _ball_outline(part: Part, eye: Array) -> list[Array]:
     centre = -form.linear / (2 * form.square)
     radii = np.sqrt((form.square * centre**2).sum() - form.constant) / np.sqrt(form.square)
     towards = (eye - centre) / radii  # tangency survives the change to a unit ball
-    far = float(np.linalg.norm(towards))
+    far = float(lengths(towards))
     if far <= 1.0:
         return []
     axis = towards / far
     side = np.cross(axis, (0.0, 0.0, 1.0) if abs(axis[2]) < 0.9 else (1.0, 0.0, 0.0))
-    side /= np.linalg.norm(side)
+    side = side / lengths(side)
     wide = np.sqrt(1 - 1 / far**2)
     around = wide * (np.cos(_CIRCLE)[:, None] * side + np.sin(_CIRCLE)[:, None] * np.cross(axis, side))
     ring = centre + radii * (axis / far + around)
-    inside = (ring @ part.planes[:, :3].T <= part.planes[:, 3] + 1e-9).all(1)
+    inside = (turned(part.planes[:, :3], ring.T) <= part.planes[:, 3:] + _NEAR).all(0)
     return runs(ring, inside)
 
 

@@ -19,6 +19,7 @@ from wildsight.images import from_array
 from wildsight.world.product_kinds import FLAT, KINDS, Layers
 from wildsight.world.ranges import whole
 from wildsight.world.shapes2d import Array, cover, noise, segment
+from wildsight.world.sums import turned
 
 CATEGORIES: tuple[str, ...] = tuple(KINDS)
 DEFECTS: tuple[str, ...] = (
@@ -47,13 +48,21 @@ def _place(category: str, seed: int, size: int) -> tuple[Array, Array]:
     x, y = np.meshgrid(line, line)
     turn = rng.uniform(-0.12, 0.12) if category in FLAT else rng.uniform(-0.4, 0.4)
     x, y = (x - rng.uniform(-0.07, 0.07)) * (s := rng.uniform(1.0, 1.1)), (y - rng.uniform(-0.07, 0.07)) * s
-    return x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    c, s = np.cos(turn), np.sin(turn)
+    back: Array = np.array(((c, s), (-s, c)))
+    u, v = turned(back, np.stack((x.ravel(), y.ravel()))).reshape(2, *x.shape)
+    return u, v
 
 
 def _spot(layers: Layers, u: Array, v: Array, rng: np.random.Generator) -> Array:
-    """Object coordinates [2] of a random sample well inside the product and the picture."""
-    inside = np.flatnonzero((layers.cover > 0.99) & (np.maximum(np.abs(u), np.abs(v)) < 0.72))
-    pick = inside[int(rng.integers(len(inside)))]
+    """Object coordinates [2] of a random sample well inside the product and the picture.
+
+    The first that lies inside, in a random order of all samples: were those inside counted, one sample at
+    the border would move the choice.
+    """
+    inside = (layers.cover > 0.99) & (np.maximum(np.abs(u), np.abs(v)) < 0.72)
+    order = rng.permutation(inside.size)
+    pick = order[inside.ravel()[order].argmax()]
     return np.array((u.flat[pick], v.flat[pick]))
 
 

@@ -7,7 +7,6 @@ centre.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from wildsight.world.lighting import Rays, shade
 from wildsight.world.ranges import whole
 from wildsight.world.scene import Array, Camera, Scene, Thing
 from wildsight.world.shapes3d import enter, normals
+from wildsight.world.sums import dotted, lengths, turned
 
 HORIZON = 60.0  # metres of depth beyond which there is only sky
 _SPREAD = np.array([(-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375)])
@@ -59,18 +59,9 @@ def render(scene: Scene, size: int = 64, *, smooth: bool = True) -> Frame:
         _soften(scene, size, hits, colour, lit)
     rgb = (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8)
     depth = np.where(hits.depth < HORIZON, hits.depth, np.inf).reshape(size, size)
-    distance = depth * np.sqrt((hits.ways * hits.ways).sum(0)).reshape(size, size)
+    distance = depth * lengths(hits.ways).reshape(size, size)
     picture = np.ascontiguousarray(rgb.T).reshape(size, size, 3)
     return Frame(picture, depth, distance, hits.instance.reshape(size, size))
-
-
-def render_batch(scenes: Iterable[Scene], size: int = 64, *, smooth: bool = True) -> npt.NDArray[np.uint8]:
-    """RGB pictures [N, size, size, 3] of scenes.
-
-    Raises:
-        ConfigError: a size outside 16 to 1024.
-    """
-    return np.stack([render(scene, size, smooth=smooth).rgb for scene in scenes])
 
 
 def trace(scene: Scene, size: int, pixels: Array | None = None) -> Rays:
@@ -83,8 +74,8 @@ def trace(scene: Scene, size: int, pixels: Array | None = None) -> Rays:
         line = np.arange(size) + 0.5
         pixels = np.stack((np.tile(line, size), line.repeat(size)))
     x, y = (pixels / size - 0.5) / camera.focal
-    c, s = np.cos(camera.pitch), np.sin(camera.pitch)
-    ways = np.stack((x, c - s * y, -s - c * y))  # 1 along the optical axis: the parameter is the depth
+    seen: Array = np.stack((x, y, np.ones_like(x)))  # 1 along the optical axis: the parameter is the depth
+    ways = turned(camera.turn.T, seen)
     depth = np.where(ways[2] < -1e-9, -camera.height / np.minimum(ways[2], -1e-9), 1e6)
     instance, facing = np.full(len(x), -1), np.zeros((3, len(x)))
     facing[2] = 1
@@ -118,16 +109,16 @@ def window(low: Array, high: Array, size: int) -> npt.NDArray[np.int64]:
 def _meet(thing: Thing, index: int, near: npt.NDArray[np.int64], camera: Camera, rays: Rays) -> None:
     """Enter a thing into the depth buffer for the rays ``near``."""
     to_unit = (thing.turn / thing.extent).T
-    origin = to_unit @ (camera.eye - thing.centre)
-    ways = to_unit @ rays.ways[:, near]
+    origin = turned(to_unit, camera.eye - thing.centre)
+    ways = turned(to_unit, rays.ways[:, near])
     where, face = enter(thing.shape, origin, ways)
     first = np.flatnonzero(where < rays.depth[near])
     hit = near[first]
     rays.depth[hit] = where[first]
     rays.instance[hit] = index
     bent = normals(thing.shape, face[first], origin[:, None] + where[first] * ways[:, first])
-    facing = to_unit.T @ bent
-    rays.facing[:, hit] = facing / np.sqrt(np.maximum((facing * facing).sum(0), 1e-18))
+    facing = turned(to_unit.T, bent)
+    rays.facing[:, hit] = facing / np.maximum(lengths(facing), 1e-9)
 
 
 def _soften(
@@ -148,8 +139,8 @@ def _edges(size: int, hits: Rays, lit: npt.NDArray[np.float32]) -> npt.NDArray[n
     code = hits.instance * 2 + (lit > 0.5) + 2 * (hits.depth > HORIZON)
     grid, edge = code.reshape(size, size), np.zeros((size, size), np.bool_)
     facing = hits.facing.astype(np.float32).reshape(3, size, size)
-    across = (grid[:, 1:] != grid[:, :-1]) | ((facing[:, :, 1:] * facing[:, :, :-1]).sum(0) < 0.8)
-    down = (grid[1:] != grid[:-1]) | ((facing[:, 1:] * facing[:, :-1]).sum(0) < 0.8)
+    across = (grid[:, 1:] != grid[:, :-1]) | (dotted(facing[:, :, 1:], facing[:, :, :-1]) < 0.8)
+    down = (grid[1:] != grid[:-1]) | (dotted(facing[:, 1:], facing[:, :-1]) < 0.8)
     edge[:, 1:] |= across
     edge[:, :-1] |= across
     edge[1:] |= down

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from wildsight.errors import ConfigError
 from wildsight.world.ranges import span, whole, within
 from wildsight.world.shapes3d import COMPOUND, PLAIN, SOLIDS
+from wildsight.world.sums import turned
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -102,7 +103,11 @@ class Thing:
     @cached_property
     def corners(self) -> Array:
         """Corners [8, 3] of its bounding box in the world frame, metres."""
-        return (_SIGNS * self.extent) @ self.turn.T + self.centre
+        return self.placed(_SIGNS * self.extent)
+
+    def placed(self, points: Array) -> Array:
+        """World coordinates [N, 3] of points [N, 3] given along its own axes from its centre, metres."""
+        return turned(self.turn, points.T).T + self.centre
 
     @property
     def reach(self) -> float:
@@ -152,7 +157,7 @@ class Camera:
 
     def see(self, points: Array) -> Array:
         """Camera coordinates [N, 3] of world points [N, 3]."""
-        return (points - self.eye) @ self.turn.T
+        return turned(self.turn, (points - self.eye).T).T
 
     def project(self, points: Array, size: int) -> Array:
         """Pixel coordinates [N, 2] of world points [N, 3] in front of the camera."""

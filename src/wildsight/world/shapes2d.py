@@ -10,6 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from wildsight.world.sums import dotted
+
 Array: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -35,7 +37,7 @@ def polygon(u: Array, v: Array, sides: int, radius: float) -> Array:
 def segment(u: Array, v: Array, start: Array, end: Array) -> Array:
     """Distance to the segment from ``start`` to ``end``, each an array [2]."""
     along = end - start
-    t = np.clip(((u - start[0]) * along[0] + (v - start[1]) * along[1]) / (along @ along), 0, 1)
+    t = np.clip(((u - start[0]) * along[0] + (v - start[1]) * along[1]) / dotted(along, along), 0, 1)
     distance: Array = np.hypot(u - start[0] - t * along[0], v - start[1] - t * along[1])
     return distance
 

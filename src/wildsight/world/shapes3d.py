@@ -12,6 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from wildsight.world.sums import dotted, turned
+
 Array: TypeAlias = npt.NDArray[np.float64]
 Three: TypeAlias = tuple[float, float, float]
 
@@ -50,8 +52,8 @@ class Shape:
 
 def _placed(normals: Array, centre: Three, size: Three) -> Array:
     """Half-spaces of a part's own unit box, placed at ``centre`` with ``size``."""
-    turned = normals[:, :3] / np.array(size)
-    return np.column_stack((turned, normals[:, 3] + turned @ np.array(centre)))
+    facing = normals[:, :3] / np.array(size)
+    return np.column_stack((facing, normals[:, 3] + (facing * np.array(centre)).sum(1)))
 
 
 _BOX = np.array(
@@ -292,9 +294,9 @@ def _span(
     """Entry and exit parameters of a convex part, and the entered face: a plane's row, or 15 for the
     quadric."""
     faces = part.planes[:, :3]
-    slope = faces @ rays
+    slope = turned(faces, rays)
     slope[np.abs(slope) < _TINY] = _TINY
-    start = faces @ origin
+    start = turned(faces, origin)
     offset = part.planes[:, 3:] - (start if start.ndim == 2 else start[:, None])
     hit = offset / slope
     inward = slope < 0
@@ -312,7 +314,7 @@ def _span(
 def _roots(form: Quadric, origin: Array, rays: Array) -> tuple[Array, Array]:
     """The parameters between which rays are inside a quadric, or inside the wanted nappe of a cone."""
     start = origin if origin.ndim == 2 else origin[:, None]
-    a = form.square @ (rays * rays)
+    a = dotted(form.square, rays * rays)
     b = ((2 * form.square[:, None] * start + form.linear[:, None]) * rays).sum(0)
     c = (form.square[:, None] * start * start + form.linear[:, None] * start).sum(0) + form.constant
     a = np.where(np.abs(a) < _TINY, _TINY, a)

@@ -108,7 +108,7 @@ def _tells(words: str, name: str) -> bool:
 
 def _sample(condition: str, number: int) -> dict[str, Any]:
     """A test scene of the world, seen by all its sensors."""
-    from wildsight.fusion.source import read_source
+    from wildsight.fusion.data import read_source
 
     chosen = [s for s in read_source("world").part("test") if s.condition == condition]
     return dict(chosen[number % len(chosen)].pictures)

@@ -48,7 +48,7 @@ def build() -> None:
 
 def sample_question(number: float) -> tuple[str, str, float, Asked]:
     """A test picture of the world, its question and focal length, and what to compare the answer with."""
-    from wildsight.spatial.source import world
+    from wildsight.spatial.data import world
 
     samples = [s for s in world(0, TEST, **ROOMS).part("test") if s.targets]
     sample = samples[int(number) % len(samples)]
@@ -107,7 +107,7 @@ def _taught() -> Any:
     """A grounder taught on the world's rooms, kept in the cache."""
     from wildsight.spatial import SpatialGrounder
     from wildsight.spatial.bench import tiny_llava
-    from wildsight.spatial.source import world
+    from wildsight.spatial.data import world
 
     blank = tiny_llava()
     grounder = SpatialGrounder("llmi3d", blank, hyper=HYPER, strides=STRIDES)

@@ -14,19 +14,20 @@ import numpy as np
 
 from wildsight.composition import CompositionRecognizer
 from wildsight.composition.methods import METHODS
+from wildsight.datasets.lists import read_lines
 from wildsight.errors import ConfigError, DataError
 from wildsight.estimators import kept
 from wildsight.files import atomic_folder, cache_folder, digest_of
 from wildsight.images import from_array
 from wildsight.training.progress import Meter
+from wildsight.workflows.inspect.crops import cropped, readable
 from wildsight.workflows.inspect.project import GOOD, Project
-from wildsight.workflows.inspect.steps import cropped, readable
 from wildsight.world.products import CATEGORIES, render_product
 
 Pair = tuple[str, str]
 LESSON: dict[str, Any] = {"per_pair": 10, "size": 96, "seed": 0, "training": {}}
 """Pictures per pair, their side in pixels, and fields of `TrainConfig`."""
-VERSION = 2
+VERSION = 3
 STATES: dict[str | None, str] = {
     None: GOOD, "scratch": "scratch", "stain": "stain", "crack": "crack", "missing_part": "missing",
     "wrong_part": "wrong", "deformation": "deformed", "foreign_texture": "foreign",
@@ -97,15 +98,11 @@ def read_words(file: Path) -> list[Pair]:
     Raises:
         DataError: no such file, not text, no pair in it, or a line without exactly two words.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read ({error})", where=file, hint="give a text file") from error
     pairs: list[Pair] = []
-    for number, line in enumerate(lines, start=1):
-        parts = line.split()
-        if not parts or line.lstrip().startswith("#"):
+    for number, line in read_lines(file):
+        if line.startswith("#"):
             continue
+        parts = line.split()
         if len(parts) != 2:
             hint = "write an attribute and an object, such as `scratch washer`"
             raise DataError(f"line {number} is no pair: {line!r}", where=file, hint=hint)

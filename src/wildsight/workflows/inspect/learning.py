@@ -9,9 +9,9 @@ from wildsight.continual import ContinualLearner
 from wildsight.continual.tasks import TaskData
 from wildsight.errors import ConfigError, DataError
 from wildsight.files import atomic_folder, digest_of, read_json, write_json
+from wildsight.workflows.inspect.crops import good_crops, readable
 from wildsight.workflows.inspect.project import GOOD, Project, absolute_folder
 from wildsight.workflows.inspect.state import checked, mapped, text
-from wildsight.workflows.inspect.steps import good_crops, readable
 
 TEMPLATE = "a photo of a {}"
 LEAST = 2

@@ -15,8 +15,9 @@ from PIL import ImageDraw
 from PIL.Image import Image
 from scipy.ndimage import binary_dilation
 
+from wildsight.datasets.masks import GRADED, read_mask
 from wildsight.errors import ImageError
-from wildsight.images import load_image, load_mask
+from wildsight.images import load_image
 from wildsight.report import Report
 from wildsight.report.plots import outline_mask
 from wildsight.results import RunFolder, Table, environment, write_csv
@@ -203,7 +204,7 @@ def outlined(project: Project, looked: Looked) -> Image:
     pixels = np.array(drawn)
     for find in looked.finds:
         with suppress(ImageError):
-            edge = outline_mask(load_mask(project.mask(find.id)), size)
+            edge = outline_mask(read_mask(project.mask(find.id), GRADED), size)
             pixels[binary_dilation(edge)] = YELLOW
     return PILImage.fromarray(pixels)
 

@@ -20,15 +20,16 @@ from wildsight.discovery.data import CategoryData, CategorySample, make_data
 from wildsight.discovery.estimate_k import simplified_silhouette
 from wildsight.discovery.methods import METHODS
 from wildsight.errors import DataError, ImageError, WildSightError
-from wildsight.files import atomic_path, sha256
+from wildsight.files import sha256
 from wildsight.images import expand, load_image
 from wildsight.spatial.metrics import box_2d_iou
-from wildsight.workflows.inspect.project import GOOD, GOOD_CROPS, Find, Looked, Project
+from wildsight.workflows.inspect.crops import cropped, good_crops, write_picture
+from wildsight.workflows.inspect.project import GOOD, Find, Looked, Project
 
-CROP, MARGIN, MOST = 96, 0.35, 4
+MOST = 4
+"""Finds of one picture, at most."""
 SMALLEST = 4
 """Pixels of the picture that an outline must have; what is smaller is no find."""
-LEAST_CROP = 16.0
 SAME = 0.5
 """Overlap from which finds of two looks are one."""
 GROUPED_FROM = 4
@@ -163,27 +164,9 @@ def _look(project: Project, file: Path, name: str, detector: AnomalyDetector, ou
             finds.append(
                 Find(f"{name[:16]}-{number}", box.xyxy, int(mask.sum()), box.score / result.threshold)
             )
-            _write(project.crop(finds[-1].id), cropped(picture, box.xyxy))
-            _write(project.mask(finds[-1].id), PILImage.fromarray(mask.astype(np.uint8) * 255))
+            write_picture(project.crop(finds[-1].id), cropped(picture, box.xyxy))
+            write_picture(project.mask(finds[-1].id), PILImage.fromarray(mask.astype(np.uint8) * 255))
     return Looked(name, str(file), result.score, result.threshold, tuple(finds))
-
-
-def _write(file: Path, picture: Image) -> None:
-    with atomic_path(file) as temporary:
-        picture.save(temporary, format="PNG")
-
-
-def cropped(picture: Image, box: tuple[float, float, float, float]) -> Image:
-    """A square around a box with some surroundings, inside the picture, `CROP` pixels a side.
-
-    It shows at least `LEAST_CROP` pixels of the picture a side, where the picture has them.
-    """
-    left, top, right, bottom = box
-    side = max(max(right - left, bottom - top) * (1 + 2 * MARGIN), LEAST_CROP)
-    side = min(side, *map(float, picture.size))
-    x = min(max((left + right - side) / 2, 0.0), picture.width - side)
-    y = min(max((top + bottom - side) / 2, 0.0), picture.height - side)
-    return picture.resize((CROP, CROP), box=(x, y, x + side, y + side))
 
 
 def group(
@@ -261,34 +244,6 @@ def _finish(project: Project, found: dict[str, dict[str, Any]], named: dict[str,
     project.groups = {**found, **sure}
     project.save()
     return len({row["group"] for row in project.groups.values()})
-
-
-def good_crops(project: Project) -> list[Path]:
-    """Crops of good pictures, as large as the finds, made once."""
-    from wildsight.anomaly.data import read_source
-
-    folder = project.folder / GOOD_CROPS
-    kept = sorted(folder.glob("*.png")) if folder.is_dir() else []
-    if kept:
-        return kept
-    sides = [max(f.box[2] - f.box[0], f.box[3] - f.box[1]) for p in project.looked.values() for f in p.finds]
-    side, rng = float(np.median(sides)), np.random.default_rng(0)
-    good = [s for s in read_source(project.settings["good"]).train if s.label == 0]
-    for number, i in enumerate(rng.permutation(len(good))[:24].tolist()):
-        picture = load_image(good[i].image)
-        edge = min(side, *map(float, picture.size))
-        x, y = rng.uniform(0, picture.width - edge + 1e-9), rng.uniform(0, picture.height - edge + 1e-9)
-        _write(folder / f"good-{number:03d}.png", cropped(picture, (x, y, x + edge, y + edge)))
-    return sorted(folder.glob("*.png"))
-
-
-def readable(file: Path) -> bool:
-    """Whether a crop is there and whole."""
-    try:
-        load_image(file)
-    except ImageError:
-        return False
-    return True
 
 
 def _answer(project: Project, looked: Looked) -> None:

@@ -1,0 +1,88 @@
+"""From a folder to a network: the right class, whole weights, and the normalisation that goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from wildsight.backbones.hub import quiet, reason, refuse_code
+from wildsight.errors import CheckpointError, ConfigError
+from wildsight.files import read_json
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+def read_model(folder: Path) -> nn.Module:
+    """The model in fp32, refused if any weight but an unused pooler's would be random.
+
+    A promptable mask model comes as the class for pictures, also where its repository names the one for
+    videos (SAM 2, SAM 3, EdgeTAM).
+
+    Raises:
+        ConfigError: it cannot be read.
+        CheckpointError: weights are missing.
+        UnsupportedModelError: it needs code of its own repository.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForMaskGeneration
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASK_GENERATION_MAPPING
+
+    refuse_code(folder)
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            masks = type(config) in MODEL_FOR_MASK_GENERATION_MAPPING
+            model, report = (AutoModelForMaskGeneration if masks else AutoModel).from_pretrained(
+                folder,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                weights_only=True,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise ConfigError(
+            f"cannot be loaded ({reason(error)})", where=folder, hint="check its config.json and weights"
+        ) from error
+    missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
+    if missing:
+        raise CheckpointError(
+            f"{len(missing)} weights are missing, {missing[0]} among them", where=folder, hint="save it again"
+        )
+    return model
+
+
+def normalisation(folder: Path) -> tuple[Sequence[float], Sequence[float], str]:
+    """Mean, deviation and the file that names them; ImageNet's where none does."""
+    for file in filter(Path.is_file, (folder / name for name in _PROCESSORS)):
+        value: dict[str, Any] = read_json(file)
+        value = value.get("image_processor", value)
+        if value.get("do_normalize") is False:
+            return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), file.name
+        if "image_mean" in value and "image_std" in value:
+            return value["image_mean"], value["image_std"], file.name
+    timm = read_json(folder / "config.json").get("pretrained_cfg") or {}
+    if "mean" in timm and "std" in timm:
+        return timm["mean"], timm["std"], "config.json"
+    return *IMAGENET, "ImageNet default"
+
+
+def read_timm(name: str) -> nn.Module:
+    """A timm model that gives its maps.
+
+    Raises:
+        ConfigError: timm is not installed, or has no such model.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ConfigError("timm is not installed", hint="pip install 'wildsight[timm]'") from error
+    try:
+        return timm.create_model(name.removeprefix("timm:"), pretrained=True, features_only=True)
+    except Exception as error:
+        raise ConfigError(
+            f"timm cannot build {name!r} ({reason(error)})", hint="see timm.list_models()"
+        ) from error

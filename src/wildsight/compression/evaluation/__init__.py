@@ -1,0 +1,1 @@
+"""What compression costs and what it loses: questions, scores, times, the bench, autotune, layer profiles."""
