@@ -68,8 +68,8 @@ class TaskCommands:
 
     # -- fit ------------------------------------------------------------------------------------------------
 
-    def add_fit(self) -> None:
-        """``fit SOURCE``."""
+    def add_fit(self, name: str = "fit") -> None:
+        """``fit SOURCE``, also under another name."""
         flags = (
             out_flag(self.task),
             METHOD,
@@ -82,7 +82,7 @@ class TaskCommands:
             SET,
         )
         text = "Fit on SOURCE; a killed fit goes on in its folder. Writes checkpoint, scores and report."
-        command(self.app, "fit", self.fit, text, self.places(), flags)
+        command(self.app, name, self.fit, text, self.places(), flags)
 
     def places(self) -> list[inspect.Parameter]:
         """The positional arguments of ``fit``."""
@@ -121,8 +121,8 @@ class TaskCommands:
             options.training.setdefault("lr", variant.lr)
         return options
 
-    def fit(self, values: Values) -> None:
-        """Run ``fit``."""
+    def fit(self, values: Values) -> Any:
+        """Run ``fit``; returns the estimator."""
         from wildsight.cli.common import console, finish
         from wildsight.files import check_writable
 
@@ -135,6 +135,7 @@ class TaskCommands:
             console.print(line, markup=False, soft_wrap=True, highlight=False)
         say(estimator, estimator.not_read)
         finish(out / "report.html")
+        return estimator
 
     # -- predict --------------------------------------------------------------------------------------------
 

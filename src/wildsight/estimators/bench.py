@@ -193,8 +193,12 @@ class Bench:
         """What else a reader must know: oracles, budgets."""
         return {}
 
+    def is_shown(self, chosen: Variant[Any], seed: int) -> bool:
+        """Whether a cell's pictures are kept for the report."""
+        return seed == 0 and chosen.text == self.estimator.default_method
+
     def shown(self, estimator: Any, evaluation: Evaluation, data: Any) -> list[tuple[Any, str]]:
-        """Pictures with captions of the paper's method, first seed."""
+        """Pictures with captions of a cell."""
         return evaluation.pictures()
 
     # -- the run --------------------------------------------------------------------------------------------
@@ -276,7 +280,7 @@ class Bench:
         rows = [{**row, **times} for row in self.rows(estimator, evaluation, data)]
         for row in rows:
             row["group"] = f"{label} {row['group']}".strip()
-        if seed == 0 and chosen.text == self.estimator.default_method:
+        if self.is_shown(chosen, seed):
             keep_pictures(self.shown(estimator, evaluation, data), file.with_suffix(""))
         write_json(file, summarised(rows))
 

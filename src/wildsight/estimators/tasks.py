@@ -49,7 +49,7 @@ TASKS: dict[str, TaskEntry] = {
         problem="keep teaching one CLIP new tasks, break nothing it knew",
         estimator="wildsight.continual:ContinualLearner",
         check="wildsight.continual.data:check_source",
-        bench="wildsight.continual.bench:bench",
+        bench="wildsight.continual.bench:ContinualBench",
     ),
     "discovery": TaskEntry(
         problem="sort this unlabelled folder into the classes I know and the new ones",
