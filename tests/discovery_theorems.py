@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wildsight.discovery.methods.sskmeans import Ids
+from wildsight.discovery.clustering import Ids
 from wildsight.discovery.snmf import Matrix
 
 

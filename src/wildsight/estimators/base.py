@@ -257,14 +257,14 @@ class Estimator(Checkpointed, Generic[Data, R]):
         facts = self._fit(data, config, where, progress, **options)
         self.fitted_on = {"source": getattr(data, "name", str(source)), **facts}
         if run is not None:
-            self.save_pretrained(run.checkpoint)
-            self._write_fit(run)
+            self._leave(run)
         return self
 
-    def _write_fit(self, run: RunFolder) -> None:
-        """Write scores, table and report of a fit; overridden where a task leaves more."""
+    def _leave(self, run: RunFolder) -> None:
+        """What a fit leaves in its folder: checkpoint, scores, table, report."""
         from wildsight.estimators.reporting import write_fit
 
+        self.save_pretrained(run.checkpoint)
         write_fit(self, run)
 
     def predict(

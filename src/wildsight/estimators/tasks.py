@@ -55,7 +55,7 @@ TASKS: dict[str, TaskEntry] = {
         pipeline="zero-shot-image-classification",
         estimator="wildsight.continual:ContinualLearner",
         check="wildsight.continual.data:check_source",
-        bench="wildsight.continual.bench:bench",
+        bench="wildsight.continual.bench:ContinualBench",
     ),
     "discovery": TaskEntry(
         problem="sort this unlabelled folder into the classes I know and the new ones",
