@@ -19,6 +19,7 @@ class TaskEntry:
         estimator: ``module:Class`` of the public object.
         check: ``module:function`` that takes a source string and returns the problems found.
         bench: ``module:Class`` of the bench, or a function that runs it.
+        registries: ``module:NAME`` of each registry of methods; the estimator's own where empty.
     """
 
     problem: str
@@ -26,6 +27,7 @@ class TaskEntry:
     estimator: str
     check: str
     bench: str
+    registries: tuple[str, ...] = ()
 
 
 TASKS: dict[str, TaskEntry] = {
@@ -42,6 +44,7 @@ TASKS: dict[str, TaskEntry] = {
         estimator="wildsight.compression:Compressed",
         check="wildsight.compression.evaluation.questions:check_source",
         bench="wildsight.compression.evaluation.bench:bench",
+        registries=("wildsight.compression:SELECTORS", "wildsight.compression:CACHE_METHODS"),
     ),
     "composition": TaskEntry(
         problem="recognise 'wet cat' though training only had 'wet dog' and 'dry cat'",
