@@ -295,7 +295,7 @@ SUBJECTS: dict[str, Subject] = {
         "mulki",
         "clip",
         {"mu": 0.8},
-        "wildsight.continual.mulki:MulKI",
+        "wildsight.continual.methods.mulki:MulKI",
         ("kapa", "kappa"),
         ("max_dorp", "max_drop"),
         ("colours/test/red/5.png", "shapes/test/cross/6.png", "colours/test/blue/7.png"),
