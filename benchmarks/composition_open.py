@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wildsight.composition.adds import Partners
-from wildsight.composition.hdaoe import HDAOE, HDAOEConfig
+from wildsight.composition.methods.hdaoe import HDAOE
+from wildsight.composition.modules import Factors, LabelledBatch, Space
 from wildsight.composition.openworld import feasibility, stream_top
-from wildsight.composition.parts import Factors, Lesson, Space
+from wildsight.composition.synthesis import Partners
 from wildsight.files import write_json
 from wildsight.results import environment, write_csv
 
@@ -119,7 +119,7 @@ def step(repeats: int, level: str) -> dict[str, Any]:
     names = tuple(map(str, range(10))), tuple(map(str, range(10)))
     base = F.normalize(torch.randn(100, 512), dim=-1)
     space = Space(512, torch.randn(10, 512), torch.randn(10, 512), seen, base, 20.0, 1500, names)
-    head = HDAOE(space, HDAOEConfig(mix_level=level)).train()  # type: ignore[arg-type]
+    head = HDAOE(mix_level=level).head(space).train()  # type: ignore[arg-type]
     optimiser = torch.optim.AdamW(head.parameters())
     partners, index = Partners(features, labels, seen), torch.arange(128)
     g = torch.Generator().manual_seed(0)
@@ -127,7 +127,7 @@ def step(repeats: int, level: str) -> dict[str, Any]:
     def once(synthesis: bool) -> None:
         drawn = partners.draw(index, g) if synthesis else None
         optimiser.zero_grad()
-        head(Lesson(features[index], labels[index], drawn))["loss"].backward()
+        head(LabelledBatch(features[index], labels[index], drawn))["loss"].backward()
         optimiser.step()
 
     for on in (False, True):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from wildsight.composition.bench import bench
+from wildsight.composition.bench import CompositionBench
 from wildsight.composition.data import world_folder
 from wildsight.results import RunFolder, environment, score_table, write_csv
 
@@ -34,12 +34,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
     for share in SHARES:
-        found = bench(
+        result = CompositionBench(
             str(world_folder(held_out=share)), out=given.out, methods=given.method or METHODS,
-            seeds=given.seeds, epochs=given.epochs, open_world=False, calibrate=False,
-        )  # fmt: skip
-        rows += [{**row, "group": f"{share:.0%} held out"} for row in found["rows"]]
-        facts = {k: v for k, v in found["facts"].items() if k != "source" and not k.startswith("protocol")}
+            seeds=given.seeds, epochs=given.epochs, calibrate=False,
+        ).run()  # fmt: skip
+        rows += [{**row, "group": f"{share:.0%} held out"} for row in result.rows]
+        facts = {k: v for k, v in result.facts.items() if k != "source" and not k.startswith("protocol")}
     for metric in METRICS:
         print(score_table(rows, metric).markdown(), end="\n\n")
     run = RunFolder(given.out)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wildsight.composition.fitting import Lessons, fitted_head
-from wildsight.composition.hdaoe import HDAOE
+from wildsight.composition.fitting import TrainingSet, fit_head
 from wildsight.composition.methods import METHODS
+from wildsight.composition.methods.hdaoe import HDAOEHead
 from wildsight.composition.metrics import exact_scores
-from wildsight.composition.parts import Space
+from wildsight.composition.modules import Space
 from wildsight.composition.scoring import Candidates, top
 from wildsight.files import read_json, write_json
 from wildsight.results import Table, write_csv
@@ -92,11 +92,12 @@ def measure(variant: dict[str, Any], seed: int) -> dict[str, float]:
     data = world(seed)
     names = tuple(str(i) for i in range(ATTRIBUTES)), tuple(str(i) for i in range(OBJECTS))
     space = Space(WIDTH, *data["words"], data["seen"], None, 20.0, len(data["labels"]), names)
-    config = METHODS["hdaoe"].configure({"d": 64, **variant})
-    lessons = Lessons(data["train"], data["labels"], [], data["train"][:0], [])
+    method = METHODS.create("hdaoe", {"d": 64, **variant})
+    training_set = TrainingSet(data["train"], data["labels"], [], data["train"][:0], [])
     training = TrainConfig(**{**vars(TRAIN), "seed": seed})
-    head, _ = fitted_head(METHODS["hdaoe"], config, space, lessons, training, None, False, seed)
-    if not isinstance(head, HDAOE):
+    head, _ = fit_head(method, space, training_set, training, None, False, seed)
+    head = head.cpu()
+    if not isinstance(head, HDAOEHead):
         raise TypeError("not HDA-OE")
     pairs = [(str(a), str(o)) for a, o in data["candidates"].tolist()]
     ids = torch.tensor(data["candidates"])
@@ -108,7 +109,7 @@ def measure(variant: dict[str, Any], seed: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def leaks(head: HDAOE, data: dict[str, Any]) -> dict[str, float]:
+def leaks(head: HDAOEHead, data: dict[str, Any]) -> dict[str, float]:
     """Ridge probes on test pictures: object from attribute code, attribute from object code; and spread."""
     train = [F.normalize(z, dim=-1) for z in head.encode(head.prepare(data["train"]))[:2]]
     test = [F.normalize(z, dim=-1) for z in head.encode(head.prepare(data["test"]))[:2]]

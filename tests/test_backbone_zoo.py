@@ -12,7 +12,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from segmentation_models import sam2
+from segmentation_models import sam2, sam3
 from vlm_models import tokenizer
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError
@@ -207,6 +207,35 @@ def test_sam2_comes_as_the_class_for_pictures(tmp_path: Path) -> None:
     segmenter = AnomalySegmenter("zero-shot", backbone)
     (result,) = segmenter.predict(np.zeros((64, 64, 3), np.uint8), boxes=[(8, 8, 40, 40)])
     assert result.masks.shape == (1, 64, 64)
+
+
+def test_sam3_comes_as_the_class_for_pictures(tmp_path: Path) -> None:
+    """``facebook/sam3`` holds a detector and a tracker; the tracker takes boxes and points."""
+    parts = sam3().config
+    text = {**VIT, "vocab_size": 64, "projection_dim": 24}
+    layer = {"hidden_size": 32, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    vision = parts.vision_config.to_dict()
+    detector = hf.Sam3Config(
+        vision_config=vision, text_config=text, geometry_encoder_config=layer, detr_encoder_config=layer,
+        detr_decoder_config={**layer, "num_queries": 5}, mask_decoder_config={"hidden_size": 32},
+    )  # fmt: skip
+    tracker = hf.Sam3TrackerVideoConfig(
+        vision_config=vision, prompt_encoder_config=parts.prompt_encoder_config.to_dict(),
+        mask_decoder_config=parts.mask_decoder_config.to_dict(), image_size=56, memory_attention_num_layers=1,
+    )  # fmt: skip
+    config = hf.Sam3VideoConfig(detector_config=detector.to_dict(), tracker_config=tracker.to_dict())
+    torch.manual_seed(0)
+    model = hf.Sam3VideoModel(config)
+    config.save_pretrained(tmp_path)
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    backbone = load_backbone(tmp_path)
+    assert type(backbone.model).__name__ == "Sam3TrackerModel"
+    found, expected = backbone.model.mask_decoder.state_dict(), model.tracker_model.mask_decoder.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    segmenter = AnomalySegmenter("zero-shot", backbone)
+    (result,) = segmenter.predict(np.zeros((56, 56, 3), np.uint8), boxes=[(8, 8, 40, 40)])
+    assert result.masks.shape == (1, 56, 56)
 
 
 def test_a_timm_folder_has_its_own_normalisation(tmp_path: Path) -> None:

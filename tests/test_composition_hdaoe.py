@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from wildsight.composition.adds import Partners, stream
-from wildsight.composition.hdaoe import (
+from wildsight.composition.methods.hdaoe import (
     HDAOE,
-    HDAOEConfig,
+    HDAOEHead,
     contrastive_loss,
     mix_sources,
     mixed_loss,
     modulated_cosine,
 )
-from wildsight.composition.parts import Lesson, Mixing, Pairs, Space, pair_scores
+from wildsight.composition.modules import LabelledBatch, Mixing, Pairs, Space, pair_scores
+from wildsight.composition.synthesis import Partners, stream
 from wildsight.training import Batch
 
 SEEN = torch.tensor([[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 2]])  # object 2 has one attribute alone
@@ -35,9 +35,9 @@ def _space(shared: bool = False) -> Space:
     return Space(12, *words, SEEN, base, 20.0, 60, (("a", "b", "c"), ("x", "y", "z")))
 
 
-def _head(shared: bool = False, **hyper: object) -> HDAOE:
+def _head(shared: bool = False, **hyper: object) -> HDAOEHead:
     torch.manual_seed(1)
-    return HDAOE(_space(shared), HDAOEConfig(d=10, **hyper)).eval()  # type: ignore[arg-type]
+    return HDAOEHead(_space(shared), HDAOE(d=10, **hyper)).eval()  # type: ignore[arg-type]
 
 
 def _partners(**options: object) -> Partners:
@@ -206,13 +206,13 @@ def test_every_switch_trains_and_scores(shared: bool, hyper: dict[str, object]) 
     head = _head(shared, **hyper).train()
     partners = _partners(k=2)
     index = torch.arange(0, 28, 2)
-    lesson = Lesson(partners.features[index], partners.labels[index], partners.draw(index, _g()))
-    losses = head(lesson)
+    batch = LabelledBatch(partners.features[index], partners.labels[index], partners.draw(index, _g()))
+    losses = head(batch)
     losses["loss"].backward()
     assert all(bool(torch.isfinite(x)) for x in losses.values()) and float(losses["mix"]) > 0
     head.eval()
     with torch.no_grad():
-        scores = pair_scores(head.factors(lesson.features), SEEN, head.known())
+        scores = pair_scores(head.factors(batch.features), SEEN, head.known())
     assert scores.shape == (14, 6) and bool(torch.isfinite(scores).all())
 
 
@@ -220,7 +220,7 @@ def test_total_is_alpha_base_plus_beta_embedding() -> None:
     head = _head(sdde="scd", alpha=2.0, beta=0.25)
     partners = _partners()
     index = torch.arange(20)
-    x = head(Lesson(partners.features[index], partners.labels[index], partners.draw(index, _g())))
+    x = head(LabelledBatch(partners.features[index], partners.labels[index], partners.draw(index, _g())))
     base = x["pair"] + x["attribute"] + x["object"] + x["mix"]
     embedding = x["dec"] + x["cross"] + x["contrast"]
     assert torch.allclose(x["loss"], 2.0 * base + 0.25 * embedding)

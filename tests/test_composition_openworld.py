@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from composition_reference import top_of
+from wildsight.composition.modules import Factors, pair_scores
 from wildsight.composition.openworld import feasibility, stream_top
-from wildsight.composition.parts import Factors, pair_scores
 
 
 def _g(seed: int) -> torch.Generator:

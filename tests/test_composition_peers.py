@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from composition_models import tiny_clip
 from wildsight.backbones import load_backbone
 from wildsight.composition.calibration import best_scale
-from wildsight.composition.compcos import CompCos, CompCosConfig
-from wildsight.composition.csp import CSP, CSPConfig
+from wildsight.composition.methods.compcos import CompCos
+from wildsight.composition.methods.csp import CSP
+from wildsight.composition.methods.product import Product
+from wildsight.composition.methods.troika import Troika
+from wildsight.composition.methods.zeroshot import ZeroShot
+from wildsight.composition.modules import LabelledBatch, Pairs, Space, pair_scores
 from wildsight.composition.openworld import feasibility
-from wildsight.composition.parts import Lesson, Pairs, Space, pair_scores
-from wildsight.composition.product import Product, ProductConfig
 from wildsight.composition.prompts import PromptTower
-from wildsight.composition.troika import Troika, TroikaConfig
-from wildsight.composition.zeroshot import ZeroShot, ZeroShotConfig
 from wildsight.errors import UnsupportedModelError
 
 SEEN = torch.tensor([[0, 0], [1, 0], [0, 1], [2, 1]])
@@ -35,13 +35,13 @@ def _space(shared: bool, tower: PromptTower | None = None, dim: int = 12) -> Spa
     return Space(dim, *words, SEEN, base, 20.0, 40, NAMES, tower)
 
 
-def _lesson(dim: int = 12) -> Lesson:
-    return Lesson(torch.randn(8, dim, generator=_g(5)), torch.arange(8) % 4)
+def _batch(dim: int = 12) -> LabelledBatch:
+    return LabelledBatch(torch.randn(8, dim, generator=_g(5)), torch.arange(8) % 4)
 
 
 def test_product_is_the_sum_of_two_log_probabilities() -> None:
-    head = Product(_space(False), ProductConfig(hidden=False)).eval()
-    v = _lesson().features
+    head = Product(hidden=False).head(_space(False)).eval()
+    v = _batch().features
     x = head.prepare(v)
     slow = torch.stack(
         [head.attribute(x).softmax(-1)[:, a] * head.object(x).softmax(-1)[:, o] for a, o in SEEN], 1
@@ -53,20 +53,20 @@ def test_product_is_the_sum_of_two_log_probabilities() -> None:
 
 def test_compcos_margins_push_what_is_not_feasible() -> None:
     torch.manual_seed(0)
-    head = CompCos(_space(False), CompCosConfig(margin=0.4)).eval()
-    lesson = _lesson()
+    head = CompCos(margin=0.4).head(_space(False)).eval()
+    batch = _batch()
     unseen = torch.tensor([[1, 1], [2, 0]])
-    code = F.normalize(head.pair(head.prepare(lesson.features)), dim=-1)
+    code = F.normalize(head.pair(head.prepare(batch.features)), dim=-1)
     push = feasibility(head.attributes(), head.objects(), SEEN)[unseen[:, 0], unseen[:, 1]]
     logits = torch.cat([code @ head.known().T, code @ head.prototypes(Pairs(unseen, None)).T - 0.4 * push], 1)  # type: ignore[union-attr]
-    plain = F.cross_entropy(code @ head.known().T * 20, lesson.label)
-    slow = plain + F.cross_entropy(logits * 20, lesson.label)
-    assert torch.allclose(head(lesson)["loss"], slow, atol=1e-5)
+    plain = F.cross_entropy(code @ head.known().T * 20, batch.label)
+    slow = plain + F.cross_entropy(logits * 20, batch.label)
+    assert torch.allclose(head(batch)["loss"], slow, atol=1e-5)
 
 
 def test_troika_joins_its_paths() -> None:
-    head = Troika(_space(True), TroikaConfig()).eval()
-    v = _lesson().features
+    head = Troika().head(_space(True)).eval()
+    v = _batch().features
     code, a, o = head._cosines(v)
     p_a, p_o = (a * 20).softmax(-1), (o * 20).softmax(-1)
     slow = 20 * code @ head.known().T + p_a[:, SEEN[:, 0]] * p_o[:, SEEN[:, 1]]
@@ -75,8 +75,8 @@ def test_troika_joins_its_paths() -> None:
 
 def test_zero_shot_is_the_cosine() -> None:
     space = _space(True)
-    head = ZeroShot(space, ZeroShotConfig()).eval()
-    v = _lesson().features
+    head = ZeroShot().head(space).eval()
+    v = _batch().features
     assert space.base is not None
     slow = F.cosine_similarity(v[:, None], space.base[None], dim=-1)
     assert torch.allclose(pair_scores(head.factors(v), SEEN, head.known()), slow, atol=1e-6)
@@ -87,11 +87,11 @@ def test_zero_shot_is_the_cosine() -> None:
 def test_csp_starts_at_the_prompts_and_learns_words_alone(tmp_path: Path) -> None:
     backbone = load_backbone(tiny_clip(tmp_path))
     tower = PromptTower(backbone)
-    head = CSP(_space(True, tower, dim=24), CSPConfig()).eval()
+    head = CSP().head(_space(True, tower, dim=24)).eval()
     texts = [f"a photo of {NAMES[0][a]} {NAMES[1][o]}" for a, o in SEEN.tolist()]
     assert torch.allclose(head.known(), F.normalize(backbone.embed_texts(texts), dim=-1), atol=1e-5)
     before = [p.clone() for p in backbone.model.parameters()]
-    head.train()(_lesson(24))["loss"].backward()
+    head.train()(_batch(24))["loss"].backward()
     learned = {n for n, p in head.named_parameters() if p.grad is not None}
     assert learned == {"attributes.delta", "objects.delta"}
     assert all(torch.equal(a, b) for a, b in zip(before, backbone.model.parameters(), strict=True))

@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from composition_models import draw, shapes_folder, tiny_clip
 from resuming import check_states, copied
 from wildsight import CompositionRecognizer
+from wildsight.composition.bench import CompositionBench
 from wildsight.composition.data import check_source
 from wildsight.composition.features import Templates
-from wildsight.composition.methods import METHODS
+from wildsight.composition.methods import ABLATIONS, METHODS
+from wildsight.composition.methods.hdaoe import HDAOE
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
+from wildsight.files import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +110,7 @@ def test_candidates_may_be_named_and_new_words_need_a_switch(fitted: Composition
         fitted.predict(picture, pairs=["shiny square"])
     new = fitted.predict(picture, pairs=["shiny square", "red square"], open_vocabulary=True)[0]
     assert {p.text: p.calibrated for p in new.pairs} == {"shiny square": False, "red square": True}
-    assert "shiny" not in fitted.knowledge.attributes
+    assert "shiny" not in fitted.vocabulary.attributes
     with pytest.raises(ConfigError, match="no candidate pair"):
         fitted.predict(picture, pairs=[])
     with pytest.raises(DataError, match="is no pair"):
@@ -132,9 +136,9 @@ def test_a_fit_with_the_same_seed_is_the_same(clip: Path, shapes: Path) -> None:
 
 
 def test_mistakes_are_named(clip: Path, tmp_path: Path, fitted: CompositionRecognizer) -> None:
-    with pytest.raises(ConfigError, match="sdde='half' is no choice"):
+    with pytest.raises(ConfigError, match="sdde='half' is not one of light, scd"):
         CompositionRecognizer("hdaoe", str(clip), hyper={"sdde": "half"})
-    with pytest.raises(ConfigError, match="unexpected keyword"):
+    with pytest.raises(ConfigError, match="unknown hyper-parameter"):
         CompositionRecognizer("hdaoe", str(clip), hyper={"nosuch": 1})
     with pytest.raises(ConfigError, match="not fitted"):
         CompositionRecognizer("hdaoe", str(clip)).predict(draw("red", "disc", 0))
@@ -197,3 +201,98 @@ def test_the_state_of_another_fit_is_refused(clip: Path, shapes: Path, tmp_path:
     check_states(fit, tmp_path / "train", sources, others)
     again = fit(shapes, abstain=0.2)  # a limit is set after the training
     assert again.history is not None and again.history.resumed_from == again.history.steps
+
+
+def test_a_misspelt_word_is_refused_at_once_with_the_nearest(clip: Path) -> None:
+    for options, said in (
+        ({"method": "hdaoe-sdc"}, "did you mean 'hdaoe-scd'"),
+        ({"hyper": {"betta": 1.0}}, "did you mean 'beta'"),
+        ({"hyper": {"start": 2.0}}, "start=2.0 is outside its range"),
+        ({"hyper": {"weights": [1.0]}}, "give three numbers"),
+        ({"abstian": 0.1}, "did you mean 'abstain'"),
+        ({"abstain": 1.0}, "abstain=1.0 is outside its range"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            CompositionRecognizer(**{"backbone": str(clip), **options})
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        CompositionRecognizer("hdaoe", str(clip)).fit("no such folder", epoch=1)
+
+
+def test_a_method_is_named_given_or_an_ablation(clip: Path) -> None:
+    back = str(clip)
+    one, two = CompositionRecognizer("hdaoe-scd", back), CompositionRecognizer(HDAOE(sdde="scd"), back)
+    assert one.method == two.method and one.settings == two.settings and one.hyper == {"sdde": "scd"}
+    assert CompositionRecognizer("hdaoe", back, hyper=HDAOE(sdde="scd")).method == one.method
+    more = CompositionRecognizer("hdaoe-scd", back, hyper={"beta": 0.5})
+    assert more.method == HDAOE(sdde="scd", beta=0.5)
+    with pytest.raises(ConfigError, match="carries hyper-parameters of its own"):
+        CompositionRecognizer("hdaoe-scd", back, hyper=HDAOE())
+    params = more.get_params()
+    assert CompositionRecognizer(**params).get_params() == params
+    assert [CompositionRecognizer.variant(n).method for n in ABLATIONS] == [
+        HDAOE(**options) for options in ABLATIONS.values()
+    ]
+    variant = CompositionRecognizer.variant("hdaoe-scd[beta=0.5]@1e-3")
+    assert (variant.method, variant.lr, variant.text) == (more.method, 1e-3, "hdaoe-scd[beta=0.5]@1e-3")
+
+
+def test_pictures_come_in_every_form(fitted: CompositionRecognizer, shapes: Path, tmp_path: Path) -> None:
+    file = shapes / "red_disc" / "0.png"
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    forms = [file, str(file), picture, np.asarray(picture), file.read_bytes()]
+    results = fitted.predict(forms, batch_size=1)
+    assert {r.pairs for r in results} == {results[0].pairs} and results[1].image == file
+    assert fitted.predict(images=file)[0] == results[0] and fitted.predict([]) == []
+    (tmp_path / "bad.png").write_text("no picture")
+    options = {"pairs": ["shiny square", "red square"], "open_vocabulary": True, "batch_size": 1}
+    found, errors = fitted.predict_files([file, tmp_path / "bad.png", file], **options)
+    assert [r.image for r in found] == [file, file] and "bad.png" in str(errors[0])
+    assert found[0].pairs == fitted.predict(file, **options)[0].pairs
+    assert fitted.to("cpu").predict(file)[0] == results[0]
+    for wrong in ({"top": 0}, {"batch_size": 0}):
+        with pytest.raises(ConfigError):
+            fitted.predict(file, **wrong)
+
+
+def test_a_checkpoint_of_the_first_version_is_read(fitted: CompositionRecognizer, tmp_path: Path) -> None:
+    """Its task was called ``room``, and it held every hyper-parameter that was given."""
+    tensors, config = load_checkpoint(fitted.save_pretrained(tmp_path / "new"), name="head")
+    config["room"] = config.pop("task")
+    config["hyper"] = {"weights": [1.0, 0.6, 0.4], "sdde": "light"}
+    config["fitted_on"].pop("calibration")
+    again = CompositionRecognizer.from_pretrained(
+        save_checkpoint(tmp_path / "old", tensors, config, name="head")
+    )
+    picture = draw("red", "square", 3)
+    assert again.predict(picture) == fitted.predict(picture) and again.method == fitted.method
+
+
+def test_other_splits_can_be_scored(fitted: CompositionRecognizer, shapes: Path) -> None:
+    evaluation = fitted.evaluate(shapes, split="val", open_world=True)
+    assert evaluation.overall["world"] == "closed" and evaluation.table().columns == [
+        "metric",
+        "closed",
+        "open",
+    ]
+    with pytest.raises(ConfigError, match="did you mean 'test'"):
+        fitted.evaluate(shapes, split="tset")
+
+
+def test_the_bench_names_ablations_and_leaves_out_what_needs_texts(
+    clip: Path, blind: Path, shapes: Path, tmp_path: Path
+) -> None:
+    options = {"seeds": 1, "epochs": 1, "calibrate": False, "progress": False}
+    methods = ["zeroshot", "hdaoe-base[beta=0.5]", "ablations"]
+    bench = CompositionBench(shapes, out=tmp_path, backbone=str(blind), methods=methods, **options)
+    assert [v.text for v in bench.variants] == ["hdaoe-base[beta=0.5]", *ABLATIONS]
+    assert bench.facts(bench.data)["left out, for want of a text tower that knows the words"] == "zeroshot"
+    with pytest.raises(UnsupportedModelError, match="zeroshot need a text tower"):
+        CompositionBench(shapes, out=tmp_path, backbone=str(blind), methods=["zeroshot"], **options)
+    few = CompositionBench(
+        shapes, out=tmp_path, backbone=str(clip), methods=["hdaoe", "hdaoe-base"], **options
+    )
+    result = few.run()
+    assert [(r["method"], r["group"]) for r in result.rows] == [("hdaoe", "closed"), ("hdaoe-base", "closed")]
+    assert len(result.pictures) > 0 and "hdaoe-base 0.0005" in result.facts["learning rates"]
+    assert few.run().rows == result.rows

@@ -14,7 +14,7 @@ from tools.nano.conv_eval import linear_probe, share_of_the_way
 from tools.nano.conv_pipeline import golden, pretrain_conv
 from tools.nano.conv_train import ConvConfig, embedding_loss, look, new_student, to_pixels
 from tools.nano.pictures import training_files, world_pictures
-from wildsight.backbones import backbone as backbones
+from wildsight.backbones import hub
 from wildsight.backbones.backbone import IMAGENET, Backbone, load_backbone
 from wildsight.backbones.hub import nano_names
 from wildsight.errors import CheckpointError, ConfigError, DataError
@@ -65,7 +65,7 @@ def test_a_damaged_file_is_refused_by_its_hash(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(made, tmp_path / "nano-conv")
-    monkeypatch.setattr(backbones, "NANO", tmp_path)
+    monkeypatch.setattr(hub, "NANO", tmp_path)
     load_backbone("nano-conv")
     weights = tmp_path / "nano-conv" / "model.safetensors"
     damaged = bytearray(weights.read_bytes())
@@ -132,6 +132,6 @@ def test_only_training_parts_are_learned_from(shared: Path) -> None:
 
 
 def test_the_shipped_one_reproduces_its_golden_values(shipped: Backbone) -> None:
-    facts = read_json(backbones.NANO / "nano-conv" / "training.json")
+    facts = read_json(hub.NANO / "nano-conv" / "training.json")
     assert golden(shipped) == pytest.approx(facts["golden"], abs=2e-3)
     assert sorted(shipped.pyramid(torch.zeros(1, 3, 64, 64))) == [2, 4, 8, 16]

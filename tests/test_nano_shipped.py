@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wildsight.backbones import backbone as backbones
-from wildsight.backbones import load_backbone, nano_folder
+from wildsight.backbones import hub, load_backbone, nano_folder
 from wildsight.backbones.hub import NANO, nano_names
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.files import read_json
@@ -39,7 +38,7 @@ def test_each_is_whole_in_half_precision_with_a_card(name: str) -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_damaged_file_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(nano_folder(name), tmp_path / name)
-    monkeypatch.setattr(backbones, "NANO", tmp_path)
+    monkeypatch.setattr(hub, "NANO", tmp_path)
     config = tmp_path / name / "config.json"
     config.write_text(config.read_text() + " ")
     with pytest.raises(CheckpointError, match="SHA-256"):

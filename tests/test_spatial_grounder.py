@@ -295,6 +295,7 @@ def test_saved_and_loaded_it_answers_the_same(data: SpatialData, tmp_path: Path)
 
 def test_it_works_inside_compress(fitted: SpatialGrounder) -> None:
     from wildsight import compress
+    from wildsight.backbones.vlm import active_pruner
 
     picture = np.random.default_rng(2).integers(0, 255, (48, 48, 3)).astype(np.uint8)
     whole = fitted.predict(picture, "the red cube", focal=50.0)[0].boxes[0]
@@ -308,6 +309,7 @@ def test_it_works_inside_compress(fitted: SpatialGrounder) -> None:
     assert not np.array_equal(few.centre, whole.centre)
     assert not np.array_equal(few.centre, in_place.centre)
     assert np.allclose(all_of_them.centre, whole.centre, atol=1e-5)
+    assert active_pruner(fitted.mllm.model) is None
     assert np.array_equal(again.centre, whole.centre)
 
 

@@ -21,7 +21,7 @@ from wildsight.errors import ConfigError
 from wildsight.training import Batch, TrainConfig, train
 from wildsight.training.batches import epoch_order, micro_batches
 from wildsight.training.config import learning_rate
-from wildsight.training.log import write_events
+from wildsight.training.trackers import PACKAGES
 
 SCRIPT = Path(__file__).with_name("training_run.py")
 STEPS = 5  # per epoch: 19 samples in batches of 4, the last one short
@@ -194,18 +194,60 @@ def test_curves_and_log(tmp_path: Path) -> None:
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:
     fit(tmp_path)
-    names = {p.name for p in tmp_path.rglob("*") if p.is_file() and "tfevents" not in p.name}
+    names = {p.name for p in tmp_path.rglob("*") if p.is_file()}
     assert names == {"log.csv", "state.safetensors", "config.json", "manifest.json"}
 
 
-def test_tensorboard_events(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    rows = [{"epoch": 0.0, "loss": 1.0}, {"epoch": 1.0, "loss": 0.5}]
-    assert write_events(tmp_path, rows) and write_events(tmp_path, rows)
+def events_of(folder: Path, name: str) -> list[tuple[int, float]]:
+    """Step and value of one scalar in the newest TensorBoard file of a run."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(tmp_path / "events")).Reload()
-    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(0, 1.0), (1, 0.5)]
+    newest = max(
+        (folder / "events" / "wildsight").glob("*tfevents*"), key=lambda file: file.stat().st_mtime_ns
+    )
+    return [(event.step, event.value) for event in EventAccumulator(str(newest)).Reload().Scalars(name)]
+
+
+def test_a_tracker_has_the_curves_and_changes_no_bit(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    model, history = fit(tmp_path / "tracked", tracker="tensorboard")
+    plain, _ = fit(tmp_path / "plain")
+    assert same_bits(model, plain)
+    assert not (tmp_path / "plain" / "events").exists()
+    found = events_of(tmp_path / "tracked", "loss")
+    assert [step for step, _ in found] == [0, 1, 2]
+    assert [value for _, value in found] == pytest.approx(history.curve("loss"))
+
+
+def test_a_run_that_goes_on_may_have_another_tracker_and_shows_all_epochs(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    patience = iter([3.0, 2.0, 1.0, 0.5, 0.25])
+    _, first = fit(tmp_path, validate=lambda model: next(patience))
+    _, again = fit(tmp_path, validate=lambda model: next(patience), tracker="tensorboard")
+    assert again.epochs == first.epochs and again.resumed_from == first.steps
+    assert [value for _, value in events_of(tmp_path, "validation")] == [3.0, 2.0, 1.0]
+
+
+def test_trackers_are_those_of_accelerate() -> None:
+    from accelerate.utils import LoggerType
+
+    assert set(PACKAGES) <= set(LoggerType.list()) and {"tensorboard", "wandb", "mlflow"} <= set(PACKAGES)
+
+
+def test_an_unknown_or_absent_tracker_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ConfigError, match=r"no tracker is called 'tensorbord'; use one of tensorboard, wandb"
+    ):
+        TrainConfig(tracker="tensorbord")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"'mlflow' is not installed; install it with: pip install mlflow"):
+        TrainConfig(tracker="mlflow")
+
+
+def test_a_tracker_that_does_not_start_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "events").write_text("a file where the folder of events belongs")
+    with pytest.raises(ConfigError, match=r"the tracker 'tensorboard' does not start"):
+        fit(tmp_path, tracker="tensorboard")
 
 
 def test_patience_stops_and_the_stop_is_remembered(tmp_path: Path) -> None:

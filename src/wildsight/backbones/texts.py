@@ -38,7 +38,7 @@ def read_tokenizer(folder: Path | None, name: str) -> Any:
             except ImportError:
                 if not (folder / "tokenizer.json").is_file():
                     raise
-                return PreTrainedTokenizerFast.from_pretrained(folder)
+                return PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         package = next((p for p in _PACKAGES if p in str(error).lower()), None)
         hint = f"pip install {package}, or add its tokenizer.json" if package else "restore tokenizer.json"

@@ -223,7 +223,9 @@ def _processor_class(folder: Path) -> Any:
     files = [read_json(folder / f) for f in _NAMES_PROCESSOR if (folder / f).is_file()]
     name = next((str(f["processor_class"]) for f in files if f.get("processor_class")), None)
     if name is None:
-        name = PROCESSOR_MAPPING_NAMES.get(AutoConfig.from_pretrained(folder).model_type)
+        name = PROCESSOR_MAPPING_NAMES.get(
+            AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
+        )
     for family in (f for f, known in PROCESSOR_MAPPING_NAMES.items() if known == name):
         module = f"transformers.models.{(part := model_type_to_module_name(family))}.processing_{part}"
         if importlib.util.find_spec(module) is not None:  # transformers.NAME refuses without torchvision

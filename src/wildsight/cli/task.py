@@ -105,7 +105,7 @@ class TaskCommands:
     def sorted(self, values: Values, flags: Sequence[Flag]) -> Any:
         """Options of the estimator by where they go; takes them out of ``values``."""
         from wildsight.estimators.base import changed_fields
-        from wildsight.estimators.bench import sorted_options
+        from wildsight.estimators.options import sorted_options
         from wildsight.estimators.registry import options_from
 
         kind = self.estimator

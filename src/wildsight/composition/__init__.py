@@ -15,14 +15,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wildsight.composition.recognizer import CompositionRecognizer, Evaluation, PairResult
+    from wildsight.composition.estimator import CompositionEvaluation, CompositionRecognizer, PairResult
+    from wildsight.composition.estimator import CompositionEvaluation as Evaluation
 
-__all__ = ["CompositionRecognizer", "Evaluation", "PairResult"]
+__all__ = ["CompositionEvaluation", "CompositionRecognizer", "Evaluation", "PairResult"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    from wildsight.composition import recognizer
+    from wildsight.composition import estimator
 
-    return getattr(recognizer, name)
+    return getattr(estimator, "CompositionEvaluation" if name == "Evaluation" else name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wildsight.composition.bench import bench
+from wildsight.composition.bench import CompositionBench
 from wildsight.report import Report
 from wildsight.results import score_table, title
 
@@ -23,9 +23,11 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     report.text(
         "Training shows some materials on some shapes; the test asks for the **pairs it never showed**."
     )
-    result = bench("world", out=folder, methods=METHODS, seeds=1, epochs=epochs, progress=False)
-    for metric in result["metrics"][:2]:
-        table = score_table(result["rows"], metric)
+    result = CompositionBench(
+        "world", out=folder, methods=METHODS, seeds=1, epochs=epochs, open_world=True, progress=False
+    ).run()
+    for metric in result.metrics[:2]:
+        table = score_table(result.rows, metric)
         report.table(table, f"{title(metric)}, one seed, {epochs} epochs: a demonstration")
-    if result["pictures"]:
-        report.gallery(list(result["pictures"]), "True pair: the three best answers")
+    if result.pictures:
+        report.gallery(list(result.pictures), "True pair: the three best answers")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wildsight.composition.parts import Factors, pair_scores
+from wildsight.composition.modules import Factors, pair_scores
 
 BLOCK = 8192
 Prototypes = Callable[[slice], Tensor | None]

@@ -57,7 +57,7 @@ class PromptTower:
     def words(self, names: Sequence[str]) -> Tensor:
         """Token vectors [n, W] of words; several tokens are averaged."""
         rows = [self.table.weight[self._ids(as_words(n)) or [0]].mean(0) for n in names]
-        return torch.stack(rows).detach().cpu().clone()
+        return torch.stack(rows).detach().clone().cpu()
 
     def __call__(self, attributes: Tensor, objects: Tensor) -> Tensor:
         """Unit text features [P, D] of word vectors [P, W] each, on their device; gradients reach them."""

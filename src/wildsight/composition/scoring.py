@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from wildsight.composition.metrics import Top
+from wildsight.composition.modules import Factors, Head, Pairs, pair_scores
 from wildsight.composition.openworld import stream_top
-from wildsight.composition.parts import Factors, Head, Pairs, pair_scores
 from wildsight.datasets.compositions import Pair
 
 ROWS = 256
@@ -38,19 +38,31 @@ class Candidates:
 
     @torch.no_grad()
     def prepared(self, head: Head) -> Candidates:
-        """The same with the head's prototypes."""
-        made = []
-        for start in range(0, len(self.ids), BLOCK):
+        """The same with the head's prototypes, on the head's device."""
+        moved = self.to(head.device)
+        prototypes = []
+        for start in range(0, len(moved.ids), BLOCK):
             part = slice(start, start + BLOCK)
-            made.append(
-                head.prototypes(Pairs(self.ids[part], None if self.base is None else self.base[part]))
-            )
-        kept = [m for m in made if m is not None]
-        return replace(self, prototypes=torch.cat(kept) if kept else None)
+            base = None if moved.base is None else moved.base[part]
+            block = head.prototypes(Pairs(moved.ids[part], base))
+            if block is not None:
+                prototypes.append(block)
+        return replace(moved, prototypes=torch.cat(prototypes) if prototypes else None)
+
+    def to(self, device: torch.device | str) -> Candidates:
+        """The same on another device."""
+        base, prototypes = (None if t is None else t.to(device) for t in (self.base, self.prototypes))
+        return replace(
+            self,
+            ids=self.ids.to(device),
+            seen=self.seen.to(device),
+            base=base,
+            prototypes=prototypes,
+        )
 
     def subset(self, chosen: np.ndarray) -> Candidates:
         """Some of the candidates, by id, in the order given."""
-        rows = torch.from_numpy(chosen)
+        rows = torch.from_numpy(chosen).to(self.ids.device)
         pairs = tuple(self.pairs[i] for i in chosen.tolist())
         base, made = (None if t is None else t[rows] for t in (self.base, self.prototypes))
         return Candidates(pairs, self.ids[rows], self.seen[rows], base, made)
@@ -63,8 +75,9 @@ class Candidates:
 
 @torch.no_grad()
 def dense(head: Head, features: Tensor, candidates: Candidates) -> Tensor:
-    """Scores [B, P] of a few pictures."""
-    return pair_scores(head.factors(features), candidates.ids, candidates.prototypes)
+    """Scores [B, P] of a few pictures, on the CPU."""
+    factors = head.factors(features.to(head.device))
+    return pair_scores(factors, candidates.ids, candidates.prototypes).cpu()
 
 
 @torch.no_grad()
@@ -88,10 +101,10 @@ def top(
         allowed: [P] bool, the feasible candidates; None allows all.
         depth: candidates kept of each kind.
     """
-    found, own = [], []
+    best, own_scores = [], []
     for start in range(0, len(features), ROWS):
-        factors = head.factors(features[start : start + ROWS])
-        found.append(
+        factors = head.factors(features[start : start + ROWS].to(head.device))
+        best.append(
             stream_top(
                 factors,
                 candidates.ids,
@@ -101,11 +114,11 @@ def top(
                 depth=depth,
             )
         )
-        own.append(_own_score(factors, candidates, truth[start : start + ROWS]))
-    seen, seen_pair, unseen, unseen_pair = (torch.cat(c).cpu().numpy() for c in zip(*found, strict=True))
-    score = np.concatenate(own)
+        own_scores.append(_own_score(factors, candidates, truth[start : start + ROWS]))
+    seen, seen_pair, unseen, unseen_pair = (torch.cat(c).cpu().numpy() for c in zip(*best, strict=True))
+    score = np.concatenate(own_scores)
     if allowed is not None:
-        score = np.where(allowed.numpy()[np.maximum(truth, 0)] & (truth >= 0), score, -np.inf)
+        score = np.where(allowed.cpu().numpy()[np.maximum(truth, 0)] & (truth >= 0), score, -np.inf)
     return Top(
         seen.astype(np.float64),
         seen_pair,
@@ -120,7 +133,7 @@ def top(
 def _own_score(factors: Factors, candidates: Candidates, truth: np.ndarray) -> np.ndarray:
     """[B] score of each picture's true pair, -inf where it is no candidate."""
     unique, inverse = np.unique(np.maximum(truth, 0), return_inverse=True)
-    ids = torch.from_numpy(unique)
+    ids = torch.from_numpy(unique).to(candidates.ids.device)
     prototypes = None if candidates.prototypes is None else candidates.prototypes[ids]
     score = pair_scores(factors, candidates.ids[ids], prototypes).cpu().numpy().astype(np.float64)
     return np.where(truth >= 0, score[np.arange(len(truth)), inverse], -np.inf)

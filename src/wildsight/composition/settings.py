@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wildsight.composition.features import Templates
+from wildsight.estimators.registry import SHARE, at_least, check_ranges
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,6 @@ class RecognizerSettings:
     calibrate: bool = True
     abstain: float = 0.05
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, image_size=at_least(0), abstain=SHARE)

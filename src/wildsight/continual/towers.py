@@ -200,7 +200,7 @@ def _tokenizer(backbone: Backbone) -> Any:
 
     where = Path(backbone.folder or backbone.name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:
         raise UnsupportedModelError(f"has no readable tokenizer ({error})", where=where) from error
     if not tokenizer.is_fast:

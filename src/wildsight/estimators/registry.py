@@ -190,6 +190,34 @@ def _accepted(hint: Any) -> list[_Form]:
     return [(lambda _: True, "anything", _same)]
 
 
+Range = tuple[Callable[[Any], bool], str]
+"""A test of a value, and the hint for one that fails it."""
+ABOVE_ZERO: Range = (lambda v: 0 < v < math.inf, "give a number above 0")
+SHARE: Range = (lambda v: 0 <= v < 1, "give a number in [0, 1)")
+UP_TO_ONE: Range = (lambda v: 0 <= v <= 1, "give a number in [0, 1]")
+
+
+def at_least(low: float) -> Range:
+    """The range of finite numbers from ``low`` on."""
+    return (lambda v: low <= v < math.inf, f"give {low:g} or more")
+
+
+def check_ranges(made: Any, **ranges: Range) -> None:
+    """Refuse a dataclass whose fields are outside their ranges; for its ``__post_init__``.
+
+    >>> check_ranges(Variant("x@2", "x", None, {}, lr=-1.0), lr=ABOVE_ZERO)
+    Traceback (most recent call last):
+    wildsight.errors.ConfigError: lr=-1.0 is outside its range; give a number above 0
+
+    Raises:
+        ConfigError: with the first such field.
+    """
+    for name, (fits, hint) in ranges.items():
+        value = getattr(made, name)
+        if not fits(value):
+            raise ConfigError(f"{name}={value!r} is outside its range", hint=hint)
+
+
 @dataclass(frozen=True)
 class Variant(Generic[T]):
     """A method with parameters of its own, as a bench names it: ``ras[d=128]@7e-4``.
@@ -285,7 +313,7 @@ class Registry(Mapping[str, type[T]]):
         if not isinstance(method, str):
             if options:
                 raise ConfigError(f"the {self.kind} carries its parameters", hint="give them once")
-            return method
+            return configured(type(method), method, noun="hyper-parameter")
         return configured(self[method], options, noun="hyper-parameter")
 
     def name_of(self, method: T) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wildsight.errors import ConfigError
+from wildsight.training.trackers import check_tracker
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "cosine", "drop")
@@ -53,6 +54,8 @@ class TrainConfig:
         checkpoint_seconds: time between saved states, seconds; 0 saves every step.
         optimizer: ``adamw`` or ``sgd``.
         momentum: of SGD, in [0, 1).
+        tracker: where the curves go beside ``log.csv``: ``tensorboard``, ``wandb``, ``mlflow`` or another one
+            that `accelerate` knows, or None; changes nothing that is learned.
     """
 
     epochs: int = 30
@@ -71,12 +74,15 @@ class TrainConfig:
     checkpoint_seconds: float = 60.0
     optimizer: str = "adamw"
     momentum: float = 0.9
+    tracker: str | None = None
 
     def __post_init__(self) -> None:
         for name, (fits, hint) in _RANGES.items():
             value = getattr(self, name)
             if not fits(value):
                 raise ConfigError(f"{name}={value!r} is outside its range", hint=hint)
+        if self.tracker is not None:
+            check_tracker(self.tracker)
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:

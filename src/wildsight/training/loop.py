@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader
 
 from wildsight.devices import resolve_device
 from wildsight.errors import ConfigError
+from wildsight.results import write_csv
 from wildsight.training.batches import Batch, Indexed, collate, epoch_order, micro_batches, mix, to_device
 from wildsight.training.config import History, TrainConfig, learning_rate
-from wildsight.training.log import write_csv, write_events
 from wildsight.training.progress import Meter
 from wildsight.training.state import Progress, identity, load_state, save_state
+from wildsight.training.trackers import log_epoch, tracked, tracking_options
 
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
 STOPPED = 128 + signal.SIGTERM
@@ -49,8 +50,8 @@ def train(
         data: map-style data set.
         step: (model, batch) -> logged scalars with ``loss``, the mean over the batch.
         config: settings.
-        folder: where the state and ``log.csv`` are kept; a killed run with the same folder goes on
-            there and ends with the same bits.
+        folder: where the state, ``log.csv`` and the tracker's files are kept; a killed run with the same
+            folder goes on there and ends with the same bits.
         validate: loss after each epoch, for ``config.patience``.
         progress: show progress and the time left.
         label: name in the progress line.
@@ -63,13 +64,17 @@ def train(
         The curves.
 
     Raises:
-        ConfigError: no data, or a logged scalar, the validation loss or a weight became NaN or infinite;
-            the last good state stays in ``folder``; or no such device.
+        ConfigError: no data, no such device, a tracker that does not start, or a logged scalar, the
+            validation loss or a weight became NaN or infinite; the last good state stays in ``folder``.
         CheckpointError: ``folder`` holds a run with other settings, or is damaged.
         DataError: ``folder`` cannot be written.
     """
     run = _Run(model, data, step, config, folder, validate, extra, resolve_device(device))
-    with _on_sigterm(run), Meter(label, run.total, enabled=progress and run.main) as meter:
+    with (
+        _on_sigterm(run),
+        tracked(run.accelerator, config.tracker, run.identity, run.at.rows),
+        Meter(label, run.total, enabled=progress and run.main) as meter,
+    ):
         run.go(meter)
     return History(run.at.rows, run.resumed_from, run.at.step)
 
@@ -104,7 +109,11 @@ class _Run:
     ) -> None:
         if len(data) == 0:
             raise ConfigError("no sample to train on", hint="give at least one")
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="no",
+            **tracking_options(config.tracker, folder),
+        )
         self.config, self.step_fn, self.folder, self.validate = config, step, folder, validate
         self.data, self.main, self.stopping = Indexed(data), self.accelerator.is_main_process, False
         self.device = self.accelerator.device if self.accelerator.num_processes > 1 else device
@@ -213,6 +222,7 @@ class _Run:
         if self.validate is not None:
             row["validation"] = self._validated(self.validate)
         self.at.rows.append(row)
+        log_epoch(self.accelerator, row)
         self.at.epoch, self.at.sums, self.at.seconds = self.at.epoch + 1, {}, 0.0
         self.at.finished = self.at.epoch == self.config.epochs or self._stale(row.get("validation"))
         if self.at.finished or self._due():
@@ -241,9 +251,8 @@ class _Run:
         if self.folder is not None and self.main:
             self.at.scaler = self.scaler.state_dict()
             save_state(self.folder, self.raw, self.optimizer, self.at, self.identity)
-            write_csv(self.folder / "log.csv", self.at.rows)
-            if self.at.finished:
-                write_events(self.folder, self.at.rows)
+            if self.at.rows:
+                write_csv(self.folder / "log.csv", self.at.rows)
         self.saved = time.monotonic()
 
 

@@ -17,6 +17,8 @@ from wildsight.training.config import TrainConfig
 from wildsight.training.depends import DATA
 
 FOLDER = "state"
+UNLEARNED = ("workers", "checkpoint_seconds", "tracker")
+"""Settings that change nothing that is learned."""
 VAGUE = ("samples", "shapes", DATA)
 """What differs along with a setting that says more; named where nothing else differs."""
 
@@ -51,7 +53,7 @@ def identity(
     config: TrainConfig, samples: int, model: nn.Module, extra: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What must be equal for a run to go on from a saved state; ``extra`` as in `train`."""
-    settings = {k: v for k, v in asdict(config).items() if k not in ("workers", "checkpoint_seconds")}
+    settings = {k: v for k, v in asdict(config).items() if k not in UNLEARNED}
     shapes = digest_of({k: list(v.shape) for k, v in model.state_dict().items()})
     own = {**settings, "betas": list(config.betas), "samples": samples, "shapes": shapes}
     told = json.loads(json.dumps(dict(extra or {})))  # as it will be read back

@@ -81,7 +81,7 @@ def _taught() -> Any:
     from wildsight.composition import CompositionRecognizer
 
     recognizer = CompositionRecognizer("hdaoe", "nano-clip")
-    made_of = [recognizer.backbone.sha, asdict(recognizer.settings), asdict(recognizer.config), LESSON]
+    made_of = [recognizer.backbone.sha, asdict(recognizer.settings), asdict(recognizer.method), LESSON]
 
     def teach() -> CompositionRecognizer:
         return recognizer.fit("world", progress=False, **LESSON)

@@ -85,7 +85,7 @@ def describe(
 
 def _new_words(recognizer: CompositionRecognizer, pairs: Sequence[Pair] | None, words: Any) -> bool:
     """Whether there are words that were not taught; ConfigError where the backbone cannot read them."""
-    new = [] if pairs is None else [w for many in recognizer.knowledge.new_words(pairs) for w in many]
+    new = [] if pairs is None else [w for many in recognizer.vocabulary.new_words(pairs) for w in many]
     if new and recognizer.texts is None:
         what = f"{new[0]!r} was not taught, and {recognizer.backbone.name} reads no text"
         raise ConfigError(what, where=words, hint="give --backbone a CLIP, or use words that were taught")

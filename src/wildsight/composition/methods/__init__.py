@@ -1,0 +1,118 @@
+"""The task's methods: a file each, registered by name. `CompositionMethod` is what the recognizer drives."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from wildsight.composition.modules import Head, LabelledBatch, Space
+from wildsight.errors import ConfigError
+from wildsight.estimators.registry import Range, Registry, Variant, unknown_name
+from wildsight.training import Batch, TrainConfig
+
+Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
+THREE: Range = (lambda v: len(v) == 3, "give three numbers: pair, attribute, object")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompositionMethod:
+    """A method with its hyper-parameters; frozen, so that it can be told from another by its values."""
+
+    title: ClassVar[str]
+    """Name for tables."""
+    trained: ClassVar[bool] = True
+    """False when it works as it is."""
+    needs_text: ClassVar[bool] = False
+    """It cannot do without a text tower."""
+    pair_texts: ClassVar[bool] = True
+    """It scores with the text features of the candidate pairs, where there are any."""
+    learns_prompts: ClassVar[bool] = False
+    """It runs the text tower on word vectors of its own."""
+
+    @abstractmethod
+    def head(self, space: Space) -> Head:
+        """A new module for this space.
+
+        Raises:
+            UnsupportedModelError: the space lacks what the method needs.
+        """
+
+    def step(self, features: Tensor, labels: Tensor, seen: Tensor, epochs: int) -> Step:  # noqa: ARG002
+        """One training step.
+
+        Args:
+            features: [N, D] training features. labels: [N] ids among the seen pairs. seen: [S, 2].
+            epochs: of the whole run.
+        """
+        return lambda head, batch: head(LabelledBatch(*batch.data))
+
+    @staticmethod
+    def recipe(shared: bool) -> TrainConfig:
+        """Training settings: small steps from a space ``shared`` with texts, larger ones from nothing."""
+        return TrainConfig(
+            epochs=20 if shared else 15,
+            batch_size=128,
+            lr=5e-4 if shared else 1e-3,
+            weight_decay=1e-5 if shared else 5e-5,
+            clip_norm=5.0,
+        )
+
+
+METHODS: Registry[CompositionMethod] = Registry(
+    "method",
+    "wildsight.composition.methods",
+    order=("hdaoe", "troika", "csp", "compcos", "product", "zeroshot"),
+)
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "hdaoe-base": {"adds": False, "sdde": None},
+    "hdaoe-adds": {"sdde": None},
+    "hdaoe-sdde": {"adds": False},
+    "hdaoe-scd": {"sdde": "scd"},
+    "hdaoe-contrast": {"adds": False, "omega": 1.0},
+    "hdaoe-class": {"adds": False, "omega": 1.0, "contrast": "class"},
+    "hdaoe-composed": {"comp": "composed"},
+    "hdaoe-composed-base": {"comp": "composed", "adds": False, "sdde": None},
+}
+"""Named settings of HDA-OE: each part switched, as the bench's ablation table has them."""
+
+
+def create_method(
+    method: str | CompositionMethod, hyper: Mapping[str, Any] | CompositionMethod | None
+) -> CompositionMethod:
+    """The method behind a name of `METHODS` or `ABLATIONS`, with its hyper-parameters checked.
+
+    Raises:
+        ConfigError: an unknown name or hyper-parameter, or a value outside its range.
+    """
+    if not isinstance(method, str) or method in METHODS:
+        return METHODS.create(method, hyper)
+    if method not in ABLATIONS:
+        raise unknown_name("method", method, [*METHODS, *ABLATIONS])
+    if hyper is not None and not isinstance(hyper, Mapping):
+        text = f"{method} carries hyper-parameters of its own"
+        raise ConfigError(text, hint="give the others as a mapping such as {'beta': 0.5}")
+    return METHODS.create("hdaoe", {**ABLATIONS[method], **(hyper or {})})
+
+
+def parse_variant(text: str) -> Variant[CompositionMethod]:
+    """The method that ``NAME``, ``NAME[a=1]`` or ``NAME@RATE`` names; NAME may be an ablation.
+
+    >>> parse_variant("hdaoe-base[beta=0.5]").options
+    {'adds': False, 'sdde': None, 'beta': 0.5}
+
+    Raises:
+        ConfigError: another form, an unknown name or hyper-parameter.
+    """
+    name = re.split(r"[\[@]", text.strip())[0].strip()
+    if name in METHODS:
+        return METHODS.parse(text)
+    if name not in ABLATIONS:
+        raise unknown_name("method", name, [*METHODS, *ABLATIONS])
+    parsed = METHODS.parse("hdaoe" + text.strip()[len(name) :])
+    options = {**ABLATIONS[name], **parsed.options}
+    return replace(parsed, text=text.strip(), method=METHODS.create("hdaoe", options), options=options)
