@@ -278,7 +278,15 @@ WITNESSES: dict[str, Witness] = {
         segmentation,
         loaded("segmentation", "AnomalySegmenter"),
         say_segmentation,
-        {"backbone": "backbones/sam", "methods": ["spt", "decoder", "zero-shot"], "seeds": 1},
+        {
+            "backbone": "backbones/sam",
+            "methods": ["spt", "decoder", "zero-shot"],
+            "seeds": 1,
+            "masks": 64,
+            "augment": "flip",
+            "points": 2048,
+            "train_prompt": "same",
+        },
     ),
     "composition": Witness(
         composition,
@@ -353,7 +361,7 @@ BENCHES: dict[str, Mapping[str, Any]] = {
 
 def bench_rows(task: str, out: Path) -> list[dict[str, Any]]:
     """The rows of a task's quick bench."""
-    from wildsight.workflows.bench import run_bench
+    from wildsight.estimators.bench import run_bench
 
     with own_nano_conv(out / "nano"):
         return [dict(r) for r in run_bench(task, source(task), out, **BENCHES[task], progress=False)[0].rows]

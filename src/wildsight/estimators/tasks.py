@@ -61,7 +61,7 @@ TASKS: dict[str, TaskEntry] = {
         problem="outline the defect exactly",
         estimator="wildsight.segmentation:AnomalySegmenter",
         check="wildsight.segmentation.data:check_source",
-        bench="wildsight.segmentation.bench:bench",
+        bench="wildsight.segmentation.bench:SegmentationBench",
     ),
     "fusion": TaskEntry(
         problem="RGB, depth, thermal, event, LiDAR: one mask",
