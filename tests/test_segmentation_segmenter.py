@@ -133,7 +133,7 @@ def test_evaluate_reports_both_passes(fitted: AnomalySegmenter, folder: Path) ->
 def test_save_and_load(fitted: AnomalySegmenter, folder: Path, tmp_path: Path) -> None:
     saved = fitted.save_pretrained(tmp_path / "adapter")
     names = sorted(p.name for p in saved.iterdir())
-    assert names == ["adapter_config.json", "adapter_model.safetensors", "manifest.json"]
+    assert names == ["README.md", "adapter_config.json", "adapter_model.safetensors", "manifest.json"]
     count = sum(v.numel() for v in fitted.network.state_dict().values())
     header = (saved / "adapter_model.safetensors").stat().st_size - 4 * count
     assert 0 < header < 16_000

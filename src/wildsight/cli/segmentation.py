@@ -29,10 +29,10 @@ class SegmentationCommands(TaskCommands):
 
         return read_source(values["source"], train_fraction=values["train_fraction"])
 
-    def fit(self, values: Values) -> None:
+    def fit(self, values: Values) -> Any:
         """Run ``fit``."""
         self.rename_base(values)
-        super().fit(values)
+        return super().fit(values)
 
     def sorted(self, values: Values, flags: Sequence[Flag]) -> Any:
         """As for every task; a frozen encoder is one without low-rank updates."""

@@ -192,9 +192,8 @@ class AnomalySegmenter(Estimator[SegmentationData, SegmentationResult]):
         progress: bool,
         depends: Mapping[str, Any],
     ) -> None:
-        how = self.settings.augment
-        if training_set.embeddings is not None and how == "jitter":
-            how = "flip"
+        cached, augment = training_set.embeddings is not None, self.settings.augment
+        how = "flip" if cached and augment == "jitter" else augment
         passes = self.network.adapter.passes
         step = TrainingStep(self.base, self.settings.prompts, how, self.settings.points, passes)
         self.history = train(
@@ -360,8 +359,7 @@ class AnomalySegmenter(Estimator[SegmentationData, SegmentationResult]):
     def _evaluate(
         self, data: SegmentationData, split: str, progress: bool, **options: Any
     ) -> SegmentationEvaluation:
-        prompts, keep = options["prompts"], options["keep"]
-        evaluation = evaluate_samples(self.predict, data, split, prompts, keep=keep, progress=progress)
+        evaluation = evaluate_samples(self.predict, data, split, progress=progress, **options)
         self.metrics = {k: v for k, v in evaluation.overall.items() if k != "category"}
         return evaluation
 
@@ -392,8 +390,8 @@ class AnomalySegmenter(Estimator[SegmentationData, SegmentationResult]):
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         adapter = self.network.adapter
-        plain = adapter.spt if isinstance(adapter, MergedSPT) else adapter
-        return dict(plain.state_dict()), {"metrics": self.metrics}
+        state = (adapter.spt if isinstance(adapter, MergedSPT) else adapter).state_dict()
+        return dict(state), {"metrics": self.metrics}
 
     def _described(self) -> dict[str, Any]:
         """An adapter's own form, which names base and method apart from the settings."""
