@@ -452,7 +452,7 @@ def test_looking_again_redoes_a_step_and_keeps_what_is_known(project: Project, t
 
 
 def test_an_adapter_draws_the_outlines(pictures: Path, tmp_path: Path) -> None:
-    segmenter = AnomalySegmenter("spt")
+    segmenter = AnomalySegmenter("zero-shot")
     segmenter.save_pretrained(tmp_path / "adapter")
     good = str(pictures / "good")
     opened = start(

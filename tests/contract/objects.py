@@ -217,7 +217,7 @@ SUBJECTS: dict[str, Subject] = {
         "spt",
         "sam",
         {"rank": 2},
-        "wildsight.segmentation.spt:SPTConfig",
+        "wildsight.segmentation.methods.spt:SPT",
         ("rnak", "rank"),
         ("pionts", "points"),
         ("images/0.png", "images/1.png", "images/2.png"),

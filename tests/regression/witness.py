@@ -278,7 +278,15 @@ WITNESSES: dict[str, Witness] = {
         segmentation,
         loaded("segmentation", "AnomalySegmenter"),
         say_segmentation,
-        {"backbone": "backbones/sam", "methods": ["spt", "decoder", "zero-shot"], "seeds": 1},
+        {
+            "backbone": "backbones/sam",
+            "methods": ["spt", "decoder", "zero-shot"],
+            "seeds": 1,
+            "masks": 64,
+            "augment": "flip",
+            "points": 2048,
+            "train_prompt": "same",
+        },
     ),
     "composition": Witness(
         composition,

@@ -164,10 +164,15 @@ class TaskCommands:
         options: Values = {}
         for flag in (*self.predicts, BATCH):
             options |= flag.given(values)
+        options |= self.asked(values, files)
         estimator = self.loaded(values)
         with Meter("predict", len(files)) as meter:
             results, errors = estimator.predict_files(files, progress=meter.add, **options)
         self.close(results, errors, values["out"])
+
+    def asked(self, values: Values, files: Sequence[Path]) -> Values:  # noqa: ARG002
+        """What `predict_files` takes beside the files, where it depends on them."""
+        return {}
 
     def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not read") -> None:
         """Print one line per result, write the folder, and exit with what it means."""
@@ -219,10 +224,14 @@ class TaskCommands:
         for flag in self.evaluates:
             options |= flag.given(values)
         estimator = self.loaded(values)
-        evaluation = estimator.evaluate(values["source"], split=values["split"], **options)
+        evaluation = self.evaluated(estimator, values, options)
         console.print(evaluation.table().rich())
         say(estimator, evaluation.errors)
         finish(write_evaluation(estimator, evaluation, run, values["source"]))
+
+    def evaluated(self, estimator: Any, values: Values, options: Values) -> Any:
+        """What is reported."""
+        return estimator.evaluate(values["source"], split=values["split"], **options)
 
     # -- check, bench, methods ------------------------------------------------------------------------------
 

@@ -62,7 +62,8 @@ class Checkpointed(ABC):
         cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         config |= {**self._described(), **own}
         names = {"name": self.weights_name, "config_name": self.config_name}
-        text = card(config, self.settings.method, str(self.backbone.name), type(self).__name__)
+        facts = {**config, "fitted_on": self.fitted_on}
+        text = card(facts, self.settings.method, str(self.backbone.name), type(self).__name__)
         return save_checkpoint(folder, cpu, config, **names, texts={CARD: text})
 
     def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None) -> str:

@@ -72,7 +72,7 @@ TASKS: dict[str, TaskEntry] = {
         pipeline="mask-generation",
         estimator="wildsight.segmentation:AnomalySegmenter",
         check="wildsight.segmentation.data:check_source",
-        bench="wildsight.segmentation.bench:bench",
+        bench="wildsight.segmentation.bench:SegmentationBench",
     ),
     "fusion": TaskEntry(
         problem="RGB, depth, thermal, event, LiDAR: one mask",

@@ -9,41 +9,44 @@ and no balancing loss, no switch; (2) the loss is the task's BCE + Dice on point
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from wildsight.errors import ConfigError
+from wildsight.estimators.registry import at_least, check_ranges
 from wildsight.segmentation.adapter import Adapter, Hook, Stage
 from wildsight.segmentation.base import SamBase
-from wildsight.segmentation.decoder_tuning import trainable_decoder
 from wildsight.segmentation.lora import LowRank, build_pairs, encoder_sites, lora_hooks
+from wildsight.segmentation.methods import METHODS, PROJECTIONS, RECIPE, SegmentationMethod
+from wildsight.segmentation.methods.decoder_tuning import trainable_decoder
 
 
-@dataclass(frozen=True)
-class ConvLoRAConfig:
-    """Hyper-parameters.
+@METHODS.register("conv-lora")
+@dataclass(frozen=True, kw_only=True)
+class ConvLoRA(SegmentationMethod):
+    """Conv-LoRA with its hyper-parameters."""
 
-    Attributes:
-        rank: r of the bottleneck, >= 1.
-        alpha: scale is alpha / r.
-        experts: convolutions, at scales 1 to this, >= 1.
-        encoder_targets: projections with a bottleneck.
-        seed: of the initialisation.
-    """
+    title = "Conv-LoRA"
+    recipe = replace(RECIPE, lr=2e-4)
 
     rank: int = 3
+    """r of the bottleneck, >= 1."""
     alpha: float = 3.0
+    """Scale is alpha / r."""
     experts: int = 8
+    """Convolutions, at scales 1 to this, >= 1."""
     encoder_targets: tuple[str, ...] = ("q", "v")
-    seed: int = 0
+    """Projections with a bottleneck."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.experts < 1:
-            raise ConfigError(f"rank={self.rank}, experts={self.experts}", hint="give at least 1 of each")
+        check_ranges(self, rank=at_least(1), experts=at_least(1), encoder_targets=PROJECTIONS)
+
+    def adapter(self, base: SamBase) -> ConvLoRAAdapter:
+        """Bottlenecks for ``base``, and a decoder that learns."""
+        return ConvLoRAAdapter(self, base)
 
 
 def scaled_convolution(maps: Tensor, conv: nn.Module, scale: int) -> Tensor:
@@ -76,12 +79,12 @@ class ConvBottleneck(LowRank):
         return self.scale * (mixed.permute(0, 2, 3, 1) @ self.lora_B.T)
 
 
-class ConvLoRA(Adapter):
+class ConvLoRAAdapter(Adapter):
     """The bottlenecks and the learning decoder."""
 
     trains_encoder = True
 
-    def __init__(self, config: ConvLoRAConfig, base: SamBase) -> None:
+    def __init__(self, config: ConvLoRA, base: SamBase) -> None:
         super().__init__()
         self.config = config
         state = torch.random.get_rng_state()

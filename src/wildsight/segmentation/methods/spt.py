@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from wildsight.errors import ConfigError
+from wildsight.estimators.registry import ABOVE_ZERO, at_least, check_ranges
 from wildsight.segmentation.adapter import Adapter, Hook, Stage
 from wildsight.segmentation.base import Embedding, SamBase
 from wildsight.segmentation.lora import (
@@ -37,64 +38,65 @@ from wildsight.segmentation.lora import (
     fold,
     lora_hooks,
 )
+from wildsight.segmentation.methods import METHODS, PROJECTIONS, SegmentationMethod
 
 LINKS = ("logits", "sigmoid", "threshold")
 STAGES: tuple[Stage, ...] = ("draft", "refine")
 
 
-@dataclass(frozen=True)
-class SPTConfig:
-    """Hyper-parameters.
+@METHODS.register("spt")
+@dataclass(frozen=True, kw_only=True)
+class SPT(SegmentationMethod):
+    """SPT with its hyper-parameters; defaults are the paper's."""
 
-    Attributes:
-        rank: r of the low-rank pairs; 0 leaves them out.
-        alpha: their scale is alpha / r.
-        encoder_targets: projections of the encoder with a pair, of ``q``, ``k``, ``v``; none freezes it.
-        decoder_targets: projections of the decoders' attentions with a pair.
-        draft: True for the two passes, False for one.
-        relation: True for the relation adapter.
-        temperature: t of the relation's softmax, > 0.
-        sparsify: keep entries above ``sparsify / N`` and renormalise; 0 keeps all.
-        relation_blocks: ``all``, or the number of the one block that has it.
-        relation_stages: passes that have it.
-        gamma_std: standard deviation of gamma at the start; 0 starts as stock SAM.
-        detach_relation: no gradient through R into the encoder in the draft pass.
-        draft_link: what of the draft is fed back: ``logits``, ``sigmoid`` or ``threshold``.
-        draft_detach: no gradient from the final loss into the draft.
-        seed: of the initialisation.
-    """
+    title = "SPT"
 
     rank: int = 8
+    """r of the low-rank pairs; 0 leaves them out."""
     alpha: float = 1.0
+    """Their scale is alpha / r."""
     encoder_targets: tuple[str, ...] = ("q", "v")
+    """Projections of the encoder with a pair, of ``q``, ``k``, ``v``; none freezes it."""
     decoder_targets: tuple[str, ...] = ("q", "v")
+    """Projections of the decoders' attentions with a pair."""
     draft: bool = True
+    """True for the two passes, False for one."""
     relation: bool = True
+    """True for the relation adapter."""
     temperature: float = 1.0
+    """t of the relation's softmax, > 0."""
     sparsify: float = 0.0
-    relation_blocks: str = "all"
+    """Keep entries above ``sparsify / N`` and renormalise; 0 keeps all."""
+    relation_blocks: str | int = "all"
+    """``all``, or the number of the one block that has it."""
     relation_stages: tuple[str, ...] = ("draft", "refine")
+    """Passes that have it."""
     gamma_std: float = 0.0
+    """Standard deviation of gamma at the start; 0 starts as stock SAM."""
     detach_relation: bool = False
-    draft_link: str = "logits"
+    """No gradient through R into the encoder in the draft pass."""
+    draft_link: Literal["logits", "sigmoid", "threshold"] = "logits"
+    """What of the draft is fed back."""
     draft_detach: bool = True
-    seed: int = 0
+    """No gradient from the final loss into the draft."""
 
     def __post_init__(self) -> None:
-        ranges = {
-            "rank": (self.rank >= 0, "give 0 or more"),
-            "alpha": (self.alpha > 0, "give a positive number"),
-            "temperature": (self.temperature > 0, "give a positive number"),
-            "sparsify": (self.sparsify >= 0, "give 0 or more"),
-            "gamma_std": (self.gamma_std >= 0, "give 0 or more"),
-            "draft_link": (self.draft_link in LINKS, f"use one of {', '.join(LINKS)}"),
-            "encoder_targets": (set(self.encoder_targets) <= {"q", "k", "v"}, "use q, k and v"),
-            "decoder_targets": (set(self.decoder_targets) <= {"q", "k", "v"}, "use q, k and v"),
-            "relation_stages": (set(self.relation_stages) <= set(STAGES), "use draft and refine"),
-        }
-        for name, (fits, hint) in ranges.items():
-            if not fits:
-                raise ConfigError(f"{name}={getattr(self, name)!r} is outside its range", hint=hint)
+        check_ranges(
+            self,
+            rank=at_least(0),
+            alpha=ABOVE_ZERO,
+            temperature=ABOVE_ZERO,
+            sparsify=at_least(0),
+            gamma_std=at_least(0),
+            draft_link=(lambda v: v in LINKS, f"use one of {', '.join(LINKS)}"),
+            encoder_targets=PROJECTIONS,
+            decoder_targets=PROJECTIONS,
+            relation_stages=(lambda v: set(v) <= set(STAGES), "use draft and refine"),
+        )
+
+    def adapter(self, base: SamBase) -> SPTAdapter:
+        """Pairs and relation scales for ``base``."""
+        return SPTAdapter(self, base)
 
 
 def relation_matrix(
@@ -171,10 +173,10 @@ def linked(draft: Tensor, link: str, detach: bool) -> Tensor:
     return (fed > 0).to(fed.dtype) if link == "threshold" else fed
 
 
-class SPT(Adapter):
+class SPTAdapter(Adapter):
     """The adapter: pairs for the encoder, and per pass pairs and relation scales for the decoder."""
 
-    def __init__(self, config: SPTConfig, base: SamBase) -> None:
+    def __init__(self, config: SPT, base: SamBase) -> None:
         super().__init__()
         self.config = config
         self.passes = 2 if config.draft else 1
@@ -204,14 +206,14 @@ class SPT(Adapter):
 
     def _blocks(self, base: SamBase) -> list[str]:
         known = [str(i) for i in range(len(base.decoder.transformer.layers))]
-        if self.config.relation_blocks == "all":
+        chosen = str(self.config.relation_blocks)
+        if chosen == "all":
             return known
-        if self.config.relation_blocks not in known:
+        if chosen not in known:
             raise ConfigError(
-                f"relation_blocks={self.config.relation_blocks!r} names no block",
-                hint=f"use all, {', '.join(known)}",
+                f"relation_blocks={chosen!r} names no block", hint=f"use all, {', '.join(known)}"
             )
-        return [self.config.relation_blocks]
+        return [chosen]
 
     def _encoder_sites(self, base: SamBase) -> Any:
         return encoder_sites(base, self.config.encoder_targets)
@@ -267,7 +269,7 @@ class MergedSPT(Adapter):
     The base's encoder is altered until `unmerge`, which puts its weights back bit for bit.
     """
 
-    def __init__(self, spt: SPT, base: SamBase) -> None:
+    def __init__(self, spt: SPTAdapter, base: SamBase) -> None:
         super().__init__()
         self.spt, self.passes = spt, spt.passes
         ranked = spt.config.rank > 0
@@ -280,7 +282,7 @@ class MergedSPT(Adapter):
         self._before = fold(spt._encoder_sites(base), spt.encoder) if spt.trains_encoder else []
 
     @torch.no_grad()
-    def unmerge(self) -> SPT:
+    def unmerge(self) -> SPTAdapter:
         """Restore the base; returns the adapter that was merged."""
         for linear, weight in self._before:
             linear.weight.copy_(weight)

@@ -1,4 +1,4 @@
-"""What training sees: samples in the model's square, and one step of any method on them."""
+"""Training samples in the model's square, and one training step of any method on them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from wildsight.segmentation.prompts import PromptMix, components, training_promp
 from wildsight.training import Batch
 from wildsight.training.batches import mix
 
-KEPT_BYTES = 1 << 30
+CACHED_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSample:
     """One mask to learn: a sample, where its picture lies in the square, and which part of its mask."""
 
     sample: MaskSample
@@ -38,21 +38,21 @@ class Lesson:
 
 def usable(
     samples: Sequence[MaskSample], size: int, geometry: str, *, per_component: bool = False
-) -> tuple[list[Lesson], list[WildSightError]]:
-    """The samples whose picture and mask can be read and agree, and one fault for each of the others."""
-    lessons: list[Lesson] = []
-    faults: list[WildSightError] = []
+) -> tuple[list[TrainingSample], list[WildSightError]]:
+    """The samples whose picture and mask can be read and agree, and one error for each of the others."""
+    found: list[TrainingSample] = []
+    errors: list[WildSightError] = []
     for sample in samples:
         try:
             mask = checked_mask(sample)
         except WildSightError as error:
-            faults.append(error)
+            errors.append(error)
             continue
         where = frame(mask.shape[1], mask.shape[0], size, geometry)
-        parts = range(len(components(mask))) if per_component else (None,)
-        own = [Lesson(sample, where, part) for part in parts]
-        lessons += [x for x in own if place_mask(_part(mask, x.part), where).any()]
-    return lessons, faults
+        numbers = range(len(components(mask))) if per_component else (None,)
+        parts = [TrainingSample(sample, where, part) for part in numbers]
+        found += [x for x in parts if place_mask(_part(mask, x.part), where).any()]
+    return found, errors
 
 
 def checked_mask(sample: MaskSample) -> NDArray[np.bool_]:
@@ -73,43 +73,43 @@ def _part(mask: NDArray[np.bool_], part: int | None) -> NDArray[np.bool_]:
     return mask if part is None else components(mask)[part]
 
 
-class LessonSet(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Lessons as tensors: the picture, or its cached embedding (plain and mirrored), and the mask.
+class TrainingSet(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Training samples as tensors: the picture, or its cached embedding (plain and mirrored), and the mask.
 
     Items: ``mask`` [S, S] uint8, ``width`` and ``height`` inside the square, ``valid`` [N], and ``pixels``
     [3, S, S] uint8 or ``embedding`` and ``mirrored`` [D].
     """
 
     def __init__(
-        self, base: SamBase, lessons: Sequence[Lesson], embeddings: Sequence[np.ndarray] | None = None
+        self, base: SamBase, samples: Sequence[TrainingSample], embeddings: Sequence[np.ndarray] | None = None
     ) -> None:
-        self.base, self.lessons, self.embeddings = base, list(lessons), embeddings
-        self.kept: dict[int, dict[str, Tensor]] = {}
-        self.room = KEPT_BYTES
+        self.base, self.samples, self.embeddings = base, list(samples), embeddings
+        self._items: dict[int, dict[str, Tensor]] = {}
+        self._bytes_left = CACHED_BYTES
 
     def __len__(self) -> int:
-        return len(self.lessons)
+        return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if index not in self.kept:
+        if index not in self._items:
             item = self._item(index)
-            self.room -= sum(v.nbytes for v in item.values())
-            if self.room < 0:
+            self._bytes_left -= sum(v.nbytes for v in item.values())
+            if self._bytes_left < 0:
                 return self._with_embedding(item, index)
-            self.kept[index] = item
-        return self._with_embedding(self.kept[index], index)
+            self._items[index] = item
+        return self._with_embedding(self._items[index], index)
 
     def _item(self, index: int) -> dict[str, Tensor]:
-        lesson = self.lessons[index]
-        mask = _part(read_mask(lesson.sample), lesson.part)
+        chosen = self.samples[index]
+        mask = _part(read_mask(chosen.sample), chosen.part)
         item = {
-            "mask": torch.from_numpy(place_mask(mask, lesson.where)),
-            "width": torch.tensor(lesson.where.inner[0]),
-            "height": torch.tensor(lesson.where.inner[1]),
-            "valid": valid_tokens([lesson.where], self.base.grid)[0],
+            "mask": torch.from_numpy(place_mask(mask, chosen.where)),
+            "width": torch.tensor(chosen.where.inner[0]),
+            "height": torch.tensor(chosen.where.inner[1]),
+            "valid": valid_tokens([chosen.where], self.base.grid)[0],
         }
         if self.embeddings is None:
-            square = place(load_image(lesson.sample.image), lesson.where)
+            square = place(load_image(chosen.sample.image), chosen.where)
             item["pixels"] = torch.from_numpy(square).permute(2, 0, 1).contiguous()
         return item
 
@@ -199,4 +199,4 @@ class TrainingStep:
         return self.base.unflatten(rows), masks
 
 
-__all__ = ["Lesson", "LessonSet", "TrainingStep", "checked_mask", "frozen_embeddings", "usable"]
+__all__ = ["TrainingSample", "TrainingSet", "TrainingStep", "checked_mask", "frozen_embeddings", "usable"]

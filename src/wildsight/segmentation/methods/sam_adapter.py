@@ -11,40 +11,42 @@ and see the features resized; (3) the loss is the task's BCE + Dice on points, i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from wildsight.errors import ConfigError
+from wildsight.estimators.registry import Range, at_least, check_ranges
 from wildsight.segmentation.adapter import Adapter, Hook, Stage
 from wildsight.segmentation.base import SamBase
-from wildsight.segmentation.decoder_tuning import trainable_decoder
+from wildsight.segmentation.methods import METHODS, RECIPE, SegmentationMethod
+from wildsight.segmentation.methods.decoder_tuning import trainable_decoder
 
 
-@dataclass(frozen=True)
-class SAMAdapterConfig:
-    """Hyper-parameters.
+@METHODS.register("sam-adapter")
+@dataclass(frozen=True, kw_only=True)
+class SAMAdapter(SegmentationMethod):
+    """SAM-Adapter with its hyper-parameters."""
 
-    Attributes:
-        reduction: d over the width of the small networks.
-        low_share: area of the spectrum that the high-pass removes, in (0, 1).
-        zero_start: True starts as stock SAM.
-        seed: of the initialisation.
-    """
+    title = "SAM-Adapter"
+    recipe = replace(RECIPE, lr=2e-4)
 
     reduction: int = 32
+    """d over the width of the small networks."""
     low_share: float = 0.25
+    """Area of the spectrum that the high-pass removes, in (0, 1)."""
     zero_start: bool = True
-    seed: int = 0
+    """True starts as stock SAM."""
 
     def __post_init__(self) -> None:
-        if self.reduction < 1:
-            raise ConfigError(f"reduction={self.reduction}", hint="give at least 1")
-        if not 0 < self.low_share < 1:
-            raise ConfigError(f"low_share={self.low_share} is outside (0, 1)", hint="try 0.25")
+        between: Range = (lambda v: 0 < v < 1, "give a number in (0, 1), such as 0.25")
+        check_ranges(self, reduction=at_least(1), low_share=between)
+
+    def adapter(self, base: SamBase) -> FeatureAdapter:
+        """Small networks for ``base``, and a decoder that learns."""
+        return FeatureAdapter(self, base)
 
 
 def high_pass(pixels: Tensor, low_share: float) -> Tensor:
@@ -58,16 +60,16 @@ def high_pass(pixels: Tensor, low_share: float) -> Tensor:
     rows = (torch.arange(height, device=pixels.device) - height // 2).abs()
     columns = (torch.arange(width, device=pixels.device) - width // 2).abs()
     low = (rows[:, None] < half) & (columns[None] < half)
-    kept = torch.fft.ifftshift(spectrum.masked_fill(low, 0), dim=(-2, -1))
-    return torch.fft.ifft2(kept, norm="forward").real.abs()
+    high = torch.fft.ifftshift(spectrum.masked_fill(low, 0), dim=(-2, -1))
+    return torch.fft.ifft2(high, norm="forward").real.abs()
 
 
-class SAMAdapter(Adapter):
+class FeatureAdapter(Adapter):
     """The small networks and the learning decoder."""
 
     trains_encoder = True
 
-    def __init__(self, config: SAMAdapterConfig, base: SamBase) -> None:
+    def __init__(self, config: SAMAdapter, base: SamBase) -> None:
         super().__init__()
         self.config = config
         state = torch.random.get_rng_state()

@@ -9,20 +9,29 @@ quality and object heads) stay frozen: their gradient would be zero. No switch.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from wildsight.segmentation.adapter import Adapter, Stage
 from wildsight.segmentation.base import SamBase
+from wildsight.segmentation.methods import METHODS, RECIPE, SegmentationMethod
 
 UNUSED = ("iou_prediction_head", "pred_obj_score_head", "conv_s0", "conv_s1")
 
 
-@dataclass(frozen=True)
-class DecoderTuningConfig:
-    """No hyper-parameter of its own."""
+@METHODS.register("decoder")
+@dataclass(frozen=True, kw_only=True)
+class DecoderTuning(SegmentationMethod):
+    """Decoder tuning; no hyper-parameter of its own."""
+
+    title = "decoder tuning"
+    recipe = replace(RECIPE, lr=2e-4)
+
+    def adapter(self, base: SamBase) -> TunedDecoder:
+        """A decoder that learns."""
+        return TunedDecoder(base)
 
 
 def trainable_decoder(base: SamBase) -> nn.Module:
@@ -37,10 +46,10 @@ def trainable_decoder(base: SamBase) -> nn.Module:
     return decoder
 
 
-class DecoderTuning(Adapter):
+class TunedDecoder(Adapter):
     """The learning copy."""
 
-    def __init__(self, _config: DecoderTuningConfig, base: SamBase) -> None:
+    def __init__(self, base: SamBase) -> None:
         super().__init__()
         self.decoder = trainable_decoder(base)
 
