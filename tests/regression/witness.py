@@ -284,7 +284,12 @@ WITNESSES: dict[str, Witness] = {
         composition,
         loaded("composition", "CompositionRecognizer"),
         say_composition,
-        {"backbone": "backbones/clip", "methods": ["hdaoe", "csp", "product", "zeroshot"], "seeds": 1},
+        {
+            "backbone": "backbones/clip",
+            "methods": ["hdaoe", "csp", "product", "zeroshot"],
+            "seeds": 1,
+            "open_world": True,
+        },
     ),
     "retrieval": Witness(
         retrieval,
@@ -303,7 +308,15 @@ WITNESSES: dict[str, Witness] = {
         discovery,
         loaded("discovery", "CategoryDiscoverer"),
         say_discovery,
-        {"backbone": "backbones/clip", "image_size": 32, "views": 1, "seeds": 1, "epochs": 4},
+        {
+            "backbone": "backbones/clip",
+            "image_size": 32,
+            "views": 1,
+            "seeds": 1,
+            "epochs": 4,
+            "k": "true",
+            "hyper": {"hidden": 512, "out": 128},
+        },
     ),
     "continual": Witness(
         continual,
@@ -353,7 +366,7 @@ BENCHES: dict[str, Mapping[str, Any]] = {
 
 def bench_rows(task: str, out: Path) -> list[dict[str, Any]]:
     """The rows of a task's quick bench."""
-    from wildsight.workflows.bench import run_bench
+    from wildsight.estimators.bench import run_bench
 
     with own_nano_conv(out / "nano"):
         return [dict(r) for r in run_bench(task, source(task), out, **BENCHES[task], progress=False)[0].rows]
@@ -364,13 +377,13 @@ def own_nano_conv(folder: Path) -> Iterator[None]:
     """Inside the block ``nano-conv`` is the tiny one here: a bench that names it may not move with it."""
     import shutil
 
-    from wildsight.backbones import backbone
+    from wildsight.backbones import hub
     from wildsight.files import write_manifest
 
     shutil.copytree("backbones/conv", folder / "nano-conv", dirs_exist_ok=True)
     write_manifest(folder / "nano-conv")
-    before, backbone.NANO = backbone.NANO, folder
+    before, hub.NANO = hub.NANO, folder
     try:
         yield
     finally:
-        backbone.NANO = before
+        hub.NANO = before

@@ -70,8 +70,8 @@ class TaskCommands:
 
     # -- fit ------------------------------------------------------------------------------------------------
 
-    def add_fit(self) -> None:
-        """``fit SOURCE``."""
+    def add_fit(self, name: str = "fit") -> None:
+        """``fit SOURCE``, also under another name."""
         flags = (
             out_flag(self.task),
             METHOD,
@@ -84,7 +84,7 @@ class TaskCommands:
             SET,
         )
         text = "Fit on SOURCE; a killed fit goes on in its folder. Writes checkpoint, scores and report."
-        command(self.app, "fit", self.fit, text, self.places(), flags)
+        command(self.app, name, self.fit, text, self.places(), flags)
 
     def places(self) -> list[inspect.Parameter]:
         """The positional arguments of ``fit``."""
@@ -94,9 +94,9 @@ class TaskCommands:
         """What ``fit`` learns from; takes its own arguments out of ``values``."""
         return values["source"]
 
-    def after_fit(self, estimator: Any) -> list[str]:
-        """What ``fit`` prints."""
-        return [*estimator.warnings(), *(f"not read: {error}" for error in estimator.not_read)]
+    def after_fit(self, estimator: Any) -> list[str]:  # noqa: ARG002  a task's own
+        """What ``fit`` prints before the warnings."""
+        return []
 
     def made(self, values: Values, options: Any) -> Any:
         """The estimator of a fit."""
@@ -123,8 +123,8 @@ class TaskCommands:
             options.training.setdefault("lr", variant.lr)
         return options
 
-    def fit(self, values: Values) -> None:
-        """Run ``fit``."""
+    def fit(self, values: Values) -> Any:
+        """Run ``fit``; returns the estimator."""
         from wildsight.cli.common import console, finish
         from wildsight.files import check_writable
 
@@ -133,10 +133,11 @@ class TaskCommands:
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
         estimator.fit(self.data(values), out, **options.fit, **options.training)
-        for text in self.after_fit(estimator):
-            console.print(text, markup=False, soft_wrap=True, highlight=False)
+        for line in self.after_fit(estimator):
+            console.print(line, markup=False, soft_wrap=True, highlight=False)
         say(estimator, estimator.not_read)
         finish(out / "report.html")
+        return estimator
 
     # -- predict --------------------------------------------------------------------------------------------
 

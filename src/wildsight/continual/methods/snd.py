@@ -16,26 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wildsight.continual.objective import SMOOTHING, Objective, Seen, task_loss
+from wildsight.continual.methods import METHODS, ContinualMethod
+from wildsight.continual.objective import SMOOTHING, Objective, StudentBatch, task_loss
 from wildsight.continual.settings import ranged
 from wildsight.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class SnD:
-    """``previous``, ``zero``: weights of the teachers; ``slope``, ``offset``: of the selection; ``batch``:
-    reference pictures per step."""
-
-    previous: float = 9.0
-    zero: float = 0.5
-    slope: float = 6.0
-    offset: float = 0.2
-    batch: int = 32
-    smoothing: float = SMOOTHING
-
-    def __post_init__(self) -> None:
-        ranged(self, previous="weight", zero="weight", slope="finite", offset="finite")
-        ranged(self, batch="count", smoothing="smoothing")
 
 
 def selected(zero: Tensor, previous: Tensor, slope: float, offset: float) -> Tensor:
@@ -60,15 +44,41 @@ class SnDObjective(Objective):
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
     teachers: ClassVar[bool] = False
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, batch: StudentBatch) -> dict[str, Tensor]:
         """The sum and its parts."""
-        corpus = self.lesson.reference
+        corpus = self.targets.reference
         if corpus is None:
             raise ConfigError("snd needs a reference corpus", hint="give the setting reference")
-        task = task_loss(seen.image, seen.text, seen.labels, self.lesson.scale, self.config.smoothing)
+        task = task_loss(batch.image, batch.text, batch.labels, self.targets.scale, self.config.smoothing)
         count = min(self.config.batch, len(corpus.pixels))
-        chosen = torch.randint(len(corpus.pixels), (count,), generator=seen.draw)
-        student = seen.encode_images(corpus.pixels[chosen])
+        chosen = torch.randint(len(corpus.pixels), (count,), generator=batch.draw)
+        student = batch.encode_images(corpus.pixels[chosen])
         rows = (corpus.zero_image[chosen].to(student), corpus.previous_image[chosen].to(student))
-        kept = selective_loss(student, *rows, self.config)
-        return {"loss": task + kept, "task": task, "kd": kept}
+        distillation = selective_loss(student, *rows, self.config)
+        return {"loss": task + distillation, "task": task, "kd": distillation}
+
+
+@METHODS.register("snd")
+@dataclass(frozen=True)
+class SnD(ContinualMethod):
+    """Select and Distill with its hyper-parameters."""
+
+    title = "SnD"
+    objective = SnDObjective
+
+    previous: float = 9.0
+    """Weight of the previous model's rows, >= 0."""
+    zero: float = 0.5
+    """Weight of the first model's rows, >= 0."""
+    slope: float = 6.0
+    """Slope of the selection."""
+    offset: float = 0.2
+    """Distance at which both teachers count the same."""
+    batch: int = 32
+    """Reference pictures per step, >= 1."""
+    smoothing: float = SMOOTHING
+    """Label smoothing, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        ranged(self, previous="weight", zero="weight", slope="finite", offset="finite")
+        ranged(self, batch="count", smoothing="smoothing")

@@ -35,51 +35,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wildsight.continual.objective import SMOOTHING, Lesson, Objective, Seen, Weights, blended, task_loss
+from wildsight.continual.distillation_targets import DistillationTargets
+from wildsight.continual.methods import METHODS, ContinualMethod
+from wildsight.continual.objective import SMOOTHING, Objective, StudentBatch, Weights, blended, task_loss
 from wildsight.continual.settings import ranged
 from wildsight.errors import ConfigError
 
 RULES = ("label_ce", "entropy", "discrepancy", "uniform", "zs_only", "prev_only")
 SNAPSHOTS = 10
-
-
-@dataclass(frozen=True)
-class MulKI:
-    """Hyper-parameters, with the symbols of the equations above.
-
-    Attributes:
-        mu: memory of the prototypes, in [0, 1]; 1 freezes them.
-        kappa: temperature of the teacher weights, > 0.
-        tau: distillation temperature, > 0.
-        l1, l2: weights of ``L_csa`` and ``L_kd``, >= 0.
-        a, b, c, d: weights of features, picture-prototype, picture-text and prototype-text relations, >= 0.
-        alpha: share of the task's weights in the merge with the previous ones, in [0, 1].
-        avg_freq: steps between snapshots, >= 1; 0 turns the running mean off; None: a tenth of the task, at
-            most 100.
-        weights: rule of the teacher weights, one of `RULES`.
-        smoothing: label smoothing, in [0, 1).
-    """
-
-    mu: float = 0.9
-    kappa: float = 1.0
-    tau: float = 2.0
-    l1: float = 1.0
-    l2: float = 1.0
-    a: float = 5.0
-    b: float = 0.0
-    c: float = 0.0
-    d: float = 0.0
-    alpha: float = 0.8
-    avg_freq: int | None = None
-    weights: str = "label_ce"
-    smoothing: float = SMOOTHING
-
-    def __post_init__(self) -> None:
-        if self.weights not in RULES:
-            raise ConfigError(f"weights={self.weights!r}", hint=f"use one of {', '.join(RULES)}")
-        ranged(self, mu="share", alpha="share", smoothing="smoothing", kappa="temperature", tau="positive")
-        ranged(self, **dict.fromkeys(("l1", "l2", "a", "b", "c", "d"), "weight"))
-        ranged(self, **({} if self.avg_freq is None else {"avg_freq": "steps"}))
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -91,11 +54,11 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
 def updated_prototypes(prototypes: Tensor, features: Tensor, labels: Tensor, mu: float) -> Tensor:
     """``N(mu sg(P_c) + (1 - mu) mean f)`` for classes in the batch, ``P_c`` for the others; unit rows [K,
     D]."""
-    kept, classes = prototypes.detach(), len(prototypes)
+    fixed, classes = prototypes.detach(), len(prototypes)
     counts = torch.bincount(labels, minlength=classes).to(features)[:, None]
-    total = torch.zeros_like(kept).index_add(0, labels, features)
-    moved = functional.normalize(mu * kept + (1 - mu) * total / counts.clamp(min=1), dim=-1)
-    return torch.where(counts > 0, moved, kept)
+    total = torch.zeros_like(fixed).index_add(0, labels, features)
+    moved = functional.normalize(mu * fixed + (1 - mu) * total / counts.clamp(min=1), dim=-1)
+    return torch.where(counts > 0, moved, fixed)
 
 
 def cross_space_alignment(prototypes: Tensor, text: Tensor, scale: float) -> Tensor:
@@ -118,13 +81,13 @@ def relation(teachers: Sequence[Tensor], weights: Sequence[Tensor], student: Ten
         student: logits [B, K].
         tau: temperature.
     """
-    own, blend = student.new_zeros(()), torch.zeros_like(student)
+    entropy, blend = student.new_zeros(()), torch.zeros_like(student)
     with torch.no_grad():
         for logits, weight in zip(teachers, weights, strict=True):
             target = (logits / tau).log_softmax(-1)
             share = weight[..., None] * target.exp()
-            blend, own = blend + share, own + (share * target).sum(-1)
-    return tau * tau * (own - (blend * (student / tau).log_softmax(-1)).sum(-1))
+            blend, entropy = blend + share, entropy + (share * target).sum(-1)
+    return tau * tau * (entropy - (blend * (student / tau).log_softmax(-1)).sum(-1))
 
 
 def gap(teachers: Sequence[Tensor], weights: Sequence[Tensor], student: Tensor) -> Tensor:
@@ -205,8 +168,8 @@ def knowledge_loss(
         total = total + config.b * relation(logits, weights, student.image @ fixed, tau).mean()
     if config.c:
         logits = [scale * v.image @ v.text.T for v in views]
-        own = scale * student.image @ student.text.T
-        total = total + config.c * relation(logits, weights, own, tau).mean()
+        answers = scale * student.image @ student.text.T
+        total = total + config.c * relation(logits, weights, answers, tau).mean()
     if config.d:
         logits = [fixed.T @ v.text.T for v in views]
         total = total + config.d * relation(logits, means, fixed.T @ student.text.T, tau).mean()
@@ -221,41 +184,45 @@ class MulKIObjective(Objective):
     prototypes: Tensor
     start: Tensor
 
-    def __init__(self, config: MulKI, lesson: Lesson) -> None:
-        super().__init__(config, lesson)
+    def __init__(self, config: MulKI, targets: DistillationTargets) -> None:
+        super().__init__(config, targets)
         every = config.avg_freq
         if every is None:
-            every = max(1, min(100, lesson.steps // SNAPSHOTS))
+            every = max(1, min(100, targets.steps // SNAPSHOTS))
         self.average_every = every or None
         self.shares: Tensor | None = None
-        start = class_means(lesson.zero_image, lesson.labels, lesson.classes)
+        start = class_means(targets.zero_image, targets.labels, targets.classes)
         self.register_buffer("start", start)
         self.register_buffer("prototypes", start.clone())
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, batch: StudentBatch) -> dict[str, Tensor]:
         """``L = L_ce + l1 L_csa + l2 L_kd``; moves the prototypes on."""
-        config, scale = self.config, self.lesson.scale
+        config, scale = self.config, self.targets.scale
         before = self.prototypes
-        moved = updated_prototypes(before, seen.image, seen.labels, config.mu)
+        moved = updated_prototypes(before, batch.image, batch.labels, config.mu)
         if self.training:
             self.prototypes = moved.detach()
-        task = task_loss(seen.image, seen.text, seen.labels, scale, config.smoothing)
-        alignment = cross_space_alignment(moved, seen.text, scale)
-        kept = knowledge_loss(
-            Views(seen.image, seen.text), self._teachers(seen), before.detach(), scale, config
+        task = task_loss(batch.image, batch.text, batch.labels, scale, config.smoothing)
+        alignment = cross_space_alignment(moved, batch.text, scale)
+        knowledge = knowledge_loss(
+            Views(batch.image, batch.text), self._teachers(batch), before.detach(), scale, config
         )
-        loss = task + config.l1 * alignment + config.l2 * kept
-        return {"loss": loss, "task": task, "csa": alignment, "kd": kept}
+        loss = task + config.l1 * alignment + config.l2 * knowledge
+        return {"loss": loss, "task": task, "csa": alignment, "kd": knowledge}
 
-    def _teachers(self, seen: Seen) -> list[tuple[Views, Tensor]]:
-        zero = Views(seen.zero_image, self.lesson.zero_text.to(seen.text))
-        if self.lesson.first:  # the teachers coincide: one pass, w = (1, 0)
-            return [(zero, torch.ones_like(seen.labels, dtype=seen.image.dtype))]
-        previous = Views(seen.previous_image, self.lesson.previous_text.to(seen.text))
-        weights = self._weights(zero, previous, seen.labels) if self.lesson.live else self._kept(seen.index)
+    def _teachers(self, batch: StudentBatch) -> list[tuple[Views, Tensor]]:
+        zero = Views(batch.zero_image, self.targets.zero_text.to(batch.text))
+        if self.targets.first:  # the teachers coincide: one pass, w = (1, 0)
+            return [(zero, torch.ones_like(batch.labels, dtype=batch.image.dtype))]
+        previous = Views(batch.previous_image, self.targets.previous_text.to(batch.text))
+        weights = (
+            self._weights(zero, previous, batch.labels)
+            if self.targets.live
+            else self._cached_weights(batch.index)
+        )
         return [(zero, weights[:, 0]), (previous, weights[:, 1])]
 
-    def _kept(self, index: Tensor) -> Tensor:
+    def _cached_weights(self, index: Tensor) -> Tensor:
         """Stage 3's weights of a batch: of cached teachers they are the same in every step."""
         if self.shares is None:
             self.shares = self.teacher_weights()
@@ -266,7 +233,7 @@ class MulKIObjective(Objective):
             (zero.image, zero.text),
             (previous.image, previous.text),
             labels,
-            self.lesson.scale,
+            self.targets.scale,
             self.config.weights,
             self.config.kappa,
         )
@@ -277,12 +244,55 @@ class MulKIObjective(Objective):
 
     def teacher_weights(self) -> Tensor:
         """Stage 3's weights of every training picture."""
-        lesson = self.lesson
-        if lesson.first:
-            return torch.tensor([[1.0, 0.0]]).repeat(len(lesson.labels), 1)
-        zero = Views(lesson.zero_image, lesson.zero_text)
-        return self._weights(zero, Views(lesson.previous_image, lesson.previous_text), lesson.labels)
+        targets = self.targets
+        if targets.first:
+            return torch.tensor([[1.0, 0.0]]).repeat(len(targets.labels), 1)
+        zero = Views(targets.zero_image, targets.zero_text)
+        return self._weights(zero, Views(targets.previous_image, targets.previous_text), targets.labels)
 
     def drift(self) -> Tensor:
         """Cosine of each prototype with its start."""
         return (self.prototypes * self.start).sum(-1).cpu()
+
+
+@METHODS.register("mulki")
+@dataclass(frozen=True)
+class MulKI(ContinualMethod):
+    """MulKI with its hyper-parameters, by the symbols of the equations above."""
+
+    title = "MulKI"
+    objective = MulKIObjective
+
+    mu: float = 0.9
+    """Memory of the prototypes, in [0, 1]; 1 freezes them."""
+    kappa: float = 1.0
+    """Temperature of the teacher weights, > 0."""
+    tau: float = 2.0
+    """Distillation temperature, > 0."""
+    l1: float = 1.0
+    """Weight of ``L_csa``, >= 0."""
+    l2: float = 1.0
+    """Weight of ``L_kd``, >= 0."""
+    a: float = 5.0
+    """Weight of the features, >= 0."""
+    b: float = 0.0
+    """Weight of the relations of pictures and prototypes, >= 0."""
+    c: float = 0.0
+    """Weight of the relations of pictures and texts, >= 0."""
+    d: float = 0.0
+    """Weight of the relations of prototypes and texts, >= 0."""
+    alpha: float = 0.8
+    """Share of the task's weights in the merge with the previous ones, in [0, 1]."""
+    avg_freq: int | None = None
+    """Steps between snapshots, 0 for no running mean; None: a tenth of the task, at most 100."""
+    weights: str = "label_ce"
+    """Rule of the teacher weights, one of `RULES`."""
+    smoothing: float = SMOOTHING
+    """Label smoothing, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        if self.weights not in RULES:
+            raise ConfigError(f"weights={self.weights!r}", hint=f"use one of {', '.join(RULES)}")
+        ranged(self, mu="share", alpha="share", smoothing="smoothing", kappa="temperature", tau="positive")
+        ranged(self, **dict.fromkeys(("l1", "l2", "a", "b", "c", "d"), "weight"))
+        ranged(self, **({} if self.avg_freq is None else {"avg_freq": "steps"}))

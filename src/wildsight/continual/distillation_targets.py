@@ -1,17 +1,18 @@
-"""What a task's method gets to know before training: the teachers' rows, the corpus, the memory."""
+"""What a method may know of a task before training: the teachers' rows, the corpus, the memory."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from wildsight.continual.objective import Lesson, Objective, Reference
 from wildsight.continual.pictures import Pictures
 from wildsight.continual.tasks import TaskData, content
 from wildsight.continual.towers import Towers
@@ -22,6 +23,58 @@ from wildsight.images import list_images, load_image
 
 RANDOM_SENTENCES, RANDOM_LENGTH = 1000, 10
 CAPTIONS = "captions.txt"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The outside corpus of ZSCL and SnD, encoded once.
+
+    Attributes:
+        pixels: uint8 [R, S, S, 3].
+        tokens: [M, L] ids of the captions, or None.
+        zero_image, zero_text: unit rows of the first model, [R, D] and [M, D].
+        previous_image, previous_text: the same of the previous model.
+    """
+
+    pixels: Tensor
+    tokens: Tensor | None
+    zero_image: Tensor
+    zero_text: Tensor
+    previous_image: Tensor
+    previous_text: Tensor
+
+
+@dataclass(frozen=True)
+class DistillationTargets:
+    """What a method may know of a task before it is trained, in features.
+
+    Attributes:
+        labels: [N] int64.
+        classes: K.
+        scale: s, the inverse temperature of CLIP.
+        first: True for the first task, where both teachers are the same.
+        zero_image, zero_text: f_0 [N, D] and G_0 [K, D], unit rows of the first model.
+        previous_image, previous_text: f_p and G_p, of the model before this task.
+        steps: optimiser steps of the task.
+        reference: the outside corpus, for the methods that ask for it.
+        memory: pixels uint8 [M, S, S, 3] of earlier pictures with the previous model's rows [M, D].
+        random_tokens: [R, L] token sentences with the previous model's rows [R, D], for LwF-VR.
+        live: the teachers themselves, (first, previous), where the teacher view is exact.
+    """
+
+    labels: Tensor
+    classes: int
+    scale: float
+    first: bool
+    zero_image: Tensor
+    zero_text: Tensor
+    previous_image: Tensor
+    previous_text: Tensor
+    steps: int = 1
+    reference: Reference | None = None
+    memory: tuple[Tensor, Tensor] | None = None
+    random_tokens: tuple[Tensor, Tensor] | None = None
+    live: tuple[Any, Any] | None = None
 
 
 def weights_digest(towers: Towers) -> str:
@@ -53,8 +106,8 @@ def teacher_rows(towers: Towers, pictures: Pictures, *, cache: bool = True) -> T
     return rows.float()
 
 
-def make_lesson(
-    objective: type[Objective],
+def make_targets(
+    needs: Collection[str],
     zero: Towers,
     previous: Towers,
     task: TaskData,
@@ -62,19 +115,21 @@ def make_lesson(
     *,
     first: bool,
     steps: int,
+    teachers: bool = True,
     exact: bool = False,
     reference: tuple[Tensor, Sequence[str]] | None = None,
     memory: Tensor | None = None,
     seed: int = 0,
-) -> Lesson:
-    """Everything that ``objective`` needs of a task.
+) -> DistillationTargets:
+    """What a method needs of a task.
 
     Args:
-        objective: its ``needs`` and ``teachers`` decide what is computed.
+        needs: what else the method needs: of ``reference``, ``memory``, ``random``.
         zero, previous: the first model and the one before this task, with the same words.
         task: the task, and ``pictures``: its training pictures.
         first: the two models are the same.
         steps: optimiser steps of the task.
+        teachers: whether the teachers' image rows are used at all.
         exact: keep the teachers at hand in place of their cached rows.
         reference: pixels and captions of the outside corpus.
         memory: pixels of earlier pictures.
@@ -82,12 +137,12 @@ def make_lesson(
     """
     tokens, empty = previous.tokens(task.prompts()), torch.zeros(len(pictures), 1)
     zero_image = previous_image = empty
-    if objective.teachers:
+    if teachers:
         zero_image = teacher_rows(zero, pictures)
         previous_image = zero_image if first else teacher_rows(previous, pictures)
     zero_text, previous_text = _texts(zero, tokens), _texts(previous, tokens)
     live = (zero.eval(), previous.eval()) if exact else None
-    return Lesson(
+    return DistillationTargets(
         labels=pictures.labels,
         classes=len(task.classes),
         scale=previous.scale,
@@ -97,9 +152,9 @@ def make_lesson(
         previous_image=previous_image,
         previous_text=previous_text,
         steps=steps,
-        reference=_corpus(zero, previous, reference, first) if "reference" in objective.needs else None,
-        memory=_memory(previous, memory) if "memory" in objective.needs else None,
-        random_tokens=_sentences(previous, seed) if "random" in objective.needs else None,
+        reference=_corpus(zero, previous, reference, first) if "reference" in needs else None,
+        memory=_memory(previous, memory) if "memory" in needs else None,
+        random_tokens=_sentences(previous, seed) if "random" in needs else None,
         live=live,
     )
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from wildsight.errors import ConfigError
 from wildsight.training import TrainConfig
 
 SMALL = 20_000_000
@@ -19,7 +18,7 @@ NANO = TrainConfig(
 PAPER = TrainConfig(epochs=1, batch_size=64, lr=1e-5, weight_decay=0.0, schedule="cosine", warmup=0.1)
 
 
-def recipe(
+def task_schedule(
     parameters: int, pictures: int, given: dict[str, Any], published: Mapping[str, Any] | None = None
 ) -> TrainConfig:
     """The loop's settings of one task.
@@ -36,7 +35,7 @@ def recipe(
         given: fields of `TrainConfig` that the caller sets; they win.
 
     Raises:
-        ConfigError: an unknown field, or a value outside its range.
+        ConfigError: a value outside its range.
     """
     if parameters < SMALL:
         batch = max(4, min(NANO.batch_size, pictures))
@@ -47,10 +46,12 @@ def recipe(
         base = replace(
             PAPER, **{"epochs": max(1, math.ceil(STEPS * batch / max(1, pictures))), **(published or {})}
         )
-    try:
-        return replace(base, **given)
-    except TypeError as error:
-        raise ConfigError(str(error), hint="see TrainConfig") from error
+    return replace(base, **given)
+
+
+def usual_schedule(parameters: int) -> TrainConfig:
+    """What a task is trained with where neither its pictures nor its benchmark change it."""
+    return NANO if parameters < SMALL else PAPER
 
 
 def steps_of(config: TrainConfig, pictures: int) -> int:

@@ -3,7 +3,7 @@
 Paper: 1611.07725, as ZSCL's benchmark runs it: ``L = L_ce + KD`` on memory pictures with the current task's
 texts; later tasks are herded to the mean feature, class-agnostic.
 
-Differences: 1. the teacher is the previous model (the MTIL code takes the first one unless told otherwise).
+Differences: 1. the teacher is the previous model (the MTIL code takes the first one by default).
 2. the newest task's quota never exceeds the budget (the reference's can).
 The first 30,000 pictures of a task are herded, as there.
 """
@@ -17,25 +17,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wildsight.continual.lwf import kept_answers
-from wildsight.continual.objective import SMOOTHING, Objective, Seen, task_loss
+from wildsight.continual.methods import METHODS, ContinualMethod
+from wildsight.continual.methods.lwf import answer_distillation
+from wildsight.continual.objective import SMOOTHING, Objective, StudentBatch, task_loss
 from wildsight.continual.pictures import Pictures
 from wildsight.continual.settings import ranged
 
 HERDED = 30_000
-
-
-@dataclass(frozen=True)
-class ICaRL:
-    """``memory``: pictures kept over all tasks; ``batch``: of them per step; ``tau`` and ``smoothing``."""
-
-    memory: int = 10000
-    batch: int = 64
-    tau: float = 2.0
-    smoothing: float = SMOOTHING
-
-    def __post_init__(self) -> None:
-        ranged(self, memory="count", batch="count", tau="positive", smoothing="smoothing")
 
 
 def herded(features: Tensor, count: int) -> Tensor:
@@ -84,15 +72,43 @@ class ICaRLObjective(Objective):
 
     needs: ClassVar[frozenset[str]] = frozenset({"memory"})
 
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, batch: StudentBatch) -> dict[str, Tensor]:
         """The sum and its parts; the task's loss alone while the memory is empty."""
-        config, scale = self.config, self.lesson.scale
-        task = task_loss(seen.image, seen.text, seen.labels, scale, config.smoothing)
-        if self.lesson.memory is None:
+        config, scale = self.config, self.targets.scale
+        task = task_loss(batch.image, batch.text, batch.labels, scale, config.smoothing)
+        if self.targets.memory is None:
             return {"loss": task, "task": task, "kd": torch.zeros_like(task)}
-        pixels, rows = self.lesson.memory
-        chosen = torch.randint(len(pixels), (min(config.batch, len(pixels)),), generator=seen.draw)
-        student = seen.encode_images(pixels[chosen])
-        texts = self.lesson.previous_text.to(student)
-        kept = kept_answers(rows[chosen].to(student), student, texts, scale, config.tau, (1.0, 1.0))
-        return {"loss": task + kept, "task": task, "kd": kept}
+        pixels, rows = self.targets.memory
+        chosen = torch.randint(len(pixels), (min(config.batch, len(pixels)),), generator=batch.draw)
+        student = batch.encode_images(pixels[chosen])
+        texts = self.targets.previous_text.to(student)
+        distillation = answer_distillation(
+            rows[chosen].to(student), student, texts, scale, config.tau, (1.0, 1.0)
+        )
+        return {"loss": task + distillation, "task": task, "kd": distillation}
+
+
+@METHODS.register("icarl")
+@dataclass(frozen=True)
+class ICaRL(ContinualMethod):
+    """iCaRL with its hyper-parameters."""
+
+    title = "iCaRL"
+    objective = ICaRLObjective
+
+    memory: int = 10000
+    """Pictures kept over all tasks, >= 1."""
+    batch: int = 64
+    """Memory pictures per step, >= 1."""
+    tau: float = 2.0
+    """Distillation temperature, > 0."""
+    smoothing: float = SMOOTHING
+    """Label smoothing, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        ranged(self, memory="count", batch="count", tau="positive", smoothing="smoothing")
+
+    @property
+    def memory_size(self) -> int:
+        """Pictures of earlier tasks that it keeps."""
+        return self.memory

@@ -1,7 +1,8 @@
-"""One task taught to one model: caches, loss, training, merge. The served model is only read."""
+"""One task trained into one model: caches, loss, training, merge. The served model is only read."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,25 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wildsight.continual.lesson import make_lesson, read_reference
-from wildsight.continual.lora import LoRA, adapt, merge
-from wildsight.continual.methods import Method
+from wildsight.continual.distillation_targets import make_targets, read_reference
+from wildsight.continual.methods import ContinualMethod
 from wildsight.continual.objective import Objective
 from wildsight.continual.pictures import Open, Pictures
-from wildsight.continual.recipe import recipe, steps_of
+from wildsight.continual.schedule import steps_of, task_schedule
 from wildsight.continual.settings import LearnerSettings
-from wildsight.continual.student import Run, Student, put, run_task, weights_of
+from wildsight.continual.student import Run, Student, run_task, weights_of
 from wildsight.continual.tasks import TaskData
 from wildsight.continual.towers import Towers
 from wildsight.training import TrainConfig
 
 
 @dataclass(frozen=True)
-class Teaching:
-    """How a task is taught.
+class TaskTraining:
+    """How a task is trained.
 
     Attributes:
-        method, config: the method and its hyper-parameters.
+        method: with its hyper-parameters.
         settings: of the learner.
         first: nothing was learned before, so that both teachers are the same.
         zero: reads the first model.
@@ -37,15 +37,14 @@ class Teaching:
         before: what the model was made from: its base and what it learned, for resuming.
     """
 
-    method: Method
-    config: Any
+    method: ContinualMethod
     settings: LearnerSettings
     first: bool
     zero: Callable[[], Towers]
     memory: Sequence[Tensor]
     before: Mapping[str, Any]
 
-    def taught(
+    def train(
         self,
         grown: Towers,
         task: TaskData,
@@ -64,17 +63,19 @@ class Teaching:
             open_file: how a file becomes a picture.
             training: fields of `TrainConfig` that the caller sets.
         """
-        if not self.method.objective.trains:
+        if not self.method.trained:
             return grown, {}
         begin = time.perf_counter()
         pictures = Pictures(task.train, grown.pixels, open_file)
         count = sum(w.numel() for w in grown.parameters())
-        config = recipe(count, len(pictures), {"seed": self.settings.seed, **training}, task.recipe)
+        config = task_schedule(count, len(pictures), {"seed": self.settings.seed, **training}, task.recipe)
         objective = self._objective(grown, task, pictures, config)
         student = self._student(grown, task, objective)
         prepared = time.perf_counter()
-        history = run_task(student, pictures, self._run(config, task, folder, progress))
-        candidate = self._merged(student, weights_of(grown)).to(grown.device)
+        history = run_task(student, pictures, self._run(config, task, folder, progress, grown.device))
+        before = weights_of(grown)
+        self.method.finish(student.towers, lambda: student.finished(before))
+        candidate = student.towers.to(grown.device).eval()
         drift = objective.drift().tolist()
         facts = {
             "weights": objective.teacher_weights().tolist(),
@@ -84,11 +85,13 @@ class Teaching:
         }
         return candidate, facts
 
-    def _run(self, config: TrainConfig, task: TaskData, folder: Path | None, progress: bool) -> Run:
+    def _run(
+        self, config: TrainConfig, task: TaskData, folder: Path | None, progress: bool, device: torch.device
+    ) -> Run:
         """The task's run; a state of another method, model or task in ``folder`` is not gone on with."""
-        told = {**asdict(self.settings), **asdict(self.config), **self.before}
-        extra = {**told, "task": task.name, "pictures and names": task.fingerprint()}
-        return Run(config, folder, progress, f"learn {task.name}", extra)
+        facts = {**asdict(self.settings), **asdict(self.method), **self.before}
+        extra = {**facts, "task": task.name, "pictures and names": task.fingerprint()}
+        return Run(config, folder, progress, f"learn {task.name}", extra, device)
 
     def _objective(self, grown: Towers, task: TaskData, pictures: Pictures, config: TrainConfig) -> Objective:
         """The method's loss on this task, with everything that it may know."""
@@ -98,31 +101,29 @@ class Teaching:
         corpus = None
         if "reference" in needs:
             corpus = read_reference(settings.reference, grown, settings.reference_count, settings.seed)
-        lesson = make_lesson(
-            self.method.objective,
+        targets = make_targets(
+            needs,
             zero,
             grown,
             task,
             pictures,
             first=self.first,
             steps=steps_of(config, len(pictures)),
-            exact=settings.teacher_view == "exact" or not getattr(self.config, "hoist", True),
+            teachers=self.method.objective.teachers,
+            exact=settings.teacher_view == "exact" or self.method.live,
             reference=corpus,
             memory=torch.cat(list(self.memory)) if self.memory else None,
             seed=settings.seed,
         )
-        return self.method.objective_for(self.config, lesson)
+        return self.method.objective_for(targets)
 
     def _student(self, grown: Towers, task: TaskData, objective: Objective) -> Student:
         towers = grown.copied()
-        if isinstance(self.config, LoRA):
-            adapt(towers, self.config, self.settings.seed)
+        self.method.adapt(towers, self.settings.seed)
         return Student(towers, objective, grown.tokens(task.prompts()), self.settings.crop)
 
-    def _merged(self, student: Student, before: dict[str, Tensor]) -> Towers:
-        towers = student.towers
-        if isinstance(self.config, LoRA):
-            merge(towers)
-        else:
-            put(towers, student.finished(before))
-        return towers.eval()
+
+def clear_state(folder: Path | None) -> None:
+    """Remove a finished task's training state."""
+    if folder is not None:
+        shutil.rmtree(folder / "state", ignore_errors=True)
