@@ -314,7 +314,7 @@ SUBJECTS: dict[str, Subject] = {
         "pwrf",
         "conv",
         {"A": 4, "T": 2, "C": 2},
-        "wildsight.fusion.pwrf:PWRFConfig",
+        "wildsight.fusion.methods.pwrf:PWRF",
         ("itres", "iters"),
         ("widht", "width"),
         ("test/{sensor}/{i:02d}.png",),
