@@ -161,8 +161,8 @@ cross-attention, token-selection, single
             device=self.device,
         )
         self.net.to(self.device)
-        facts = {"scenes": len(samples), "protocol": dict(data.protocol)}
-        return facts | ({"selected": selected} if selected else {})
+        chosen = {"selected": selected} if selected else {}
+        return {"scenes": len(samples), "protocol": dict(data.protocol), **chosen}
 
     def _checked(self, data: FusionData, allow_missing: bool) -> list[FusionSample]:
         """The training scenes, which the method can learn from."""
@@ -211,12 +211,10 @@ cross-attention, token-selection, single
         return Step(self.settings.size, self.settings.drop, self.saliency)
 
     def _reader(self) -> Reader:
-        frozen = self.settings.encoders == FROZEN
-        strides = tuple(sorted(self.settings.strides))
         s = self.settings
-        return Reader(
-            self.backbone, self.modalities, s.size, strides, frozen, frozenset(s.stretch), self.store
-        )
+        strides, stretch = tuple(sorted(s.strides)), frozenset(s.stretch)
+        frozen = s.encoders == FROZEN
+        return Reader(self.backbone, self.modalities, s.size, strides, frozen, stretch, self.store)
 
     def _new_net(self, method: FusionMethod) -> FusionNet:
         torch.manual_seed(self.settings.seed)
@@ -388,10 +386,11 @@ cross-attention, token-selection, single
     def _evaluate(self, data: FusionData, split: str, progress: bool, **options: Any) -> FusionEvaluation:
         name, data = split_named(split), data.with_modalities(self.modalities)
         if data.classes != self.classes:
-            hint = "evaluate it on the set it was fitted for"
-            raise DataError(
-                f"its classes are not the model's {len(self.classes)}", where=data.root, hint=hint
+            what, hint = (
+                f"its classes are not the model's {len(self.classes)}",
+                "evaluate on the set of the fit",
             )
+            raise DataError(what, where=data.root, hint=hint)
         samples = [s for s in data.part(name) if s.mask is not None]
         errors: list[WildSightError] = []
         if not samples:
