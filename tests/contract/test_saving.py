@@ -39,15 +39,9 @@ def test_saved_again_it_is_the_same_file(
 
 @each_object
 def test_parameters_survive(subject: Subject, checkpoints: dict[str, Path]) -> None:
-<<<<<<< HEAD
     """All but where it runs, which belongs to the machine."""
     loaded = subject.cls.from_pretrained(checkpoints[subject.name]).get_params()
     assert loaded | {"device": ""} == fitted(subject.name).get_params() | {"device": ""}
-=======
-    loaded = subject.cls.from_pretrained(checkpoints[subject.name])
-    moved = {"device": None}  # other checks move what is fitted
-    assert loaded.get_params() | moved == fitted(subject.name).get_params() | moved
->>>>>>> taskD
 
 
 @each_object
