@@ -7,12 +7,11 @@ that begin with "meant" are no faults and stay.
 from __future__ import annotations
 
 NOT_YET = "the estimator's base is being rebuilt (DESIGN.md, section 1): "
-VERBS = "segmentation", "retrieval", "discovery", "continual", "fusion", "spatial"
+VERBS = "retrieval", "discovery", "continual", "fusion", "spatial"
 NO_FILES = dict.fromkeys(VERBS, f"{NOT_YET}no predict_files")
 NO_TO = "composition", *VERBS
 NO_ROWS = dict.fromkeys(("retrieval", "continual"), f"{NOT_YET}its evaluation has no rows")
 ONE_PICTURE = f"{NOT_YET}takes one picture and several expressions, no list of pictures"
-LOOSE_ADAPTER = "an adapter before its fit answers as the base does, also for methods that have to be fitted"
 AS_CLIP = "meant: before its first task a learner is CLIP itself, which answers, scores and is saved"
 
 EXPECTED: dict[str, dict[str, str]] = {
@@ -32,7 +31,7 @@ EXPECTED: dict[str, dict[str, str]] = {
         "all": f"{NOT_YET}no get_params, and a raw TypeError for a dataclass in all but discovery"
     },
     "test_the_dataclass_of_another_method_is_refused": dict.fromkeys(
-        ("anomaly", "segmentation", "composition", "retrieval", "continual", "fusion", "spatial"),
+        ("anomaly", "composition", "retrieval", "continual", "fusion", "spatial"),
         "a raw TypeError: hyper is read as a mapping",
     ),
     "test_training_settings_are_checked_before_the_pictures": {
@@ -45,7 +44,7 @@ EXPECTED: dict[str, dict[str, str]] = {
     "test_predict": {"all": f"{NOT_YET}no batch_size, and pictures have other names"},
     "test_predict_files": {"all": f"{NOT_YET}in two objects alone, without batch_size"},
     "test_evaluate": dict.fromkeys(
-        ("anomaly", "segmentation", "composition", "retrieval", "discovery", "continual", "fusion"),
+        ("anomaly", "composition", "retrieval", "discovery", "continual", "fusion"),
         f"{NOT_YET}split or progress is no parameter",
     ),
     "test_what_a_checkpoint_is_loaded_with": {"all": f"{NOT_YET}no revision, no device, no push_to_hub"},
@@ -70,7 +69,6 @@ EXPECTED: dict[str, dict[str, str]] = {
     "test_one_picture_is_the_same_in_a_batch": {"spatial": ONE_PICTURE},
     "test_the_batch_size_changes_no_answer": {"all": f"{NOT_YET}no batch_size"},
     "test_a_batch_size_below_one_is_refused": {"all": f"{NOT_YET}no batch_size"},
-    "test_without_a_fit_predict_is_refused": {"segmentation": LOOSE_ADAPTER},
     # test_predict_files.py
     "test_bad_files_among_good": NO_FILES,
     "test_no_file": NO_FILES,
@@ -82,7 +80,7 @@ EXPECTED: dict[str, dict[str, str]] = {
     # test_evaluate.py
     "test_rows": NO_ROWS,
     "test_rows_are_named_by_their_group": {
-        **dict.fromkeys(("anomaly", "segmentation"), f"{NOT_YET}the column is called category"),
+        "anomaly": f"{NOT_YET}the column is called category",
         **dict.fromkeys(("composition", "fusion"), f"{NOT_YET}the column is called world or condition"),
         "discovery": f"{NOT_YET}one row without a name",
         **NO_ROWS,
@@ -100,24 +98,22 @@ EXPECTED: dict[str, dict[str, str]] = {
     "test_twice_the_same": NO_ROWS,
     "test_an_unknown_split_is_refused": {
         **dict.fromkeys(
-            ("anomaly", "segmentation", "composition", "discovery", "continual"), f"{NOT_YET}no split"
+            ("anomaly", "composition", "discovery", "continual"), f"{NOT_YET}no split"
         ),
         "retrieval": "a DataError: no pictures",
         "spatial": "a DataError: no question",
     },
     "test_without_a_fit_evaluate_is_refused": {
-        "segmentation": LOOSE_ADAPTER,
         "discovery": "a DataError that speaks of 0 fitted classes",
         "continual": AS_CLIP,
     },
     # test_saving.py
     "test_parameters_survive": {"all": f"{NOT_YET}no get_params"},
     "test_parameters_make_the_same_object": {"all": f"{NOT_YET}no get_params"},
-    "test_what_is_not_fitted_is_not_saved": {"segmentation": LOOSE_ADAPTER, "continual": AS_CLIP},
+    "test_what_is_not_fitted_is_not_saved": {"continual": AS_CLIP},
     "test_a_checkpoint_has_a_card": {"all": f"{NOT_YET}no card in the folder"},
     # test_runs.py
     "test_a_second_fit_is_as_the_first": {
-        "segmentation": "the adapter of the first fit is trained further",
         "continual": "meant: a learner goes on from what it learned, and a task is refused twice",
         "spatial": "a grounder that is fitted refuses: LoRA is in its backbone",
     },
