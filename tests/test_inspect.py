@@ -148,7 +148,7 @@ def test_a_trained_method_groups_as_well(project: Project, tmp_path: Path, metho
     opened = copied(project, tmp_path / "p")
     assert group(opened, method=method, backbone="nano-conv", k=3, epochs=1) >= 1
     assert set(opened.groups) == set(opened.finds())
-    with pytest.raises(ConfigError, match="no method is called 'nosuch'"):
+    with pytest.raises(ConfigError, match="unknown method 'nosuch'"):
         group(opened, method="nosuch")
     with pytest.raises(ConfigError, match="trains nothing"):
         group(opened, backbone="nano-conv", k=3, epochs=1)

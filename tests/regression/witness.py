@@ -65,13 +65,13 @@ def words(values: Any) -> np.ndarray:
 
 
 def rows_of(evaluation: Any) -> list[dict[str, Any]]:
-    """An evaluation's rows; those of objects that had none of their own are made of what they had."""
-    if hasattr(evaluation, "rows"):
-        return [dict(r) for r in evaluation.rows]
+    """An evaluation's rows; those of retrieval and continual had other names in the first release."""
+    if hasattr(evaluation, "accuracy"):
+        each = [{"group": name, "accuracy": value} for name, value in evaluation.accuracy.items()]
+        return [*each, {"group": "mean", "accuracy": evaluation.mean}]
     if hasattr(evaluation, "row"):
         return [dict(evaluation.row)]
-    each = [{"group": name, "accuracy": value} for name, value in evaluation.accuracy.items()]
-    return [*each, {"group": "mean", "accuracy": evaluation.mean}]
+    return [dict(r) for r in evaluation.rows]
 
 
 def losses(task: str, model: Any) -> list[float]:

@@ -69,12 +69,16 @@ class SegmentationCommands(TaskCommands):
         """Print and write; what was not used may have been read."""
         super().close(results, errors, out, word)
 
-    def evaluated(self, estimator: Any, values: Values, options: Values) -> Any:
+    def scored(self, values: Values) -> tuple[Any, str]:
+        """The source, split as for the fit."""
+        return self.data(values), values["source"]
+
+    def evaluated(self, estimator: Any, data: Any, values: Values, options: Values) -> Any:
         """Scores with the pictures for the report; splits and scores per picture go beside it."""
         from wildsight.files import write_json
         from wildsight.results import write_csv
 
-        data, out = self.data(values), values["out"]
+        out = values["out"]
         evaluation = estimator.evaluate(data, split=values["split"], keep=True, **options)
         write_json(out / "splits.json", data.splits())
         write_csv(out / "pictures.csv", evaluation.scores)

@@ -44,6 +44,7 @@ class TaskCommands:
         predicts: own options of ``predict``.
         evaluates: own options of ``evaluate``.
         fit_extras, predict_extras, evaluate_extras: options that the command itself reads.
+        pictures: help of PICTURES.
     """
 
     task: str
@@ -55,6 +56,7 @@ class TaskCommands:
     fit_extras: Sequence[Flag] = ()
     predict_extras: Sequence[Flag] = ()
     evaluate_extras: Sequence[Flag] = ()
+    pictures: str = "Files, globs or folders."
 
     @property
     def estimator(self) -> Any:
@@ -144,10 +146,14 @@ class TaskCommands:
         flags = (out_flag(f"{self.task}-predict"), *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH)
         places = [
             argument("model", Path, f"Folder written by `wildsight {self.task} fit`."),
-            argument("pictures", list[str], "Files, globs or folders."),
+            argument("pictures", list[str], self.pictures),
         ]
         text = "Predict for pictures, one line each; exit code 2 if any could not be read."
         command(self.app, "predict", self.predict, text, places, flags)
+
+    def inputs(self, texts: Sequence[str]) -> Sequence[Any]:
+        """What ``predict`` is asked about."""
+        return pictures_of(texts)
 
     def loaded(self, values: Values) -> Any:
         """The fitted estimator."""
@@ -159,7 +165,7 @@ class TaskCommands:
         from wildsight.files import check_writable
         from wildsight.training.progress import Meter
 
-        files = pictures_of(values["pictures"])
+        files = self.inputs(values["pictures"])
         check_writable(values["out"] / "report.html")
         options: Values = {}
         for flag in (*self.predicts, BATCH):
@@ -224,14 +230,19 @@ class TaskCommands:
         for flag in self.evaluates:
             options |= flag.given(values)
         estimator = self.loaded(values)
-        evaluation = self.evaluated(estimator, values, options)
+        data, source = self.scored(values)
+        evaluation = self.evaluated(estimator, data, values, options)
         console.print(evaluation.table().rich())
-        say(estimator, evaluation.errors)
-        finish(write_evaluation(estimator, evaluation, run, values["source"]))
+        say(estimator, evaluation.errors, evaluation.notes())
+        finish(write_evaluation(estimator, evaluation, run, source))
 
-    def evaluated(self, estimator: Any, values: Values, options: Values) -> Any:
+    def scored(self, values: Values) -> tuple[Any, str]:
+        """What ``evaluate`` scores, and what reports call it."""
+        return values["source"], values["source"]
+
+    def evaluated(self, estimator: Any, data: Any, values: Values, options: Values) -> Any:
         """What is reported."""
-        return estimator.evaluate(values["source"], split=values["split"], **options)
+        return estimator.evaluate(data, split=values["split"], **options)
 
     # -- check, bench, methods ------------------------------------------------------------------------------
 
@@ -273,11 +284,12 @@ def source_help(example: str) -> str:
     return f"`world`, a folder, or NAME:PATH (e.g. {example})."
 
 
-def say(estimator: Any, errors: Sequence[str]) -> None:
-    """Print the estimator's warnings, and what could not be read."""
+def say(estimator: Any, errors: Sequence[str], notes: Sequence[str] = ()) -> None:
+    """Print the estimator's warnings, what could not be read, and further notes."""
     from wildsight.cli.common import console
 
-    for text in [*(f"warning: {w}" for w in estimator.warnings()), *(f"not read: {e}" for e in errors)]:
+    warnings, unread = (f"warning: {w}" for w in estimator.warnings()), (f"not read: {e}" for e in errors)
+    for text in [*warnings, *unread, *notes]:
         console.print(text, markup=False, soft_wrap=True, highlight=False)
 
 

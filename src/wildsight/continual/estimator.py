@@ -401,7 +401,8 @@ class ContinualLearner(Estimator[TaskSequence, ContinualResult]):
         chosen, tasks = scenario or data.scenario, data.tasks
         scores = evaluate(self.towers, tasks, self.gallery, scenario=chosen, progress=progress)
         learned = ", ".join(t["name"] for t in self.learned) or "nothing"
-        return replace(scores, protocol={**data.protocol, "scenario": chosen, "learned": learned})
+        protocol = {**data.protocol, "scenario": chosen, "learned": learned}
+        return replace(scores, protocol={**protocol, "hash": digest_of(protocol)})
 
     def _save_task(self, folder: Path, identity: str) -> None:
         """`save_pretrained` with the identity of the run that the checkpoint is part of."""

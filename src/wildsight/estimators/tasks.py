@@ -79,7 +79,7 @@ TASKS: dict[str, TaskEntry] = {
         pipeline="image-segmentation",
         estimator="wildsight.fusion:FusionSegmenter",
         check="wildsight.fusion.data:check_source",
-        bench="wildsight.fusion.bench:bench",
+        bench="wildsight.fusion.bench:FusionBench",
     ),
     "retrieval": TaskEntry(
         problem="find the photo from my sketch, for classes never trained",

@@ -5,7 +5,7 @@ Paper: "Part-Whole Relational Fusion Towards Multi-Modal Scene Understanding" (I
 (`routing`), the modal-shared map from the wholes, the modal-specific map from the routing coefficients, the
 gates.
 
-Differences from the published code (switches of `PWRFConfig`; `PWRFConfig.released` undoes all of them):
+Differences from the published code (hyper-parameters of `PWRF`; `PWRF.released` undoes all of them):
     1. ``mix``: part capsules keep their modality; published, a convolution over all of them comes first.
     2. ``weigh_parts``: a part's activation weighs its vote (see `routing`).
     3. ``coefficient``: the share of each modality in the wholes (`capsules.omega`); the published one is 1/M
@@ -22,29 +22,29 @@ Differences from the published code (switches of `PWRFConfig`; `PWRFConfig.relea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from wildsight.errors import ConfigError
+from wildsight.estimators.registry import at_least, check_ranges
 from wildsight.fusion.capsules import AxisCapsules, Parts, weighted
 from wildsight.fusion.fused import ConvNormReLU, Fused, JoinedNormReLU, on_present, presence
+from wildsight.fusion.methods import CONCATENATED, METHODS, FusionMethod
 
 
-@dataclass(frozen=True)
-class PWRFConfig:
-    """Settings of one PWRF module, with the paper's symbols."""
+@METHODS.register("pwrf")
+@dataclass(frozen=True, kw_only=True)
+class PWRF(FusionMethod):
+    """PWRF with its hyper-parameters, by the paper's symbols."""
 
-    channels: int
-    """Channels of every modality's feature map."""
-    modalities: int
-    """M, >= 1."""
-    width: int = 128
-    """Channels of the shared and of the specific map."""
-    A: int = 32
-    """Channels after reduction."""
+    title = "PWRF"
+    fine = CONCATENATED
+
+    A: int | None = None
+    """Channels after reduction; None: as many as the fused map has. 32 as published."""
     T: int = 8
     """Part capsules per modality and position."""
     C: int = 8
@@ -82,22 +82,56 @@ class PWRFConfig:
     """False holds the whole votes tensor."""
 
     def __post_init__(self) -> None:
-        sizes = (self.channels, self.modalities, self.width, self.A, self.T, self.C, self.iters, self.ref_len)
-        if min(sizes) < 1:
-            raise ConfigError("every size of PWRF is at least 1", where="PWRFConfig")
+        one = at_least(1)
+        if self.A is not None:
+            check_ranges(self, A=one)
+        check_ranges(self, T=one, C=one, iters=one, ref_len=one, kernel=one, lam=at_least(0), eps=at_least(0))
         if not self.routed and self.coefficient != "constant":
             hint = 'give coefficient="constant"'
-            raise ConfigError("without routing there are no coefficients", where="PWRFConfig", hint=hint)
+            raise ConfigError("without routing there are no coefficients", where="PWRF", hint=hint)
         if self.kernel % 2 == 0:
             raise ConfigError(f"kernel={self.kernel} has no centre", hint="give an odd number")
 
     @classmethod
-    def released(cls, ref_len: int = 12) -> PWRFConfig:
+    def released(cls, ref_len: int = 12) -> PWRF:
         """The published module: three modalities, 256 channels, maps of ``ref_len`` squared."""
         return cls(
-            256, 3, 256, mix="released", weigh_parts=False, coefficient="constant", tile=True,
-            ref_len=ref_len, kernel=3,
+            channels=256, modalities=3, width=256, A=32, mix="released", weigh_parts=False,
+            coefficient="constant", tile=True, ref_len=ref_len, kernel=3,
         )  # fmt: skip
+
+    @property
+    def maps(self) -> int:
+        """The shared and the specific map, or one of them."""
+        return 2 if self.streams == "both" else 1
+
+    @property
+    def reduced(self) -> int:
+        """Channels after reduction."""
+        return self.width if self.A is None else self.A
+
+    def module(self) -> PWRFFusion:
+        """The routed fusion."""
+        return PWRFFusion(self)
+
+    def capsules(self) -> AxisCapsules:
+        """New capsules of one axis; of single cells, whose other axis has length 1, there is no vector."""
+        return AxisCapsules(
+            self.modalities,
+            self.reduced,
+            self.T,
+            self.C,
+            iters=self.iters,
+            lam=self.lam,
+            eps=self.eps,
+            mix=self.mix,
+            weigh_parts=self.weigh_parts,
+            coefficient=self.coefficient,
+            collapse="attn" if self.axes == "cells" else self.collapse,
+            ref_len=self.ref_len,
+            routed=self.routed,
+            fused=self.fused,
+        )
 
 
 class _Grids(NamedTuple):
@@ -108,22 +142,22 @@ class _Grids(NamedTuple):
     share: Tensor
 
 
-class PWRF(nn.Module):
+class PWRFFusion(nn.Module):
     """One fusion of M feature maps of one scale.
 
     Args:
         config: sizes and switches.
     """
 
-    def __init__(self, config: PWRFConfig) -> None:
+    def __init__(self, config: PWRF) -> None:
         super().__init__()
         self.config = config
-        m, width, a, t = config.modalities, config.width, config.A, config.T
+        m, width, a, t = config.modalities, config.width, config.reduced, config.T
         self.reduce = nn.ModuleList(ConvNormReLU(config.channels, a, eps=1e-3) for _ in range(m))
         if config.axes == "cells":
-            self.cells = AxisCapsules(replace(config, collapse="attn"))  # of an axis of length 1: nothing
+            self.cells = config.capsules()
         else:
-            self.rows, self.columns = AxisCapsules(config), AxisCapsules(config)
+            self.rows, self.columns = config.capsules(), config.capsules()
         self.shared = JoinedNormReLU([a] * m + [17 * (config.C if config.routed else t * m)], width)
         self.own = nn.ModuleList(ConvNormReLU(a + 17 * t, width) for _ in range(m))
         self.join = nn.ModuleList(ConvNormReLU(2 * width, width, config.kernel) for _ in range(m))
@@ -146,7 +180,7 @@ class PWRF(nn.Module):
         here = presence(feats, present)
         scale = self.config.modalities / here.sum(1)
         each = zip(self.reduce, feats, here.T, strict=True)
-        z = [on_present(f, x, w, self.config.A) for f, x, w in each]
+        z = [on_present(f, x, w, self.config.reduced) for f, x, w in each]
         stacked = torch.stack(z, dim=1)
         grids = self._cells(stacked, here) if self.config.axes == "cells" else self._axes(stacked, here)
         up = scale.view(-1, 1, 1, 1)

@@ -17,27 +17,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from wildsight.estimators.registry import Range, check_ranges
 from wildsight.fusion.fused import ConvNormReLU, Fused, on_present, presence
+from wildsight.fusion.methods import METHODS, FusionMethod
+
+ODD: Range = (lambda sides: all(isinstance(k, int) and k % 2 == 1 for k in sides), "give odd numbers")
 
 
-@dataclass(frozen=True)
-class TokenSelectionConfig:
-    """Sizes of one selection."""
+@METHODS.register("token-selection")
+@dataclass(frozen=True, kw_only=True)
+class TokenSelection(FusionMethod):
+    """Token selection with its hyper-parameters; the first modality leads."""
 
-    channels: int
-    """Channels of every modality's map."""
-    modalities: int
-    """M; the first one leads."""
-    width: int = 128
-    """Channels of the fused map."""
+    title = "token selection"
+
     pools: tuple[int, ...] = (3, 7, 11)
     """Sides of the mixer's pooling windows, odd."""
 
+    def __post_init__(self) -> None:
+        check_ranges(self, pools=ODD)
 
-class TokenSelection(nn.Module):
+    def module(self) -> TokenSelectionFusion:
+        """The leading modality, joined by the selected token of the others."""
+        return TokenSelectionFusion(self)
+
+
+class TokenSelectionFusion(nn.Module):
     """The leading modality and the selected token of the others."""
 
-    def __init__(self, config: TokenSelectionConfig) -> None:
+    def __init__(self, config: TokenSelection) -> None:
         super().__init__()
         d, others = config.width, max(1, config.modalities - 1)
         self.each = nn.ModuleList(ConvNormReLU(config.channels, d) for _ in range(config.modalities))

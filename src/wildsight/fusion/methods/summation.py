@@ -9,24 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from wildsight.fusion.fused import ConvNormReLU, Fused, on_present, presence
+from wildsight.fusion.methods import METHODS, FusionMethod
 
 
-@dataclass(frozen=True)
-class SummationConfig:
-    """Sizes of one summation."""
+@METHODS.register("summation")
+@dataclass(frozen=True, kw_only=True)
+class Summation(FusionMethod):
+    """Summation, which has no hyper-parameters."""
 
-    channels: int
-    """Channels of every modality's map."""
-    modalities: int
-    """M."""
-    width: int = 128
-    """Channels of the fused map."""
+    title = "summation"
+
+    def module(self) -> SummationFusion:
+        """A CBR per modality, and one after the mean."""
+        return SummationFusion(self)
 
 
-class Summation(nn.Module):
+class SummationFusion(nn.Module):
     """``CBR(mean_m CBR_m(x_m))``."""
 
-    def __init__(self, config: SummationConfig) -> None:
+    def __init__(self, config: Summation) -> None:
         super().__init__()
         self.width = config.width
         self.each = nn.ModuleList(

@@ -12,24 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from wildsight.fusion.fused import ConvNormReLU, Fused, presence
+from wildsight.fusion.methods import METHODS, FusionMethod
 
 
-@dataclass(frozen=True)
-class ConcatenationConfig:
-    """Sizes of one concatenation."""
+@METHODS.register("concatenation")
+@dataclass(frozen=True, kw_only=True)
+class Concatenation(FusionMethod):
+    """Concatenation, which has no hyper-parameters."""
 
-    channels: int
-    """Channels of every modality's map."""
-    modalities: int
-    """M."""
-    width: int = 128
-    """Channels of the fused map."""
+    title = "concatenation"
+
+    def module(self) -> ConcatenationFusion:
+        """Two CBR."""
+        return ConcatenationFusion(self)
 
 
-class Concatenation(nn.Module):
+class ConcatenationFusion(nn.Module):
     """``CBR(CBR(cat(x_1 .. x_M)))``."""
 
-    def __init__(self, config: ConcatenationConfig) -> None:
+    def __init__(self, config: Concatenation) -> None:
         super().__init__()
         self.mix = nn.Sequential(
             ConvNormReLU(config.channels * config.modalities, config.width),

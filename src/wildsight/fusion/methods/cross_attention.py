@@ -15,31 +15,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wildsight.errors import ConfigError
+from wildsight.estimators.registry import at_least, check_ranges
 from wildsight.fusion.fused import ConvNormReLU, Fused, JoinedNormReLU, on_present, presence
+from wildsight.fusion.methods import CONCATENATED, METHODS, FusionMethod
 
 
-@dataclass(frozen=True)
-class CrossAttentionConfig:
-    """Sizes of one cross-attention fusion."""
+@METHODS.register("cross-attention")
+@dataclass(frozen=True, kw_only=True)
+class CrossAttention(FusionMethod):
+    """Cross-attention with its hyper-parameters."""
 
-    channels: int
-    """Channels of every modality's map."""
-    modalities: int
-    """M."""
-    width: int = 128
-    """Channels of the tokens and of the fused map."""
+    title = "cross-attention"
+    fine = CONCATENATED
+
     heads: int = 4
     """Attention heads; divides ``width``."""
 
     def __post_init__(self) -> None:
+        check_ranges(self, heads=at_least(1))
         if self.width % self.heads:
-            raise ConfigError(f"width={self.width} does not split over {self.heads} heads", where="heads")
+            hint = "give a number of heads that divides the width"
+            raise ConfigError(
+                f"width={self.width} does not split over {self.heads} heads", where="heads", hint=hint
+            )
+
+    def module(self) -> CrossAttentionFusion:
+        """Tokens of all modalities to one map."""
+        return CrossAttentionFusion(self)
 
 
-class CrossAttention(nn.Module):
+class CrossAttentionFusion(nn.Module):
     """Tokens of M modalities to one map."""
 
-    def __init__(self, config: CrossAttentionConfig) -> None:
+    def __init__(self, config: CrossAttention) -> None:
         super().__init__()
         d, m = config.width, config.modalities
         self.heads = config.heads
