@@ -284,7 +284,12 @@ WITNESSES: dict[str, Witness] = {
         composition,
         loaded("composition", "CompositionRecognizer"),
         say_composition,
-        {"backbone": "backbones/clip", "methods": ["hdaoe", "csp", "product", "zeroshot"], "seeds": 1},
+        {
+            "backbone": "backbones/clip",
+            "methods": ["hdaoe", "csp", "product", "zeroshot"],
+            "seeds": 1,
+            "open_world": True,
+        },
     ),
     "retrieval": Witness(
         retrieval,

@@ -73,7 +73,7 @@ TASKS: dict[str, TaskEntry] = {
         problem="find the photo from my sketch, for classes never trained",
         estimator="wildsight.retrieval:SketchRetriever",
         check="wildsight.retrieval.data:check_source",
-        bench="wildsight.retrieval.bench:bench",
+        bench="wildsight.retrieval.bench:RetrievalBench",
     ),
     "spatial": TaskEntry(
         problem="where in metres is the black car, from one picture",
