@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from wildsight.continual import TaskData, TaskSequence
-from wildsight.continual.bench import bench
+from wildsight.continual.bench import ContinualBench
 from wildsight.continual.data import read_source
 from wildsight.files import write_json
 from wildsight.results import environment, spread, write_csv
@@ -78,8 +78,9 @@ def measured(source: str, seed: int, parts: int, out: Path, budget: dict[str, An
     runs += [(name, "mulki", {**SPECIFIED, **hyper}) for name, hyper in CANDIDATES.items()]
     rows = []
     for name, method, hyper in runs:
-        found = bench(sequence, out=out, methods=[method], seeds=1, hyper=hyper, progress=False, **budget)
-        scores = {metric: found["rows"][0][metric] for metric in METRICS}
+        options = {"methods": [method], "seeds": 1, "hyper": hyper, "progress": False, **budget}
+        result = ContinualBench(sequence, out=out, **options).run()
+        scores = {metric: result.rows[0][metric] for metric in METRICS}
         rows.append({"candidate": name, "source": Path(source).name, "dealt": seed, **scores})
     return rows
 

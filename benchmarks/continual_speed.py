@@ -154,9 +154,10 @@ def loss() -> None:
     import torch
     from torch.nn import functional
 
-    from wildsight.continual.lwf import LwF, LwFObjective
-    from wildsight.continual.mulki import MulKI, MulKIObjective
-    from wildsight.continual.objective import Lesson, Seen
+    from wildsight.continual.distillation_targets import DistillationTargets
+    from wildsight.continual.methods.lwf import LwF, LwFObjective
+    from wildsight.continual.methods.mulki import MulKI, MulKIObjective
+    from wildsight.continual.objective import StudentBatch
 
     torch.set_num_threads(1)
 
@@ -165,14 +166,16 @@ def loss() -> None:
         return functional.normalize(torch.randn(count, 512, generator=draw), dim=-1)
 
     labels = torch.randint(100, (64,), generator=torch.Generator().manual_seed(0))
-    lesson = Lesson(labels, 100, 100.0, False, rows(64, 1), rows(100, 2), rows(64, 3), rows(100, 4))
-    parts = {"lwf": LwFObjective(LwF(), lesson), "mulki": MulKIObjective(MulKI(), lesson)}
+    targets = DistillationTargets(
+        labels, 100, 100.0, False, rows(64, 1), rows(100, 2), rows(64, 3), rows(100, 4)
+    )
+    parts = {"lwf": LwFObjective(LwF(), targets), "mulki": MulKIObjective(MulKI(), targets)}
     spent: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(100):
         for name, objective in parts.items():
             image, text = rows(64, 5).requires_grad_(), rows(100, 6).requires_grad_()
-            teachers = (lesson.zero_image, lesson.previous_image)
-            seen = Seen(
+            teachers = (targets.zero_image, targets.previous_image)
+            batch = StudentBatch(
                 image,
                 text,
                 labels,
@@ -183,7 +186,7 @@ def loss() -> None:
                 torch.nn.Identity(),
             )
             begin = time.process_time()
-            objective(seen)["loss"].backward()
+            objective(batch)["loss"].backward()
             spent[name].append(time.process_time() - begin)
     least = {name: min(values) for name, values in spent.items()}
     for name, values in spent.items():

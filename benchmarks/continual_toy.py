@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wildsight.continual.distillation_targets import DistillationTargets, Reference
 from wildsight.continual.methods import METHODS
 from wildsight.continual.metrics import summary
-from wildsight.continual.objective import Lesson, Objective, Reference, RunningMean, Seen
+from wildsight.continual.objective import Objective, RunningMean, StudentBatch
 from wildsight.files import write_json
 from wildsight.results import environment, spread, write_csv
 
@@ -98,8 +99,8 @@ class Drawn:
     def images(self, concepts: Tensor, domain: Tensor) -> Tensor:
         """Noisy views: of the concept itself, and of the sensor."""
         varied = concepts + 0.6 * self._normal(*concepts.shape)
-        seen = torch.einsum("bl,bli->bi", varied, self.maps[domain]) + self.shifts[domain]
-        return torch.tanh(seen) + 0.2 * self._normal(len(concepts), IMAGE)
+        shown = torch.einsum("bl,bli->bi", varied, self.maps[domain]) + self.shifts[domain]
+        return torch.tanh(shown) + 0.2 * self._normal(len(concepts), IMAGE)
 
     def corpus(self, count: int) -> tuple[Tensor, Tensor]:
         """Images of random concepts in the domains of the first training, with their texts."""
@@ -158,13 +159,13 @@ def tested(towers: Towers, task: Task) -> float:
 
 
 @torch.no_grad()
-def lesson_of(
+def targets_of(
     zero: Towers, previous: Towers, task: Task, first: bool, corpus: tuple[Tensor, Tensor]
-) -> Lesson:
+) -> DistillationTargets:
     images, texts = corpus
     rows = zero.encode_images(images), zero.encode_tokens(texts)
     before = previous.encode_images(images), previous.encode_tokens(texts)
-    return Lesson(
+    return DistillationTargets(
         labels=task.labels,
         classes=CLASSES,
         scale=SCALE,
@@ -186,23 +187,23 @@ def learned(previous: Towers, objective: Objective, task: Task, lr: float, seed:
     mean, every = RunningMean(weights), objective.average_every
     optimiser = torch.optim.AdamW(towers.parameters(), lr=lr, weight_decay=0.0)
     plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    draw, lesson = torch.Generator().manual_seed(seed), objective.lesson
+    draw, targets = torch.Generator().manual_seed(seed), objective.targets
     for step in range(1, STEPS + 1):
         index = torch.randint(len(task.images), (BATCH,), generator=draw)
-        seen = Seen(
+        batch = StudentBatch(
             image=towers.encode_images(task.images[index]),
             text=towers.encode_tokens(task.texts),
             labels=task.labels[index],
             index=index,
-            zero_image=lesson.zero_image[index],
-            previous_image=lesson.previous_image[index],
+            zero_image=targets.zero_image[index],
+            previous_image=targets.previous_image[index],
             encode_images=towers.encode_images,
             encode_tokens=towers.encode_tokens,
             student=towers,
             draw=draw,
         )
         optimiser.zero_grad()
-        objective(seen)["loss"].backward()
+        objective(batch)["loss"].backward()
         optimiser.step()
         plan.step()
         if every and step % every == 0:
@@ -217,11 +218,11 @@ def learned(previous: Towers, objective: Objective, task: Task, lr: float, seed:
 def matrix(zero: Towers, sequence: list[Task], corpus: Any, name: str, lr: float, seed: int) -> np.ndarray:
     """A[t, j] of one variant."""
     method, hyper = VARIANTS[name]
-    config = METHODS[method].configure(hyper)
+    config = METHODS.create(method, hyper)
     rows, served = [], zero
     for number, task in enumerate(sequence):
-        lesson = lesson_of(zero, served, task, number == 0, corpus)
-        served = learned(served, METHODS[method].objective_for(config, lesson), task, lr, 100 * seed + number)
+        targets = targets_of(zero, served, task, number == 0, corpus)
+        served = learned(served, config.objective_for(targets), task, lr, 100 * seed + number)
         rows.append([tested(served, t) for t in sequence])
     return np.array(rows)
 

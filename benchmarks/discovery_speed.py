@@ -3,6 +3,7 @@
 python benchmarks/discovery_speed.py cluster --rows 100000
 python benchmarks/discovery_speed.py distances
 python benchmarks/discovery_speed.py step
+python benchmarks/discovery_speed.py kmeans --rows 20000 --width 64 --k 100
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from wildsight.discovery.clustering import nearest
+from wildsight.discovery.methods.kmeans import kmeans
 from wildsight.discovery.methods.nngcd import NNGCD, GCDHead, total_loss
 from wildsight.discovery.methods.sskmeans import SSKMeans, ss_kmeans
 from wildsight.discovery.partial_finetune import BlockTail
@@ -91,6 +93,27 @@ def distances(width: int, k: int) -> dict[str, float]:
     }
 
 
+def plain(count: int, width: int, k: int, n_init: int, seeds: int = 3) -> dict[str, float]:
+    """The method `kmeans` and scikit-learn's, the same rows, starts of their own, in turns."""
+    from sklearn.cluster import KMeans
+
+    rows, _ = features(count, width, k)
+    free = np.full(count, -1)
+    ours, theirs = SSKMeans(n_init=n_init), {"n_init": n_init, "max_iter": 100}
+    times: dict[str, list[float]] = {"own": [], "sklearn": []}
+    totals: dict[str, list[float]] = {"own": [], "sklearn": []}
+    for seed in range(seeds):
+        for name in times:
+            begin = time.process_time()
+            if name == "own":
+                totals[name].append(kmeans(rows, free, k, ours, seed=seed).inertia)
+            else:
+                totals[name].append(KMeans(k, random_state=seed, **theirs).fit(rows).inertia_)
+            times[name].append(time.process_time() - begin)
+    found = {f"{name}_cpu_seconds": float(np.median(values)) for name, values in times.items()}
+    return found | {f"{name}_inertia": float(np.mean(values)) for name, values in totals.items()}
+
+
 def step(batch: int) -> dict[str, float]:
     """A training step of ViT-B/16: cached tokens, against the recipe's two passes through the backbone."""
     from transformers import ViTConfig, ViTModel
@@ -128,7 +151,7 @@ def step(batch: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["cluster", "distances", "step"])
+    parser.add_argument("what", choices=["cluster", "distances", "step", "kmeans"])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--k", type=int, default=200)
@@ -140,6 +163,8 @@ def main() -> None:
         found = cluster(given.rows, given.width, given.k, given.n_init, given.max_iter)
     elif given.what == "distances":
         found = distances(given.width, given.k)
+    elif given.what == "kmeans":
+        found = plain(given.rows, given.width, given.k, given.n_init)
     else:
         found = step(given.batch)
     print(json.dumps({name: round(value, 4) for name, value in found.items()}, indent=2))

@@ -15,8 +15,8 @@ import torch
 
 from wildsight.files import read_json, write_json
 from wildsight.fusion import FusionSegmenter
-from wildsight.fusion.bench import lacking, loss_without
-from wildsight.fusion.data import world
+from wildsight.fusion.bench import loss_without
+from wildsight.fusion.data import without, world
 from wildsight.fusion.inputs import Store
 from wildsight.results import environment, write_csv
 
@@ -48,10 +48,11 @@ def measured(variant: str, epochs: int, seed: int, store: Store) -> dict[str, An
     data = world().with_modalities(SENSORS)
     segmenter = FusionSegmenter("pwrf", hyper=hyper, fine=hyper.pop("fine", None), seed=seed, store=store)
     segmenter.fit(data, epochs=epochs)
-    rows = [dict(row) for row in segmenter.evaluate(data).rows]
-    rows += lacking(segmenter, data)[: len(SENSORS)]
+    rows = [{**row, "group": row["condition"]} for row in segmenter.evaluate(data).rows]
+    for name in SENSORS:
+        rows.append({**segmenter.evaluate(without(data, name)).overall, "group": f"missing:{name}"})
     fall = loss_without(rows, "miou")["miou"]
-    scores = {row["condition"]: row["miou"] for row in rows}
+    scores = {row["group"]: row["miou"] for row in rows}
     return {"variant": variant, "seed": seed, "epochs": epochs, **scores, "fall when one is missing": fall}
 
 

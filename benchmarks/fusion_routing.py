@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from wildsight.files import write_json
-from wildsight.fusion.concatenation import Concatenation, ConcatenationConfig
-from wildsight.fusion.cross_attention import CrossAttention, CrossAttentionConfig
-from wildsight.fusion.pwrf import PWRF, PWRFConfig
+from wildsight.fusion.methods.concatenation import Concatenation
+from wildsight.fusion.methods.cross_attention import CrossAttention
+from wildsight.fusion.methods.pwrf import PWRF
 from wildsight.fusion.routing import route
 from wildsight.results import environment, write_csv
 
@@ -127,10 +127,10 @@ def head_rows(repeats: int) -> list[dict[str, Any]]:
     """Whole fusion modules, three modalities of 256 channels to 128, one picture."""
     torch.manual_seed(0)
     modules: dict[str, nn.Module] = {
-        "pwrf": PWRF(PWRFConfig(256, 3)),
-        "cross-attention": CrossAttention(CrossAttentionConfig(256, 3)),
-        "concatenation": Concatenation(ConcatenationConfig(256, 3)),
-        "released": PWRF(PWRFConfig.released()),
+        "pwrf": PWRF(A=32).on(256, 3, 128).module(),
+        "cross-attention": CrossAttention().on(256, 3, 128).module(),
+        "concatenation": Concatenation().on(256, 3, 128).module(),
+        "released": PWRF.released().module(),
     }
     rows = []
     for side in (12, 24, 48):

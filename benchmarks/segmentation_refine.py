@@ -50,7 +50,7 @@ def main() -> None:
     rows += rows_of("heat map alone", 0, stock, "raw") + rows_of("zero-shot", 0, stock, "refined")
     for folder in sorted(p for p in given.adapters.iterdir() if p.is_dir()):
         method, _, seed = folder.name.rpartition("-seed")
-        table = score_refinement(found, AnomalySegmenter.from_pretrained(folder, base=given.base))
+        table = score_refinement(found, AnomalySegmenter.from_pretrained(folder, backbone=given.base))
         rows += rows_of(method, int(seed), table, "refined")
     for metric in METRICS:
         print(score_table(rows, metric).markdown(), end="\n\n")

@@ -29,7 +29,7 @@ from wildsight.segmentation import AnomalySegmenter
 from wildsight.segmentation.adapter import PromptedSam
 from wildsight.segmentation.base import SamBase, load_base
 from wildsight.segmentation.inference import outline
-from wildsight.segmentation.spt import MergedSPT, relate, relation_matrix
+from wildsight.segmentation.methods.spt import MergedSPT, relate, relation_matrix
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROMPTS = 16
@@ -82,6 +82,7 @@ def boxes_in(size: int, count: int) -> list[tuple[float, float, float, float]]:
 
 
 def stirred(segmenter: AnomalySegmenter) -> AnomalySegmenter:
+    segmenter.fitted_on = {"source": "drawn weights"}
     for weight in segmenter.network.adapter.parameters():
         weight.data = 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
     return segmenter
@@ -89,7 +90,7 @@ def stirred(segmenter: AnomalySegmenter) -> AnomalySegmenter:
 
 def part_prompts(base: SamBase, repeats: int) -> dict[str, float]:
     """16 boxes on one picture: in one call, and in loops over the picture and over the embedded picture."""
-    segmenter = AnomalySegmenter("spt", base, memory=8 << 30)
+    segmenter = stirred(AnomalySegmenter("spt", base, memory=8 << 30))
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8))
     boxes = boxes_in(200, PROMPTS)
     look = segmenter.embed(picture)[0]
@@ -112,9 +113,9 @@ def part_prompts(base: SamBase, repeats: int) -> dict[str, float]:
 
 def part_relation(base: SamBase, repeats: int) -> dict[str, float]:
     """How often the relation is built for 16 prompts, and what building and using it costs."""
-    from wildsight.segmentation import spt
+    from wildsight.segmentation.methods import spt
 
-    segmenter, counts = AnomalySegmenter("spt", base), []
+    segmenter, counts = stirred(AnomalySegmenter("spt", base)), []
     original = spt.relation_matrix
     spt.relation_matrix = lambda *a: (counts.append(1), original(*a))[1]
     try:

@@ -400,16 +400,18 @@ def house() -> Sheet:
     """The floors, from what a person touches down to bytes."""
     s = Sheet("The house of WildSight: each floor imports from those below it alone")
     s.roof("a person: terminal, browser, script")
-    words = "a command per task · check · bench · report · tour · inspect · world · pretrain · doctor"
+    words = "a command per task · check · bench · methods · report · tour · inspect · world"
+    words += " · pretrain · doctor"
     page = Box("app", "formula", "app", "in the browser, a tab per task")
     s.row(Box("cli", "formula", "cli", words, 2), page)
-    s.row(Box("flows", "formula", "workflows", "tour · inspect · bench · compare"))
+    s.row(Box("flows", "formula", "workflows", "tour · inspect · refine · compare"))
     for i in range(0, 9, 3):
         s.row(*(Box(n, "trained", n) for n in TASKS[i : i + 3]), rise=8 if i else 24)
-    words = "task · backbones · training · world · report · export"
-    s.row(Box("one", "formula", "shared machinery", words))
-    s.row(Box("zero", "formula", "ground", "images · sources · results · files · keep · errors"))
-    for floor, name in ((4, "cli"), (3, "flows"), (2, "anomaly"), (1, "one"), (0, "zero")):
+    words = "estimators · backbones · training · world · report · export"
+    s.row(Box("two", "formula", "shared machinery", words))
+    s.row(Box("one", "formula", "datasets", "benchmark folders · masks · lists · class names"))
+    s.row(Box("zero", "formula", "ground", "images · sources · results · files · devices · keep · errors"))
+    for floor, name in ((5, "cli"), (4, "flows"), (3, "anomaly"), (2, "two"), (1, "one"), (0, "zero")):
         s.notes.append((12, s.boxes[name].y - 6, f"floor {floor}", "b"))
     return s
 

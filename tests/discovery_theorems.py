@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from wildsight.discovery.clustering import Ids
 from wildsight.discovery.snmf import Matrix
-from wildsight.discovery.sskmeans import Ids
 
 
 def indicator(groups: Ids, k: int) -> Matrix:

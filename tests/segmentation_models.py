@@ -12,7 +12,7 @@ from wildsight.files import digest_of
 from wildsight.segmentation.base import SamBase
 from wildsight.segmentation.importer import DECODERS
 from wildsight.segmentation.lora import decoder_sites, encoder_sites
-from wildsight.segmentation.spt import SPT
+from wildsight.segmentation.methods.spt import SPTAdapter
 
 KINDS = ("SamModel", "Sam2Model", "SamHQModel", "Sam3TrackerModel")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -123,7 +123,7 @@ def base_of(kind: str, seed: int = 0) -> SamBase:
     return SamBase(Backbone(model, f"tiny-{kind}", digest_of([kind, seed]), MEAN, STD))
 
 
-def official(base: SamBase, spt: SPT, *, merged: bool) -> dict[str, Tensor]:
+def official(base: SamBase, spt: SPTAdapter, *, merged: bool) -> dict[str, Tensor]:
     """A state dict with the authors' names, as their layers save it in training or in evaluation mode."""
     state: dict[str, Tensor] = {}
     ours = spt.state_dict()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from wildsight.composition.metrics import top_of
+from composition_reference import top_of
 from wildsight.composition.modules import Factors, pair_scores
 from wildsight.composition.openworld import feasibility, stream_top
 

@@ -203,7 +203,7 @@ def test_each_method_is_imported_by_its_class() -> None:
         ({"visual_tokens": 4, "visual_options": {"alpa": 1}}, "did you mean 'alpha'"),
         ({"visual_tokens": 4, "visual": VTCCLS(), "visual_options": {"K": 1}}, "carries its parameters"),
         ({"visual_tokens": 4, "visual": "vtc-cls", "K": "many"}, "not a whole number"),
-        ({"visual_tokens": 4, "positions": "any"}, "use compact or original"),
+        ({"visual_tokens": 4, "positions": "any"}, "use one of compact, original"),
         ({"visual_tokens": 4, "visual": "fastv", "K": 3}, r"K=3 is outside \[1, 2\]"),
         ({"kv_cache": 0.5, "cache": "snapkv", "window": 0}, "window=0 is out of range"),
         ({"kv_cache": 0.5, "cache": "snapkv", "kernel": 4}, "give an odd number"),
@@ -332,7 +332,7 @@ def call(words: list[str]) -> int:
         (["compression", "generate", "m", "p.png", "x", "--visual", "vtc-cls", "--set", "KK=7"], "KK"),
         (["compression", "plan", "m", "--set", "windoww=7"], "did you mean 'window'"),
         (["bench", "compression", "--set", "windoww=7"], "did you mean 'window'"),
-        (["bench", "compression", "--set", "positions=any"], "use compact or original"),
+        (["bench", "compression", "--set", "positions=any"], "use one of compact, original"),
         (["bench", "compression", "--method", "vtc-cls[KK=7]"], "KK"),
     ],
 )

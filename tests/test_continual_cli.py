@@ -13,12 +13,12 @@ from torch.nn import functional
 
 from continual_models import colour_task, saved, tiny_clip
 from wildsight.cli import main
-from wildsight.continual.icarl import herded, quotas, remembered
-from wildsight.continual.lwf import kept_answers
+from wildsight.continual.methods.icarl import herded, quotas, remembered
+from wildsight.continual.methods.lwf import answer_distillation
+from wildsight.continual.methods.snd import SnD, selected, selective_loss
+from wildsight.continual.methods.zscl import distance_to
 from wildsight.continual.pictures import Pictures
-from wildsight.continual.snd import SnD, selected, selective_loss
 from wildsight.continual.towers import Towers
-from wildsight.continual.zscl import distance_to
 from wildsight.errors import DataError
 from wildsight.estimators.bench import run_bench
 from wildsight.files import read_json, write_json
@@ -44,7 +44,7 @@ def test_update_predict_evaluate(
     assert first.value.code == 0 and "task1: learned" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(words)
-    assert "task0: stands" in capsys.readouterr().out
+    assert "task0: learned before" in capsys.readouterr().out
     summary = read_json(run / "scores.json")["summary"]
     assert set(summary) >= {"transfer", "avg", "last"}
     page = (run / "report.html").read_text()
@@ -64,7 +64,7 @@ def test_update_predict_evaluate(
     assert done.value.code == 0 and (tmp_path / "e" / "report.html").is_file()
     with pytest.raises(SystemExit) as wrong:
         main([*words, "--method", "nosuch"])
-    assert wrong.value.code == 2 and "no method is called" in capsys.readouterr().err
+    assert wrong.value.code == 2 and "unknown method 'nosuch'" in capsys.readouterr().err
 
 
 def test_every_switch_is_an_option(
@@ -79,7 +79,11 @@ def test_every_switch_is_an_option(
     saved = read_json(tmp_path / "run" / "checkpoint" / "config.json")
     assert saved["hyper"] == {"l1": 5, "weights": "entropy", "avg_freq": 0}
     assert saved["settings"]["teacher_view"] == "exact"
-    for option, said in (("nosuch=1", "no option 'nosuch'"), ("tau=hot", "tau='hot'"), ("lr", "name=value")):
+    for option, said in (
+        ("nosuch=1", "unknown option 'nosuch'"),
+        ("tau=hot", "tau='hot'"),
+        ("lr", "name=value"),
+    ):
         with pytest.raises(SystemExit) as wrong:
             main([*words, "--set", option])
         assert wrong.value.code == 2 and said in " ".join(capsys.readouterr().err.split())
@@ -114,10 +118,10 @@ def test_bench_keeps_its_cells(folders: tuple[Path, Path], tmp_path: Path) -> No
     assert {r["group"] for r in result.rows} == {"order 1", "order 2"} and len(tables[0].rows) == 2
     told = result.facts["pictures per class"]
     assert told == "train 4 (16 asked for, no more are there), test 1"
-    cells = sorted((tmp_path / "cells").iterdir())
+    cells = sorted((tmp_path / "cells").glob("*.json"))
     stamps = [c.stat().st_mtime_ns for c in cells]
     again, _ = run_bench("continual", str(tasks), tmp_path, **options, progress=False)
-    assert list(again.rows) == list(result.rows)
+    assert list(again.rows) == list(result.rows) and len(again.pictures) == len(result.pictures) == 4
     assert [c.stat().st_mtime_ns for c in cells] == stamps and len(cells) == 4
 
 
@@ -132,8 +136,8 @@ def test_kept_answers_equal_the_definition_and_are_least_at_the_teacher() -> Non
     slow = 0.0
     for t, s in ((target, given), (target.T, given.T)):
         slow += 4 * float(-((t / 2).softmax(1) * (s / 2).log_softmax(1)).sum(1).mean())
-    assert float(kept_answers(teacher, student, text, 9.0, 2.0, (1.0, 1.0))) == pytest.approx(slow)
-    best = kept_answers(teacher, teacher, text, 9.0, 2.0, (1.0, 1.0))
+    assert float(answer_distillation(teacher, student, text, 9.0, 2.0, (1.0, 1.0))) == pytest.approx(slow)
+    best = answer_distillation(teacher, teacher, text, 9.0, 2.0, (1.0, 1.0))
     assert float(best) < slow
 
 
@@ -200,3 +204,23 @@ def test_words_that_the_tokenizer_lacks_get_rows_of_their_own(tmp_path: Path) ->
     assert torch.allclose(rows[0], other.encode_prompts(["zebra"], ["a photo of a {}"])[0], atol=1e-6)
     with pytest.raises(DataError, match="read the same"):
         towers.encode_prompts(["Zebra", "zebra"], ["a photo of a {}"])
+
+
+def test_fit_and_update_are_one_command_and_a_refusal_ends_with_code_3(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, tasks = folders
+    run, words = tmp_path / "run", [str(tasks), "--backbone", str(clip), "--epochs", "1", "--repeat"]
+    with pytest.raises(SystemExit) as done:
+        main(["continual", "fit", *words, "--out", str(run), "--method", "mulki-uniform"])
+    assert done.value.code == 0 and "task1: learned" in capsys.readouterr().out
+    assert read_json(run / "checkpoint" / "config.json")["hyper"] == {"weights": "uniform"}
+    guard = tmp_path / "guard"
+    saved(colour_task("probe", ("red", "white"), ("white", "red"), seed=50), guard)  # names swapped
+    first = [str(tasks), "--backbone", str(clip), "--out", str(tmp_path / "refused"), "--guard", str(guard)]
+    harsh = ["--method", "finetune", "--epochs", "40", "--lr", "3e-3", "--max-drop", "0"]
+    with pytest.raises(SystemExit) as refused:
+        main(["continual", "update", *first, *harsh])
+    said = capsys.readouterr().out
+    assert refused.value.code == 3 and "refused: the guard set fell" in said
+    assert "was refused" in (tmp_path / "refused" / "report.html").read_text()

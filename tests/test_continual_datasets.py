@@ -14,7 +14,7 @@ from PIL import Image
 from wildsight.continual import metrics
 from wildsight.continual.data import check, check_source, read, reordered, thinned
 from wildsight.continual.incremental import grouped, published
-from wildsight.continual.recipe import recipe, steps_of
+from wildsight.continual.schedule import steps_of, task_schedule
 from wildsight.continual.tasks import TaskData
 from wildsight.datasets import mtil
 from wildsight.datasets.class_incremental import CIFAR_START, class_order
@@ -230,16 +230,16 @@ def test_a_split_of_a_folder_that_cannot_be_written_lies_in_the_cache(
 
 def test_recipes_of_a_full_size_clip_are_the_published_ones() -> None:
     full, small = 150_000_000, 1_000_000
-    assert steps_of(recipe(full, 50_000, {}), 50_000) == 1564
-    assert steps_of(recipe(full, 60_000, {}), 60_000) == 1876
-    assert steps_of(recipe(full, 3680, {}), 3680) == 1044
-    assert recipe(full, 3334, {}, {"lr": 5e-5}).lr == 5e-5 and recipe(full, 3334, {}).lr == 1e-5
-    assert recipe(full, 3334, {"lr": 1e-6}, {"lr": 5e-5}).lr == 1e-6
-    step = recipe(full, 5000, {}, published(5000))
+    assert steps_of(task_schedule(full, 50_000, {}), 50_000) == 1564
+    assert steps_of(task_schedule(full, 60_000, {}), 60_000) == 1876
+    assert steps_of(task_schedule(full, 3680, {}), 3680) == 1044
+    assert task_schedule(full, 3334, {}, {"lr": 5e-5}).lr == 5e-5 and task_schedule(full, 3334, {}).lr == 1e-5
+    assert task_schedule(full, 3334, {"lr": 1e-6}, {"lr": 5e-5}).lr == 1e-6
+    step = task_schedule(full, 5000, {}, published(5000))
     assert (step.lr, step.epochs, round(step.warmup * steps_of(step, 5000))) == (7.1e-6, 1, 30)
-    assert recipe(small, 5000, {}, published(5000)) == recipe(small, 5000, {})
-    assert [steps_of(recipe(small, n, {}), n) for n in (3, 52, 1000)] == [64, 60, 128]
-    assert recipe(small, 52, {"epochs": 3}).epochs == 3
+    assert task_schedule(small, 5000, {}, published(5000)) == task_schedule(small, 5000, {})
+    assert [steps_of(task_schedule(small, n, {}), n) for n in (3, 52, 1000)] == [64, 60, 128]
+    assert task_schedule(small, 52, {"epochs": 3}).epochs == 3
 
 
 def test_templates_are_as_many_as_published_and_differ() -> None:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL.Image import Image
 
 from continual_models import colour_task, picture, saved, tiny_clip
 from wildsight.backbones import Backbone
-from wildsight.continual import ContinualLearner, TaskData, TaskSequence, teaching
+from wildsight.continual import ContinualLearner, TaskData, TaskSequence, training
 from wildsight.continual.data import read_source
+from wildsight.continual.distillation_targets import teacher_rows
 from wildsight.continual.guard import refused
-from wildsight.continual.lesson import teacher_rows
 from wildsight.continual.methods import METHODS
+from wildsight.continual.methods.mulki import MulKI
 from wildsight.continual.pictures import Pictures
-from wildsight.continual.runs import fit_sequence, scores
+from wildsight.continual.result import Update
 from wildsight.continual.tasks import content
+from wildsight.continual.variants import ABLATIONS
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.files import read_json
 from wildsight.images import load_image
@@ -34,6 +39,12 @@ TWO = colour_task("cold", ("green", "blue"), ("green", "blue"), seed=7)
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return tiny_clip(tmp_path_factory.mktemp("clip"))
+
+
+def fitted(
+    learner: ContinualLearner, sequence: TaskSequence, folder: Path, training: Mapping[str, Any]
+) -> list[Update]:
+    return learner.fit(sequence, folder=folder, progress=False, **training).updates
 
 
 def weights(learner: ContinualLearner) -> torch.Tensor:
@@ -49,7 +60,7 @@ def test_every_method_learns_two_tasks(base: Backbone, method: str) -> None:
         assert made.accepted and set(made.accuracy) == {"warm", "cold"}
     assert torch.equal(before, weights(learner)) is (method == "zeroshot")
     assert [t["name"] for t in learner.learned] == ["warm", "cold"]
-    assert set(scores(learner)) >= {"transfer", "avg", "last", "forgetting"}
+    assert set(learner.scores()) >= {"transfer", "avg", "last", "forgetting"}
     assert float(learner.towers.clip.logit_scale) == pytest.approx(float(base.model.logit_scale))
 
 
@@ -100,8 +111,8 @@ def test_no_picture_of_another_task_is_opened(
     )
     pictures = set(tmp_path.rglob("*.png"))
     done: list[int] = []
-    trained = teaching.run_task
-    monkeypatch.setattr(teaching, "run_task", lambda *given: (trained(*given), done.append(len(opened)))[0])
+    trained = training.run_task
+    monkeypatch.setattr(training, "run_task", lambda *given: (trained(*given), done.append(len(opened)))[0])
     learner = ContinualLearner(method, base, max_drop=100.0)
     for task in (warm, cold):
         opened.clear()
@@ -195,9 +206,9 @@ def test_a_killed_run_goes_on_in_its_task_with_the_same_bits(
 ) -> None:
     sequence = TaskSequence((ONE, TWO))
     options = {**FAST, "checkpoint_seconds": 0.0}
-    progress = options.pop("progress")
+    options.pop("progress")
     whole = ContinualLearner(backbone=base)
-    fit_sequence(whole, sequence, tmp_path / "whole", None, bool(progress), options)
+    fitted(whole, sequence, tmp_path / "whole", options)
     from wildsight.continual import student
 
     step, calls = student.Student.step, [0]
@@ -211,13 +222,13 @@ def test_a_killed_run_goes_on_in_its_task_with_the_same_bits(
     monkeypatch.setattr(student.Student, "step", dying)
     killed = ContinualLearner(backbone=base)
     with pytest.raises(KeyboardInterrupt):
-        fit_sequence(killed, sequence, tmp_path / "killed", None, False, options)
+        fitted(killed, sequence, tmp_path / "killed", options)
     monkeypatch.undo()
     again = ContinualLearner(backbone=base)
-    updates = fit_sequence(again, sequence, tmp_path / "killed", None, False, options)
+    updates = fitted(again, sequence, tmp_path / "killed", options)
     assert [u.resumed for u in updates] == [True, False]
     assert torch.equal(weights(whole), weights(again)) and whole.matrix == again.matrix
-    idle = fit_sequence(ContinualLearner(backbone=base), sequence, tmp_path / "killed", None, False, options)
+    idle = fitted(ContinualLearner(backbone=base), sequence, tmp_path / "killed", options)
     assert all(u.resumed for u in idle)
     assert read_json(tmp_path / "killed" / "matrix.json") == whole.matrix
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == [
@@ -225,7 +236,7 @@ def test_a_killed_run_goes_on_in_its_task_with_the_same_bits(
     ]  # fmt: skip
     with pytest.raises(CheckpointError, match="another base, method or settings"):
         other = ContinualLearner("lwf", base)
-        fit_sequence(other, sequence, tmp_path / "killed", None, False, options)
+        fitted(other, sequence, tmp_path / "killed", options)
 
 
 def test_a_killed_task_goes_on_only_as_what_it_was(
@@ -270,7 +281,7 @@ def test_a_checkpoint_restores_answers_and_names_another_base(base: Backbone, tm
     shown = [p for p, _ in ONE.test]
     assert [r.to_dict() for r in learner.predict(shown)] == [r.to_dict() for r in twin.predict(shown)]
     assert twin.matrix == learner.matrix and [len(m) for m in twin.memory] == [3, 3]
-    with pytest.raises(CheckpointError, match="not this one"):
+    with pytest.raises(CheckpointError, match="trained on other weights"):
         ContinualLearner.from_pretrained(tmp_path / "saved", backbone=tiny_clip(tmp_path / "other", 5))
 
 
@@ -312,7 +323,7 @@ def test_a_fault_of_a_later_task_is_named_before_the_first(base: Backbone) -> No
 
 
 def test_a_task_put_before_the_learned_ones_is_told_where_to_go(base: Backbone, tmp_path: Path) -> None:
-    fit_sequence(ContinualLearner(backbone=base), TaskSequence((TWO,)), tmp_path, None, False, {"epochs": 1})
+    fitted(ContinualLearner(backbone=base), TaskSequence((TWO,)), tmp_path, {"epochs": 1})
     for sequence, said in (
         (
             TaskSequence((ONE, TWO)),
@@ -321,7 +332,7 @@ def test_a_task_put_before_the_learned_ones_is_told_where_to_go(base: Backbone, 
         (TaskSequence((replace(TWO, train=TWO.train[::-1]),)), "learned task 'cold' from other pictures"),
     ):
         with pytest.raises(CheckpointError, match=said) as told:
-            fit_sequence(ContinualLearner(backbone=base), sequence, tmp_path, None, False, {"epochs": 1})
+            fitted(ContinualLearner(backbone=base), sequence, tmp_path, {"epochs": 1})
         assert "remove" not in str(told.value)
 
 
@@ -338,21 +349,88 @@ def test_pictures_changed_in_place_are_another_task(tmp_path: Path) -> None:
 
 
 def test_a_task_added_later_gets_its_column_in_every_row(base: Backbone, tmp_path: Path) -> None:
-    fit_sequence(ContinualLearner(backbone=base), TaskSequence((ONE,)), tmp_path, None, False, {"epochs": 1})
+    fitted(ContinualLearner(backbone=base), TaskSequence((ONE,)), tmp_path, {"epochs": 1})
     learner = ContinualLearner(backbone=base)
-    updates = fit_sequence(learner, TaskSequence((ONE, TWO)), tmp_path, None, False, {"epochs": 1})
+    updates = fitted(learner, TaskSequence((ONE, TWO)), tmp_path, {"epochs": 1})
     assert [u.resumed for u in updates] == [True, False]
     assert [list(row["accuracy"]) for row in learner.matrix] == [["warm", "cold"]] * 2
-    assert read_json(tmp_path / "matrix.json") == learner.matrix and "transfer" in scores(learner)
+    assert read_json(tmp_path / "matrix.json") == learner.matrix and "transfer" in learner.scores()
 
 
 def test_a_task_added_later_may_bring_new_words(base: Backbone, tmp_path: Path) -> None:
     strange = replace(TWO, name="strange", classes=("okapi", "zebra"))
-    fit_sequence(ContinualLearner(backbone=base), TaskSequence((ONE,)), tmp_path, None, False, {"epochs": 1})
+    fitted(ContinualLearner(backbone=base), TaskSequence((ONE,)), tmp_path, {"epochs": 1})
     stood = weights(ContinualLearner.from_pretrained(tmp_path / "task-01", backbone=base))
     for state in ([True, False], [True, True]):
         learner = ContinualLearner(backbone=base)
-        updates = fit_sequence(learner, TaskSequence((ONE, strange)), tmp_path, None, False, {"epochs": 1})
+        updates = fitted(learner, TaskSequence((ONE, strange)), tmp_path, {"epochs": 1})
         assert [u.resumed for u in updates] == state and learner.towers.words == ["okapi", "zebra"]
     assert learner.predict(picture("red", 3), task="strange")[0].label in strange.classes
     assert torch.equal(stood, weights(ContinualLearner.from_pretrained(tmp_path / "task-01", backbone=base)))
+
+
+def test_names_are_refused_at_once_with_the_nearest_word(base: Backbone) -> None:
+    for wrong, match in (
+        ({"hyper": {"weigths": "uniform"}}, "did you mean 'weights'"),
+        ({"max_dropp": 2.0}, "did you mean 'max_drop'"),
+        ({"method": "mulky"}, "did you mean 'mulki'"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            ContinualLearner(backbone=base, **wrong)  # type: ignore[arg-type]
+    learner = ContinualLearner(backbone=base)
+    with pytest.raises(ConfigError, match="unknown training setting 'epoch'"):
+        learner.update(ONE, epoch=1)
+    with pytest.raises(ConfigError, match="split='val' is unknown"):
+        learner.evaluate(TaskSequence((ONE,)), split="val")
+    with pytest.raises(ConfigError, match="scenario='both' is unknown"):
+        learner.evaluate(TaskSequence((ONE,)), scenario="both")
+
+
+def test_a_method_may_be_given_whole_or_by_the_name_of_its_rung(base: Backbone) -> None:
+    whole = ContinualLearner(MulKI(weights="uniform"), base)
+    named = ContinualLearner("mulki", base, hyper={"weights": "uniform"})
+    rung = ContinualLearner("mulki-uniform", base)
+    assert whole.method == named.method == rung.method and whole.settings == rung.settings
+    csa = ContinualLearner("mulki-csa", base, hyper={"l1": 3.0})
+    assert csa.method == MulKI(**{**ABLATIONS["mulki-csa"], "l1": 3.0})
+    again = ContinualLearner(**whole.get_params() | {"backbone": base})
+    assert again.method == whole.method and again.settings == whole.settings
+
+
+def test_every_form_of_a_picture_is_named_alike(base: Backbone, tmp_path: Path) -> None:
+    learner = ContinualLearner(backbone=base)
+    learner.update(ONE, **FAST)
+    file = tmp_path / "a.png"
+    picture("red", 5).save(file)
+    forms = [file, str(file), file.read_bytes(), picture("red", 5), np.asarray(picture("red", 5))]
+    results = learner.predict(forms, batch_size=5)
+    assert len({r.probabilities for r in results}) == 1 and learner.predict([]) == []
+    assert learner.predict(images=file)[0].label == results[0].label
+    (tmp_path / "b.png").write_text("no picture")
+    found, errors = learner.predict_files([file, tmp_path / "b.png"], top=1)
+    assert [len(r.classes) for r in found] == [1] and "b.png" in str(errors[0])
+
+
+def test_an_evaluation_has_a_row_per_task_and_their_mean(base: Backbone) -> None:
+    found = ContinualLearner(backbone=base).evaluate(TaskSequence((ONE, TWO)), progress=False)
+    assert [row["task"] for row in found.rows] == ["warm", "cold", "mean"]
+    assert found.mean == sum(found.accuracy.values()) / 2 and found.protocol["learned"] == "nothing"
+    assert found.overall["pictures"] == sum(found.counts.values()) == 8
+
+
+def test_a_fit_leaves_a_run_and_a_refused_task_ends_it(base: Backbone, tmp_path: Path) -> None:
+    learner = ContinualLearner(backbone=base).fit(TaskSequence((ONE, TWO)), tmp_path, **FAST)
+    assert {p.name for p in tmp_path.iterdir()} >= {"checkpoint", "report.html", "scores.json", "task-01"}
+    assert learner.fitted_on["tasks"] == ["warm", "cold"]
+    guarded = ContinualLearner(backbone=base, max_drop=100.0)
+    probe = [replace(TWO, train=())]
+    guarded.update(ONE, guard=probe, **FAST)
+    guarded.guard = {key: value + 500.0 for key, value in guarded.guard.items()}
+    more = TaskSequence(
+        (colour_task("more", ("red",), ("dot",), seed=3), colour_task("last", ("blue",), ("sea",)))
+    )
+    with pytest.raises(DataError, match="more: was refused"):
+        guarded.fit(more, guard=probe, **FAST)
+    updates = guarded.fit(more, tmp_path / "run", guard=probe, strict=False, **FAST).updates
+    assert [u.accepted for u in updates] == [False] and len(guarded.learned) == 1
+    assert "was refused" in (tmp_path / "run" / "report.html").read_text()

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wildsight.continual import mulki
-from wildsight.continual.methods import METHODS
-from wildsight.continual.mulki import MulKI, MulKIObjective, Views
-from wildsight.continual.objective import Lesson, RunningMean, Seen, blended, distilled, task_loss
+from wildsight.continual.distillation_targets import DistillationTargets
+from wildsight.continual.methods import METHODS, mulki
+from wildsight.continual.methods.mulki import MulKI, MulKIObjective, Views
+from wildsight.continual.objective import RunningMean, StudentBatch, blended, distilled, task_loss
 from wildsight.errors import ConfigError
 
 SCALE = 20.0
@@ -154,28 +154,30 @@ def test_prototypes_stay_unit_rows_and_absent_classes_stand() -> None:
     assert features.grad is not None and float(features.grad.abs().sum()) > 0
 
 
-def lesson(first: bool) -> Lesson:
-    return Lesson(LABELS, 3, SCALE, first, rows(5, 1), rows(3, 2), rows(5, 3), rows(3, 4), steps=30)
+def targets_of(first: bool) -> DistillationTargets:
+    return DistillationTargets(
+        LABELS, 3, SCALE, first, rows(5, 1), rows(3, 2), rows(5, 3), rows(3, 4), steps=30
+    )
 
 
-def seen(image: Tensor, text: Tensor) -> Seen:
-    own = lesson(True)
-    return Seen(
-        image, text, LABELS, torch.arange(5), own.zero_image, own.previous_image,
+def batch_of(image: Tensor, text: Tensor) -> StudentBatch:
+    kept = targets_of(True)
+    return StudentBatch(
+        image, text, LABELS, torch.arange(5), kept.zero_image, kept.previous_image,
         lambda p: p, lambda t: t, torch.nn.Identity(),
     )  # fmt: skip
 
 
 def test_first_task_is_a_run_with_one_teacher() -> None:
-    batch = seen(rows(5, 7), rows(3, 8))
-    first = MulKIObjective(SPECIFIED, lesson(True))(batch)
-    alone = MulKIObjective(replace(SPECIFIED, weights="zs_only"), lesson(False))(batch)
+    batch = batch_of(rows(5, 7), rows(3, 8))
+    first = MulKIObjective(SPECIFIED, targets_of(True))(batch)
+    alone = MulKIObjective(replace(SPECIFIED, weights="zs_only"), targets_of(False))(batch)
     assert float(first["loss"]) == float(alone["loss"])
 
 
 def test_objective_moves_its_prototypes_and_reports_drift() -> None:
-    objective = MulKIObjective(MulKI(mu=0.5), lesson(False)).train()
-    losses = objective(seen(rows(5, 7), rows(3, 8)))
+    objective = MulKIObjective(MulKI(mu=0.5), targets_of(False)).train()
+    losses = objective(batch_of(rows(5, 7), rows(3, 8)))
     total = losses["task"] + losses["csa"] + losses["kd"]
     assert float(losses["loss"]) == pytest.approx(float(total))
     assert float(objective.drift().min()) < 1 - 1e-6
@@ -183,17 +185,17 @@ def test_objective_moves_its_prototypes_and_reports_drift() -> None:
 
 
 def test_weights_of_cached_teachers_are_those_of_the_batch() -> None:
-    objective = MulKIObjective(MulKI(), lesson(False))
+    objective = MulKIObjective(MulKI(), targets_of(False))
     chosen = torch.tensor([3, 0])
-    own = lesson(False)
+    own = targets_of(False)
     zero, previous = own.zero_image[chosen], own.previous_image[chosen]
     given = (zero, own.zero_text), (previous, own.previous_text)
     slow = mulki.teacher_weights(*given, LABELS[chosen], SCALE, "label_ce", 1.0)
-    assert torch.allclose(objective._kept(chosen), slow) and "shares" not in objective.state_dict()
+    assert torch.allclose(objective._cached_weights(chosen), slow) and "shares" not in objective.state_dict()
 
 
 def test_golden_value() -> None:
-    losses = MulKIObjective(SPECIFIED, lesson(False))(seen(rows(5, 7), rows(3, 8)))
+    losses = MulKIObjective(SPECIFIED, targets_of(False))(batch_of(rows(5, 7), rows(3, 8)))
     assert float(losses["task"]) == pytest.approx(
         float(task_loss(rows(5, 7), rows(3, 8), LABELS, SCALE, 0.2)), rel=1e-12
     )
@@ -232,5 +234,5 @@ def test_running_mean_is_the_mean_and_the_merge_ends_where_it_should() -> None:
 )  # fmt: skip
 def test_settings_outside_their_range_are_named(method: str, bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
-        METHODS[method].configure(bad)
-    assert METHODS[method].configure({})
+        METHODS.create(method, bad)
+    assert METHODS.create(method) == METHODS[method]()

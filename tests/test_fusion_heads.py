@@ -22,6 +22,8 @@ from wildsight.fusion.losses import (
     structure_loss,
 )
 from wildsight.fusion.methods import METHODS
+from wildsight.fusion.methods.pwrf import PWRF
+from wildsight.fusion.methods.summation import Summation
 from wildsight.fusion.net import FusionNet, NetConfig, RoutedSum
 
 SMALL = {"pwrf": {"A": 4, "T": 2, "C": 2, "ref_len": 4}}
@@ -31,7 +33,8 @@ NAMES = ("rgb", "depth", "thermal")
 def net(method: str, saliency: bool = False) -> FusionNet:
     torch.manual_seed(0)
     hyper = SMALL.get(method, {})
-    return FusionNet(NetConfig(method, NAMES, {4: 6, 8: 8, 16: 10}, 8, 1 if saliency else 5, saliency, hyper))
+    made = METHODS.create(method, hyper)
+    return FusionNet(NetConfig(made, NAMES, {4: 6, 8: 8, 16: 10}, 8, 1 if saliency else 5, saliency))
 
 
 def maps(batch: int = 3) -> dict[int, Tensor]:
@@ -106,7 +109,7 @@ def test_encoders_that_train_do_not_see_what_is_hidden(encoders: int) -> None:
         backbones = [load_backbone("nano-conv") for _ in range(encoders)]
         for backbone in backbones:
             backbone.model.requires_grad_(True)
-        model = FusionNet(NetConfig("summation", NAMES, {4: 32, 8: 64}, 8, 2), backbones).train()
+        model = FusionNet(NetConfig(Summation(), NAMES, {4: 32, 8: 64}, 8, 2), backbones).train()
         torch.manual_seed(1)
         x = torch.randn(2, 3, 3, 32, 32) + filling * ~present[..., None, None, None]
         seen.append((model(x, present, (32, 32)).decoded.logits, dict(model.state_dict())))
@@ -139,11 +142,12 @@ def test_routed_sum_weighs_by_share() -> None:
 
 
 def test_the_finest_scale_is_fused_as_asked() -> None:
-    routed = {"same": "PWRF", "routed sum": "RoutedSum"}
-    kinds = {None: "Concatenation", "concatenation": "Concatenation", **routed}
+    routed = {"same": "PWRFFusion", "routed sum": "RoutedSum"}
+    joined = "ConcatenationFusion"
+    kinds = {None: joined, "concatenation": joined, **routed}
     for fine, kind in kinds.items():
-        model = FusionNet(NetConfig("pwrf", ("rgb", "depth"), {4: 6, 8: 8}, 8, 3, fine=fine)).eval()
-        assert type(model.stages[0]).__name__ == kind and type(model.stages[1]).__name__ == "PWRF"
+        model = FusionNet(NetConfig(PWRF(), ("rgb", "depth"), {4: 6, 8: 8}, 8, 3, fine=fine)).eval()
+        assert type(model.stages[0]).__name__ == kind and type(model.stages[1]).__name__ == "PWRFFusion"
         x = {s: torch.randn(1, 2, c, 32 // s, 32 // s) for s, c in ((4, 6), (8, 8))}
         out = model(x, None, (32, 32))
         assert out.decoded.logits.shape == (1, 3, 32, 32) and out.share is not None
@@ -151,13 +155,13 @@ def test_the_finest_scale_is_fused_as_asked() -> None:
 
 def test_parts_are_as_wide_as_the_maps_unless_told() -> None:
     for hyper, width in (({}, 8), ({"A": 4}, 4)):
-        model = FusionNet(NetConfig("pwrf", ("rgb", "depth"), {4: 6}, 8, 3, hyper=hyper))
-        assert width == model.stages[0].config.A
+        model = FusionNet(NetConfig(PWRF(**hyper), ("rgb", "depth"), {4: 6}, 8, 3))
+        assert width == model.stages[0].config.reduced
 
 
 def test_too_many_modalities_are_refused() -> None:
     with pytest.raises(ConfigError, match="7 modalities"):
-        FusionNet(NetConfig("summation", tuple("abcdefg"), {8: 4}, 4, 2))
+        FusionNet(NetConfig(Summation(), tuple("abcdefg"), {8: 4}, 4, 2))
 
 
 def test_a_fusion_without_specific_map_is_decoded_once() -> None:

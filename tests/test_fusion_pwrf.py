@@ -15,11 +15,11 @@ from torch import Tensor
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.fusion.capsules import AxisCapsules, omega, stretched
 from wildsight.fusion.fused import Fused
-from wildsight.fusion.pwrf import PWRF, PWRFConfig, contribution
+from wildsight.fusion.methods.pwrf import PWRF, PWRFFusion, contribution
 from wildsight.fusion.released import BN, LETTERS, load_released
 from wildsight.fusion.routing import Routed
 
-SMALL = PWRFConfig(channels=6, modalities=3, width=10, A=5, T=2, C=3, ref_len=8)
+SMALL = PWRF(channels=6, modalities=3, width=10, A=5, T=2, C=3, ref_len=8)
 
 
 def closed_form(name: str, shape: tuple[int, ...], plain: bool = False) -> Tensor:
@@ -78,11 +78,11 @@ def released_state() -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def released() -> PWRF:
+def released() -> PWRFFusion:
     return load_released(released_state(), 12)
 
 
-def test_the_released_module_is_reproduced(released: PWRF, shared: Path) -> None:
+def test_the_released_module_is_reproduced(released: PWRFFusion, shared: Path) -> None:
     golden = np.load(shared / "golden" / "pwrf_module_default_12.npz")
     xs = [closed_form(f"x{i}_12", (1, 256, 12, 12), plain=True) for i in range(3)]
     with torch.no_grad():
@@ -98,11 +98,11 @@ def test_the_released_module_is_reproduced(released: PWRF, shared: Path) -> None
     assert np.abs(out.specific.numpy() - golden["specific"]).max() < 1e-4
 
 
-def test_released_coefficients_are_constant_and_ours_are_not(released: PWRF) -> None:
+def test_released_coefficients_are_constant_and_ours_are_not(released: PWRFFusion) -> None:
     xs = [torch.randn(1, 256, 12, 12) for _ in range(3)]
     share = released(xs).share
     assert share is not None and float(share.std()) < 1e-6
-    ours = PWRF(SMALL).eval()([torch.randn(2, 6, 8, 8) for _ in range(3)]).share
+    ours = SMALL.module().eval()([torch.randn(2, 6, 8, 8) for _ in range(3)]).share
     assert ours is not None and float(ours.std()) > 1e-3
 
 
@@ -110,7 +110,7 @@ def test_constant_coefficients_are_the_identity_and_leave_out_what_is_missing() 
     """Weighted by them, capsules are as they are: what `omega` gives where all modalities share equally."""
     torch.manual_seed(0)
     seen: list[Tensor] = []
-    model = PWRF(replace(SMALL, coefficient="constant")).eval()
+    model = replace(SMALL, coefficient="constant").module().eval()
     model.own[1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     xs = [torch.randn(2, 6, 8, 8) for _ in range(3)]
     share = model(xs).share
@@ -120,7 +120,7 @@ def test_constant_coefficients_are_the_identity_and_leave_out_what_is_missing() 
     assert torch.allclose(seen[0][:, 5:], plain, rtol=1e-5, atol=1e-6)
     assert share is not None and torch.allclose(share, torch.full_like(share, 1 / 3), atol=1e-6)
     for change in ({}, {"tile": True}, {"routed": False}):
-        model = PWRF(replace(SMALL, coefficient="constant", **change)).eval()
+        model = replace(SMALL, coefficient="constant", **change).module().eval()
         alone = model(xs, torch.tensor([[1, 0, 0], [1, 0, 1]]).bool()).share
         assert alone is not None
         expected = torch.tensor([[1, 0, 0], [0.5, 0, 0.5]])[..., None, None].expand(2, 3, 8, 8)
@@ -131,7 +131,7 @@ def test_without_routing_and_with_every_cell_routed() -> None:
     torch.manual_seed(0)
     xs, present = [torch.randn(2, 6, 5, 7) for _ in range(3)], torch.tensor([[1, 0, 1], [1, 1, 1]]).bool()
     for change in ({"routed": False, "coefficient": "constant"}, {"axes": "cells"}):
-        model = PWRF(replace(SMALL, **change))
+        model = replace(SMALL, **change).module()
         out = model(xs, present)
         assert out.specific is not None and out.share is not None
         assert out.shared.shape == out.specific.shape == (2, 10, 5, 7)
@@ -148,7 +148,7 @@ def test_without_routing_and_with_every_cell_routed() -> None:
 
 
 def test_equal_modalities_share_equally() -> None:
-    model = PWRF(SMALL).eval()
+    model = SMALL.module().eval()
     with torch.no_grad():
         for axis in (model.rows, model.columns):
             for p in (axis.weight, axis.bias, axis.vote, axis.k, axis.k_bias):
@@ -171,7 +171,7 @@ def test_a_wrong_state_is_refused() -> None:
 @pytest.mark.parametrize("change", [{}, {"collapse": "attn"}, {"mix": "per_modality"}, {"tile": True}])
 def test_maps_of_any_size_give_shares_that_sum_to_one(size: tuple[int, int], change: dict[str, str]) -> None:
     torch.manual_seed(0)
-    model = PWRF(PWRFConfig(**{**vars(SMALL), **change})).eval()
+    model = replace(SMALL, **change).module().eval()
     out = model([torch.randn(2, 6, *size) for _ in range(3)])
     assert out.specific is not None and out.share is not None
     assert out.shared.shape == out.specific.shape == (2, 10, *size)
@@ -181,9 +181,9 @@ def test_maps_of_any_size_give_shares_that_sum_to_one(size: tuple[int, int], cha
 def test_one_axis_or_one_stream_alone() -> None:
     xs = [torch.randn(2, 6, 5, 7) for _ in range(3)]
 
-    def ran(**change: str) -> tuple[PWRF, Fused]:
+    def ran(**change: str) -> tuple[PWRFFusion, Fused]:
         torch.manual_seed(0)
-        model = PWRF(PWRFConfig(**{**vars(SMALL), **change})).eval()
+        model = replace(SMALL, **change).module().eval()
         return model, model(xs)
 
     _, both = ran()
@@ -219,8 +219,8 @@ def test_a_whole_that_one_modality_has_to_itself_counts_little() -> None:
 
 def test_modalities_may_be_permuted_with_their_weights() -> None:
     torch.manual_seed(2)
-    model, order = PWRF(SMALL).eval(), [2, 0, 1]
-    other = PWRF(SMALL).eval()
+    model, order = SMALL.module().eval(), [2, 0, 1]
+    other = SMALL.module().eval()
     state = model.state_dict()
     moved = dict(state)
     for name, value in state.items():
@@ -245,7 +245,7 @@ def test_modalities_may_be_permuted_with_their_weights() -> None:
 @pytest.mark.parametrize("training", [False, True])
 def test_a_missing_modality_has_no_say(mix: Any, training: bool) -> None:
     torch.manual_seed(3)
-    model = PWRF(replace(SMALL, mix=mix)).train(training)
+    model = replace(SMALL, mix=mix).module().train(training)
     xs, present = [torch.randn(2, 6, 8, 8) for _ in range(3)], torch.tensor([[1, 0, 1], [1, 1, 1]]).bool()
     first = model(xs, present)
     xs[1] = torch.cat([torch.randn(1, 6, 8, 8) * 50, xs[1][1:]])
@@ -262,7 +262,7 @@ def test_a_missing_modality_has_no_say(mix: Any, training: bool) -> None:
 
 def test_batches_do_not_mix_and_gradients_reach_everything() -> None:
     torch.manual_seed(4)
-    model = PWRF(SMALL).eval()
+    model = SMALL.module().eval()
     xs = [torch.randn(3, 6, 8, 8) for _ in range(3)]
     whole, alone = model(xs), model([x[1:2] for x in xs])
     assert torch.allclose(whole.shared[1:2], alone.shared, atol=1e-5)
@@ -287,18 +287,18 @@ def test_contribution_is_one_over_modalities() -> None:
 @pytest.mark.parametrize("bad", [{"kernel": 2}, {"T": 0}, {"iters": 0}])
 def test_bad_settings_are_named(bad: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
-        PWRFConfig(channels=4, modalities=2, **bad)
+        PWRF(channels=4, modalities=2, **bad)
     with pytest.raises(ConfigError, match="2 modalities"):
-        PWRF(SMALL)([torch.randn(1, 6, 4, 4)] * 2)
+        SMALL.module()([torch.randn(1, 6, 4, 4)] * 2)
     with pytest.raises(ConfigError, match="one size"):
-        PWRF(SMALL)([torch.randn(1, 6, 4, i) for i in (4, 4, 5)])
+        SMALL.module()([torch.randn(1, 6, 4, i) for i in (4, 4, 5)])
 
 
 @pytest.mark.parametrize("axis", ["hor", "ver"])
 def test_golden_primary_capsules(axis: str, shared: Path) -> None:
     stored = np.load(shared / "golden" / "pwrf_primarycaps.npz")
     golden = {k[4:]: torch.from_numpy(stored[k]) for k in stored.files if k.startswith(axis)}
-    caps = AxisCapsules(PWRFConfig(channels=5, modalities=1, A=5, T=3, C=2, ref_len=12))
+    caps = AxisCapsules(1, 5, 3, 2, ref_len=12)
     with torch.no_grad():
         for name, p in (("weight", caps.weight), ("bias", caps.bias)):
             both = torch.cat([golden[f"pose.{name}"], golden[f"a.{name}"]])
@@ -313,7 +313,7 @@ def test_golden_primary_capsules(axis: str, shared: Path) -> None:
 
 def test_rows_move_with_the_picture_and_mirrors_commute() -> None:
     torch.manual_seed(7)
-    caps = AxisCapsules(SMALL)  # its collapse vector is constant until it is trained
+    caps = SMALL.capsules()  # its collapse vector is constant until it is trained
     z = torch.randn(1, 3, 5, 8, 8)
     whole = caps.wholes(caps.parts(z), torch.ones(1, 3)).g
     moved = caps.wholes(caps.parts(z.roll(2, dims=3)), torch.ones(1, 3)).g
@@ -330,7 +330,7 @@ def test_a_noisy_modality_is_turned_down_by_training() -> None:
     """
     torch.manual_seed(0)
     sizes = {"channels": 2, "modalities": 3, "width": 8, "A": 6, "T": 2, "C": 3, "ref_len": 8}
-    model = PWRF(PWRFConfig(**sizes, coefficient="agreement"))
+    model = PWRF(**sizes, coefficient="agreement").module()
     head = torch.nn.Conv2d(16, 1, 1)
     tuned = torch.optim.Adam([*model.parameters(), *head.parameters()], lr=5e-3)
 

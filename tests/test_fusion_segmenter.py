@@ -19,7 +19,7 @@ from wildsight.backbones import load_backbone
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.fusion import FusionSegmenter
-from wildsight.fusion.bench import bench
+from wildsight.fusion.bench import FusionBench
 from wildsight.fusion.data import FusionSample, read_mask, read_source, read_values, without
 from wildsight.fusion.inputs import Reader, Scenes, Store, flipped, stretched
 from wildsight.fusion.methods import METHODS
@@ -264,9 +264,9 @@ def test_what_has_no_partner_is_said(
     assert code("fusion", "predict", fitted[1], *both, "--out", tmp_path / "p") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "scene test/001 has no thermal" in said and "(no depth, no thermal)" in said
-    assert "no stem stands in two folders: every scene has one modality" in said
+    assert "no file name is in two of the folders: every scene has one modality" in said
     report = (tmp_path / "p" / "report.html").read_text()
-    assert "no stem stands in two folders" in report and "thermal has no rgb, no depth" in report
+    assert "no file name is in two of the folders" in report and "thermal has no rgb, no depth" in report
 
 
 def test_one_store_serves_several_backbones(folder: Path) -> None:
@@ -317,25 +317,40 @@ def test_bad_settings_are_named(folder: Path) -> None:
     for bad in ({"encoders": "none"}, {"drop": 1.0}, {"nonsense": 1}, {"width": 0}, {"fine": "best"}):
         with pytest.raises(ConfigError):
             FusionSegmenter("pwrf", **bad)
-    with pytest.raises(ConfigError, match="hyper-parameters of PWRF"):
-        FusionSegmenter("pwrf", hyper={"Z": 1}, **TINY).fit(folder, epochs=1, progress=False)
+    with pytest.raises(ConfigError, match="unknown hyper-parameter 'itres'; did you mean 'iters'"):
+        FusionSegmenter("pwrf", hyper={"itres": 1}, **TINY)
+    with pytest.raises(ConfigError, match="width=12 does not split over 5 heads"):
+        FusionSegmenter("cross-attention", hyper={"heads": 5}, **TINY)
+    with pytest.raises(ConfigError, match="give an index below 6"):
+        FusionSegmenter("single", hyper={"modality": 6}, **TINY)
+    with pytest.raises(ConfigError, match=r"pools.*odd"):
+        FusionSegmenter("token-selection", hyper={"pools": [4]}, **TINY)
     for names in (["rgb", "rgb"], "rgb"):
         with pytest.raises(DataError, match="no list of different names"):
             read_source(folder).with_modalities(names)
-    with pytest.raises(ConfigError, match="no method"):
-        bench(str(folder), out=folder, methods=["nosuch"])
+    with pytest.raises(ConfigError, match="unknown method"):
+        FusionBench(str(folder), out=folder, methods=["nosuch"])
+    with pytest.raises(DataError, match="no modality is called 'sonar'"):
+        FusionBench(str(folder), out=folder, methods=["single"], modalities=[["rgb", "sonar"]])
 
 
 def test_bench_rows_and_resumption(folder: Path, tmp_path: Path) -> None:
-    options = {"out": tmp_path, "methods": ["concatenation"], "seeds": 1, "epochs": 1, "image_size": 32}
+    names = ["concatenation", "token-selection[pools=[3]]"]
+    options = {"out": tmp_path, "methods": names, "seeds": 1, "epochs": 1, "image_size": 32}
     sets = [["rgb", "thermal"]]
-    first = bench(str(folder), modalities=sets, progress=False, **options)
-    groups = {r["group"].split(" ", 1)[1] for r in first["rows"]}
+
+    def bench(**more: object) -> list[dict[str, object]]:
+        given = {"modalities": sets, "progress": False, **options, **more}
+        return list(FusionBench(str(folder), **given).run().rows)
+
+    first = bench()
+    assert {r["method"] for r in first} == set(names)
+    groups = {r["group"].split(" ", 1)[1] for r in first}
     assert groups == {
         "all", "missing:rgb", "missing:thermal", "dead:rgb", "dead:thermal", "drop when one is missing",
     }  # fmt: skip
-    again = bench(str(folder), modalities=sets, progress=False, **options)
-    assert again["rows"] == first["rows"]
+    assert all(r["parameters"] for r in first)
+    assert bench() == bench(finished=True) == first
 
 
 def code(*words: object) -> int:

@@ -148,7 +148,7 @@ def test_a_trained_method_groups_as_well(project: Project, tmp_path: Path, metho
     opened = copied(project, tmp_path / "p")
     assert group(opened, method=method, backbone="nano-conv", k=3, epochs=1) >= 1
     assert set(opened.groups) == set(opened.finds())
-    with pytest.raises(ConfigError, match="no method is called 'nosuch'"):
+    with pytest.raises(ConfigError, match="unknown method 'nosuch'"):
         group(opened, method="nosuch")
     with pytest.raises(ConfigError, match="trains nothing"):
         group(opened, backbone="nano-conv", k=3, epochs=1)
@@ -452,7 +452,7 @@ def test_looking_again_redoes_a_step_and_keeps_what_is_known(project: Project, t
 
 
 def test_an_adapter_draws_the_outlines(pictures: Path, tmp_path: Path) -> None:
-    segmenter = AnomalySegmenter("spt")
+    segmenter = AnomalySegmenter("zero-shot")
     segmenter.save_pretrained(tmp_path / "adapter")
     good = str(pictures / "good")
     opened = start(

@@ -69,7 +69,7 @@ def test_written_for_the_command(picture: Path, tmp_path: Path) -> None:
     from segmentation_models import sam
 
     sam().save_pretrained(tmp_path / "base")
-    adapter = AnomalySegmenter("spt", tmp_path / "base").save_pretrained(tmp_path / "adapter")
+    adapter = AnomalySegmenter("zero-shot", tmp_path / "base").save_pretrained(tmp_path / "adapter")
     page = write_refined([result(picture), result(picture, 0.5)], adapter, tmp_path / "out")
     rows = json.loads((tmp_path / "out" / "outlines.json").read_text())
     assert [r["anomalous"] for r in rows] == [True, False]
@@ -88,7 +88,7 @@ def test_the_command_refines_what_the_detector_finds(tmp_path: Path) -> None:
     small = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12, 16], depths=[1, 1, 1], layer_type="basic")
     ResNetModel(small).save_pretrained(tmp_path / "network")
     sam().save_pretrained(tmp_path / "base")
-    adapter = AnomalySegmenter("spt", tmp_path / "base").save_pretrained(tmp_path / "adapter")
+    adapter = AnomalySegmenter("zero-shot", tmp_path / "base").save_pretrained(tmp_path / "adapter")
     for i in range(13):
         values = np.random.default_rng(i).normal(120, 4, (64, 64, 3)).clip(0, 255).astype(np.uint8)
         where = tmp_path / "parts" / ("normal" if i < 12 else "abnormal")

@@ -15,7 +15,6 @@ from wildsight.errors import CheckpointError, ConfigError
 from wildsight.segmentation.adapter import PromptedSam, Prompts
 from wildsight.segmentation.augment import augment, jitter
 from wildsight.segmentation.base import SamBase
-from wildsight.segmentation.conv_lora import ConvBottleneck, scaled_convolution
 from wildsight.segmentation.geometry import (
     frame,
     mirror,
@@ -26,7 +25,10 @@ from wildsight.segmentation.geometry import (
     valid_tokens,
 )
 from wildsight.segmentation.importer import import_official
-from wildsight.segmentation.methods import METHODS, train_settings
+from wildsight.segmentation.methods import METHODS
+from wildsight.segmentation.methods.conv_lora import ConvBottleneck, scaled_convolution
+from wildsight.segmentation.methods.sam_adapter import high_pass
+from wildsight.segmentation.methods.spt import SPT
 from wildsight.segmentation.prompts import (
     PromptMix,
     components,
@@ -36,13 +38,12 @@ from wildsight.segmentation.prompts import (
     tight_box,
     training_prompts,
 )
-from wildsight.segmentation.sam_adapter import high_pass
 
 TRAINED = [name for name, method in METHODS.items() if method.trained]
 
 
 def network(name: str, base: SamBase) -> PromptedSam:
-    return PromptedSam(base, METHODS[name].build(base, 0, {})).eval()
+    return PromptedSam(base, METHODS.create(name).adapter(base)).eval()
 
 
 def inputs(base: SamBase) -> tuple[Tensor, Prompts]:
@@ -81,11 +82,24 @@ def test_every_trained_method_learns_and_leaves_the_base(name: str) -> None:
 
 
 def test_recipes_and_unknown_hyper_parameters() -> None:
-    assert (train_settings("spt").epochs, train_settings("spt").lr) == (16, 1e-3)
-    assert train_settings("spt").weight_decay == 0.0
+    recipe = METHODS["spt"].recipe
+    assert (recipe.epochs, recipe.lr, recipe.weight_decay) == (16, 1e-3, 0.0)
+    assert METHODS["lora"].recipe == recipe and METHODS["decoder"].recipe.lr == 2e-4
     for name in METHODS:
-        with pytest.raises(ConfigError, match="hyper-parameters"):
-            METHODS[name].build(base_of("SamModel"), 0, {"nosuch": 1})
+        with pytest.raises(ConfigError, match="unknown hyper-parameter 'nosuch'"):
+            METHODS.create(name, {"nosuch": 1})
+
+
+def test_named_variants_are_classes_with_other_defaults() -> None:
+    lora = METHODS.create("lora")
+    assert isinstance(lora, SPT) and (lora.draft, lora.relation) == (False, False)
+    assert METHODS.parse("zero-shot[passes=2]").method.passes == METHODS.create("zero-shot-2").passes == 2
+    assert METHODS.parse("lora[draft=true]@3e-3").method.draft
+    with pytest.raises(ConfigError, match="relation_blocks='7' names no block"):
+        METHODS.create("spt", {"relation_blocks": 7}).adapter(base_of("SamModel"))
+    for hyper in ({"rank": -1}, {"encoder_targets": ["x"]}, {"draft_link": "word"}, {"relation_stages": "x"}):
+        with pytest.raises(ConfigError):
+            METHODS.create("spt", hyper)
 
 
 def slow_high_pass(pixels: np.ndarray, share: float) -> np.ndarray:

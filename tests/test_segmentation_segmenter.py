@@ -17,9 +17,10 @@ from segmentation_models import base_of, sam
 from wildsight.cli import main
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError
 from wildsight.segmentation import AnomalySegmenter
-from wildsight.segmentation.bench import bench
+from wildsight.segmentation.bench import SegmentationBench
 from wildsight.segmentation.data import read
 from wildsight.segmentation.inference import prompts_per_call
+from wildsight.segmentation.methods.spt import SPT
 from wildsight.segmentation.prompts import PromptMix
 
 FAST = {"points": 64, "augment": "flip"}
@@ -115,7 +116,8 @@ def test_prompts_that_do_not_fit_are_split(network: Path, folder: Path) -> None:
 
 def test_evaluate_reports_both_passes(fitted: AnomalySegmenter, folder: Path) -> None:
     found = fitted.evaluate(folder, keep=True, progress=False)
-    assert len(found.pictures) == len(found.results) == 4
+    assert len(found.scores) == len(found.results) == len(found.samples) == 4
+    assert len(found.pictures(1)) == 2 and found.pictures(1)[0][0].width > 64
     assert found.rows[-1]["category"] == "mean"
     assert set(found.rows[-1]) >= {"iou", "boundary_iou", "draft_iou", "draft_boundary_iou"}
     assert "ORACLE" in found.protocol["prompt"]
@@ -123,12 +125,15 @@ def test_evaluate_reports_both_passes(fitted: AnomalySegmenter, folder: Path) ->
     assert again.rows == fitted.evaluate(folder, prompt="points", points=3, progress=False).rows
     with pytest.raises(ConfigError, match="prompt"):
         fitted.evaluate(folder, prompt="word")
+    with pytest.raises(ConfigError, match="did you mean 'test'"):
+        fitted.evaluate(folder, split="tset")
+    assert not again.pictures() and fitted.evaluate(folder, split="train").protocol["scored"] == "train"
 
 
 def test_save_and_load(fitted: AnomalySegmenter, folder: Path, tmp_path: Path) -> None:
     saved = fitted.save_pretrained(tmp_path / "adapter")
     names = sorted(p.name for p in saved.iterdir())
-    assert names == ["adapter_config.json", "adapter_model.safetensors", "manifest.json"]
+    assert names == ["README.md", "adapter_config.json", "adapter_model.safetensors", "manifest.json"]
     count = sum(v.numel() for v in fitted.network.state_dict().values())
     header = (saved / "adapter_model.safetensors").stat().st_size - 4 * count
     assert 0 < header < 16_000
@@ -168,7 +173,9 @@ def test_merge_and_unmerge(fitted: AnomalySegmenter, folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["SamModel", "Sam2Model"])
-def test_frozen_encoder_learns_from_cached_embeddings(kind: str, folder: Path) -> None:
+def test_frozen_encoder_learns_from_cached_embeddings(
+    kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cached and direct training agree, and the encoder runs twice per picture, not once per epoch."""
     found = []
     for cached in (True, False):
@@ -177,7 +184,7 @@ def test_frozen_encoder_learns_from_cached_embeddings(kind: str, folder: Path) -
         counts: list[int] = []
         base.model.vision_encoder.register_forward_hook(lambda *_, n=counts: n.append(1))
         if not cached:  # with nothing to train in the encoder, this skips the cache alone
-            segmenter.network.adapter.trains_encoder = True
+            monkeypatch.setattr(segmenter, "_frozen_embeddings", lambda _: None)
         segmenter.fit(folder, epochs=3, batch_size=4, progress=False)
         found.append(segmenter.history.curve("loss"))
         # direct: once per epoch, and once for the look at how flat the relation is
@@ -204,7 +211,7 @@ def test_unusable_samples_are_listed(network: Path, folder: Path, tmp_path: Path
     Image.new("L", (5, 5), 255).save(files[1])
     Image.fromarray(np.arange(64 * 64).reshape(64, 64).astype(np.uint8)).save(files[2])
     segmenter = AnomalySegmenter("spt", network, **FAST).fit(data, **BRIEF)
-    texts = sorted(str(f) for f in segmenter.faults)
+    texts = sorted(segmenter.not_read)
     assert len(texts) == 3 and segmenter.fitted_on["masks"] == 1
     assert any("an empty mask" in t for t in texts) and any("values, not two" in t for t in texts)
     for file in files:
@@ -238,8 +245,8 @@ def test_bad_settings(network: Path, folder: Path) -> None:
         AnomalySegmenter("zero-shot", network).fit(folder)
     with pytest.raises(ConfigError, match="geometry"):
         AnomalySegmenter("spt", network, geometry="round")
-    with pytest.raises(ConfigError, match="SegmenterSettings"):
-        AnomalySegmenter("spt", network, nosuch=1)
+    with pytest.raises(ConfigError, match="unknown setting 'pionts'; did you mean 'points'"):
+        AnomalySegmenter("spt", network, pionts=1)
     with pytest.raises(UnsupportedModelError, match="takes no boxes or points"):
         AnomalySegmenter("spt", "nano-conv")
 
@@ -273,6 +280,7 @@ def test_command(network: Path, folder: Path, tmp_path: Path, capsys: pytest.Cap
     adapter, out = str(run / "checkpoint"), str(tmp_path / "out")
     assert code([*task, "evaluate", adapter, str(folder), "--out", out]) == 0
     assert "draft" in (tmp_path / "out" / "report.html").read_text()
+    assert {p.name for p in (tmp_path / "out").iterdir()} >= {"splits.json", "pictures.csv", "results.csv"}
     file, shown = str(first(folder)), str(tmp_path / "shown")
     assert (
         code([*task, "predict", adapter, file, "--box", "5,5,40,30", "--point", "9,9", "--out", shown]) == 0
@@ -304,17 +312,32 @@ def test_bench_goes_on_where_it_stopped(network: Path, folder: Path, tmp_path: P
         "masks": 4,
         "progress": False,
     }
-    first_run = bench(str(folder), methods=("zero-shot", "spt"), points=64, **options)  # type: ignore[arg-type]
-    assert {(r["method"], r["seed"]) for r in first_run["rows"]} == {
-        (m, s) for m in ("zero-shot", "spt") for s in (0, 1)
-    }
-    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").iterdir()}
+    methods = ("zero-shot", "spt")
+    first_run = SegmentationBench(folder, methods=methods, points=64, **options).run()  # type: ignore[arg-type]
+    assert {(r["method"], r["seed"]) for r in first_run.rows} == {(m, s) for m in methods for s in (0, 1)}
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*.json")}
     assert len(files) == 3
-    again = bench(str(folder), methods=("zero-shot", "spt"), points=64, **options)  # type: ignore[arg-type]
-    assert again["rows"] == first_run["rows"]
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").iterdir()} == files
-    with pytest.raises(ConfigError, match="no method"):
-        bench(str(folder), methods=("nosuch",), **options)  # type: ignore[arg-type]
+    assert sorted(p.name for p in (tmp_path / "adapters").iterdir()) == ["spt-seed0", "spt-seed1"]
+    again = SegmentationBench(folder, methods=methods, points=64, **options).run()  # type: ignore[arg-type]
+    assert again.rows == first_run.rows
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").glob("*.json")} == files
+    with pytest.raises(ConfigError, match="unknown method"):
+        SegmentationBench(folder, methods=("nosuch",), **options)  # type: ignore[arg-type]
+
+
+def test_the_bench_measures_the_product(network: Path, folder: Path, tmp_path: Path) -> None:
+    """Its defaults are the constructor's; those of the committed figures are options."""
+    usual = SegmentationBench(folder, out=tmp_path, base=str(network), methods=["spt[rank=2]@3e-3", "lora"])
+    made = usual.made(usual.variants[0], 0, usual.network, usual.device)
+    product = AnomalySegmenter("spt", network, hyper={"rank": 2})
+    assert made.get_params() == product.get_params()
+    given = {"train_prompt": "same", "prompt": "points", "augment": "flip", "points": 2048, "masks": 64}
+    other = SegmentationBench(folder, out=tmp_path, backbone=str(network), methods=["spt"], **given)
+    settings = other.made(other.variants[0], 0, other.network, other.device).settings
+    assert (settings.prompts, settings.augment, settings.points) == (PromptMix(0.0, 1.0), "flip", 2048)
+    assert other.options.fit == {"masks": 64} and other.options.evaluate == {"prompt": "points"}
+    with pytest.raises(ConfigError, match="did you mean 'same'"):
+        SegmentationBench(folder, out=tmp_path, base=str(network), train_prompt="sane")
 
 
 @pytest.mark.slow
@@ -327,6 +350,7 @@ def test_export_is_proved_and_served_without_torch(kind: str, folder: Path, tmp_
     from wildsight.segmentation.export import export_segmenter
 
     segmenter = AnomalySegmenter("spt", base_of(kind), hyper={"rank": 4})
+    segmenter.fitted_on = {"source": "drawn weights"}
     for weight in segmenter.network.adapter.parameters():
         weight.data = 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
     pictures = [Image.open(folder / "images" / f"{i}.png") for i in (0, 1)]
@@ -393,3 +417,61 @@ def test_the_state_of_another_fit_is_refused(
         "geometry=squash, not letterbox": {"geometry": "letterbox"},
     }
     check_states(fit, tmp_path / "train", sources, others)
+
+
+def test_names_of_the_first_release(fitted: AnomalySegmenter, network: Path, folder: Path) -> None:
+    """``base=``, ``images=`` and ``Evaluation`` go on working."""
+    from wildsight.segmentation import Evaluation, SegmentationEvaluation
+
+    assert Evaluation is SegmentationEvaluation
+    one, other = AnomalySegmenter("zero-shot", base=network), AnomalySegmenter("zero-shot", network)
+    assert one.get_params() == other.get_params() and one.base.kind == "SamModel"
+    results = [s.predict(images=first(folder), boxes=[(5, 5, 40, 30)])[0].logits for s in (one, other)]
+    assert np.array_equal(*results)
+    with pytest.raises(ConfigError, match="give backbone alone"):
+        AnomalySegmenter("zero-shot", network, base=network)
+
+
+def test_a_method_with_training_is_fitted_first(network: Path, folder: Path, tmp_path: Path) -> None:
+    segmenter = AnomalySegmenter(SPT(rank=4), network)
+    for call in (
+        lambda: segmenter.predict(first(folder), boxes=[(5, 5, 40, 30)]),
+        lambda: segmenter.predict_files([first(folder)], boxes=[[(5, 5, 40, 30)]]),
+        lambda: segmenter.evaluate(folder),
+        lambda: segmenter.save_pretrained(tmp_path / "adapter"),
+    ):
+        with pytest.raises(ConfigError, match="the segmenter is not fitted"):
+            call()
+    with pytest.raises(ConfigError, match="did you mean 'rank'"):
+        AnomalySegmenter("spt", network, hyper={"rnak": 4})
+    assert AnomalySegmenter("zero-shot", network).fitted
+
+
+def test_a_second_fit_starts_anew(network: Path, folder: Path) -> None:
+    once = AnomalySegmenter("spt", network, **FAST).fit(folder, **BRIEF)
+    twice = AnomalySegmenter("spt", network, **FAST).fit(folder, epochs=2, batch_size=2, progress=False)
+    twice.fit(folder, **BRIEF)
+    for key, value in once.network.state_dict().items():
+        assert torch.equal(twice.network.state_dict()[key], value)
+
+
+def test_many_files_of_which_some_cannot_be_used(
+    fitted: AnomalySegmenter, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    good = sorted((folder / "images").iterdir())[:3]
+    files, box, counts = [good[0], tmp_path / "bad.png", good[1], good[2]], (5, 5, 40, 30), []
+    boxes = [[box], [box], [(90, 90, 95, 95)], [box]]
+    results, errors = fitted.predict_files(files, boxes=boxes, progress=counts.append, batch_size=3)
+    assert [r.image for r in results] == [good[0], good[2]] and counts == [3, 1]
+    assert "bad.png" in str(errors[0]) and "lies outside" in str(errors[1]) and len(errors) == 2
+    alone = fitted.predict(good[2], boxes=[box])[0]
+    assert np.allclose(alone.logits, results[1].logits, atol=1e-5)
+    assert fitted.predict([], boxes=[]) == [] and fitted.predict_files([]) == ([], [])
+
+
+def test_fit_leaves_a_folder(network: Path, folder: Path, tmp_path: Path) -> None:
+    AnomalySegmenter("decoder", network, **FAST).fit(folder, tmp_path / "run", **BRIEF)
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names >= {"scores.json", "results.csv", "report.html", "splits.json", "checkpoint", "train"}
+    assert AnomalySegmenter.from_pretrained(tmp_path / "run" / "checkpoint").method.name == "decoder"  # type: ignore[attr-defined]

@@ -17,7 +17,15 @@ from wildsight.segmentation.adapter import PromptedSam, Prompts
 from wildsight.segmentation.base import SamBase
 from wildsight.segmentation.lora import decoder_sites, encoder_sites, low_rank_update
 from wildsight.segmentation.loss import dice_loss, draw_points, mask_loss, sample_at
-from wildsight.segmentation.spt import SPT, MergedSPT, SPTConfig, linked, relate, relation_matrix, row_entropy
+from wildsight.segmentation.methods.spt import (
+    SPT,
+    MergedSPT,
+    SPTAdapter,
+    linked,
+    relate,
+    relation_matrix,
+    row_entropy,
+)
 
 BOXES = torch.tensor([[[4.0, 6, 30, 28], [10, 12, 50, 44]], [[8.0, 4, 40, 30], [2, 2, 20, 50]]])
 
@@ -28,7 +36,7 @@ def pixels(base: SamBase, count: int = 2) -> Tensor:
 
 
 def spt(base: SamBase, *, stirred: bool = False, **config: object) -> PromptedSam:
-    network = PromptedSam(base, SPT(SPTConfig(rank=4, **config), base)).eval()  # type: ignore[arg-type]
+    network = PromptedSam(base, SPTAdapter(SPT(rank=4, **config), base)).eval()  # type: ignore[arg-type]
     if stirred:
         generator = torch.Generator().manual_seed(5)
         for weight in network.adapter.parameters():
@@ -283,7 +291,7 @@ def test_published_number_of_parameters() -> None:
     with torch.device("meta"):
         model = SamModel(SamConfig())
     base = SamBase(Backbone(model, "vit-b", "0" * 64, (0.5,) * 3, (0.5,) * 3))
-    adapter = SPT(SPTConfig(), base)
+    adapter = SPTAdapter(SPT(), base)
     sizes = {k: p.numel() for k, p in adapter.named_parameters()}
     assert sum(v for k, v in sizes.items() if k.startswith("encoder")) == 294_912
     assert sum(v for k, v in sizes.items() if k.endswith("relation_scale")) == 1_024
@@ -295,16 +303,16 @@ def test_published_number_of_parameters() -> None:
     [({"relation": False}, 0), ({"relation_blocks": "0"}, 2), ({"relation_stages": ("refine",)}, 2), ({}, 4)],
 )
 def test_relation_can_be_placed(config: dict[str, object], count: int) -> None:
-    adapter = SPT(SPTConfig(**config), base_of("SamModel"))  # type: ignore[arg-type]
+    adapter = SPTAdapter(SPT(**config), base_of("SamModel"))  # type: ignore[arg-type]
     assert sum(k.endswith("relation_scale") for k in adapter.state_dict()) == count
 
 
 def test_switches_change_what_they_say() -> None:
     base = base_of("SamModel")
-    assert not SPT(SPTConfig(encoder_targets=()), base).trains_encoder
-    assert SPT(SPTConfig(rank=0), base).decoder["draft"].keys() == {"0", "1"}  # type: ignore[operator]
-    assert sorted(SPT(SPTConfig(draft=False), base).decoder) == ["draft"]
-    one, other = (SPT(SPTConfig(seed=s), base).state_dict() for s in (0, 1))
+    assert not SPTAdapter(SPT(encoder_targets=()), base).trains_encoder
+    assert SPTAdapter(SPT(rank=0), base).decoder["draft"].keys() == {"0", "1"}  # type: ignore[operator]
+    assert sorted(SPTAdapter(SPT(draft=False), base).decoder) == ["draft"]
+    one, other = (SPTAdapter(SPT(seed=s), base).state_dict() for s in (0, 1))
     assert not torch.equal(one["encoder.0.q.lora_A"], other["encoder.0.q.lora_A"])
 
 
@@ -320,9 +328,9 @@ def test_switches_change_what_they_say() -> None:
 )
 def test_bad_hyper_parameters(config: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        SPTConfig(**config)  # type: ignore[arg-type]
+        SPT(**config)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="names no block"):
-        SPT(SPTConfig(relation_blocks="9"), base_of("SamModel"))
+        SPTAdapter(SPT(relation_blocks="9"), base_of("SamModel"))
 
 
 class TestLoss:
@@ -375,7 +383,7 @@ class TestLoss:
 def test_overfits_four_pictures() -> None:
     """Spec's floor: after 200 steps the final mask is at least the draft, and the draft at least 0.9."""
     base = base_of("SamModel")
-    network = PromptedSam(base, SPT(SPTConfig(rank=8, alpha=8.0), base))
+    network = PromptedSam(base, SPTAdapter(SPT(rank=8, alpha=8.0), base))
     rng = np.random.default_rng(0)
     images, masks = torch.zeros(4, 3, 64, 64), torch.zeros(4, 64, 64)
     for i in range(4):

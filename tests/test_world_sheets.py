@@ -7,7 +7,7 @@ import pytest
 
 from wildsight.cli import main
 from wildsight.compression.evaluation.questions import read_source as read_questions
-from wildsight.continual.lesson import _folder
+from wildsight.continual.distillation_targets import _folder
 from wildsight.datasets.masks import read_mask as load_mask
 from wildsight.errors import ConfigError
 from wildsight.estimators import TASKS, resolve

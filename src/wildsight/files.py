@@ -265,6 +265,7 @@ def save_checkpoint(
     *,
     name: str = "head",
     config_name: str = CONFIG,
+    texts: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``config.json`` and ``<name>.safetensors`` with a manifest, whole or not at all.
 
@@ -274,6 +275,7 @@ def save_checkpoint(
         config: JSON-able settings.
         name: stem of the tensor file.
         config_name: name of the settings' file.
+        texts: further files by name, such as a card.
     """
     from safetensors.torch import save
 
@@ -281,6 +283,8 @@ def save_checkpoint(
         stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         (temporary / f"{name}.safetensors").write_bytes(save(stored))
         write_json(temporary / config_name, dict(config))
+        for file, text in (texts or {}).items():
+            write_text(temporary / file, text)
         write_manifest(temporary)
     return Path(folder)
 

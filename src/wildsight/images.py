@@ -277,13 +277,14 @@ def _chosen(values: np.ndarray, channels: slice, file: Path) -> np.ndarray:
     return np.repeat(kept, 3 // kept.shape[-1], axis=2).astype(np.float32) / 255.0
 
 
-def bit_depth(path: str | Path) -> int:
-    """Bits per channel, from the header: 1, 8, 16 or 32.
+def bit_depth(path: str | Path | bytes) -> int:
+    """Bits per channel of a file or of encoded bytes, from the header: 1, 8, 16 or 32.
 
     Raises:
         ImageError: as `load_image`, but a truncated body goes unnoticed.
     """
-    with _open(Path(path), None) as picture:
+    data = path if isinstance(path, bytes) else None
+    with _open(Path("the bytes" if isinstance(path, bytes) else path), None, data) as picture:
         mode = picture.mode
     return 16 if mode.startswith("I;16") else {"1": 1, "I": 32, "F": 32}.get(mode, 8)
 

@@ -45,7 +45,7 @@ def test_a_misspelt_word_is_refused_at_once(model: Any, given: dict[str, Any], w
     assert word is None or f"did you mean {word!r}" in str(error.value), error.value
 
 
-@pytest.mark.parametrize("option", [check("a selector's parameter", {"K": 7})])
+@pytest.mark.parametrize("option", [check("a selector's parameter", {"K": 2})])
 def test_every_parameter_of_a_method_is_reachable(model: Any, option: dict[str, Any]) -> None:
     """It is taken, and a word that is none is refused."""
     compress(model, visual_tokens=8, visual="vtc-cls", visual_options=option).remove()

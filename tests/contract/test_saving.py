@@ -39,8 +39,9 @@ def test_saved_again_it_is_the_same_file(
 
 @each_object
 def test_parameters_survive(subject: Subject, checkpoints: dict[str, Path]) -> None:
-    loaded = subject.cls.from_pretrained(checkpoints[subject.name])
-    assert loaded.get_params() == fitted(subject.name).get_params()
+    """All but where it runs, which belongs to the machine."""
+    loaded = subject.cls.from_pretrained(checkpoints[subject.name]).get_params()
+    assert loaded | {"device": ""} == fitted(subject.name).get_params() | {"device": ""}
 
 
 @each_object

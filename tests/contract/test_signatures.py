@@ -87,10 +87,10 @@ def test_to(subject: Subject) -> None:
 
 @each_object
 def test_an_object_says_what_it_is(subject: Subject) -> None:
-    """``task``, ``methods`` and ``settings``, from which command, app and bench are built."""
+    """``task``, ``methods`` and ``settings_type``, from which command, app and bench are built."""
     assert subject.cls.task == subject.name
     assert subject.method in subject.cls.methods
-    assert inspect.isclass(subject.cls.settings)
+    assert inspect.isclass(subject.cls.settings_type)
 
 
 @each_object

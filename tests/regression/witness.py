@@ -65,13 +65,13 @@ def words(values: Any) -> np.ndarray:
 
 
 def rows_of(evaluation: Any) -> list[dict[str, Any]]:
-    """An evaluation's rows; those of objects that had none of their own are made of what they had."""
-    if hasattr(evaluation, "rows"):
-        return [dict(r) for r in evaluation.rows]
+    """An evaluation's rows; those of retrieval and continual had other names in the first release."""
+    if hasattr(evaluation, "accuracy"):
+        each = [{"group": name, "accuracy": value} for name, value in evaluation.accuracy.items()]
+        return [*each, {"group": "mean", "accuracy": evaluation.mean}]
     if hasattr(evaluation, "row"):
         return [dict(evaluation.row)]
-    each = [{"group": name, "accuracy": value} for name, value in evaluation.accuracy.items()]
-    return [*each, {"group": "mean", "accuracy": evaluation.mean}]
+    return [dict(r) for r in evaluation.rows]
 
 
 def losses(task: str, model: Any) -> list[float]:
@@ -278,7 +278,15 @@ WITNESSES: dict[str, Witness] = {
         segmentation,
         loaded("segmentation", "AnomalySegmenter"),
         say_segmentation,
-        {"backbone": "backbones/sam", "methods": ["spt", "decoder", "zero-shot"], "seeds": 1},
+        {
+            "backbone": "backbones/sam",
+            "methods": ["spt", "decoder", "zero-shot"],
+            "seeds": 1,
+            "masks": 64,
+            "augment": "flip",
+            "points": 2048,
+            "train_prompt": "same",
+        },
     ),
     "composition": Witness(
         composition,
@@ -308,7 +316,15 @@ WITNESSES: dict[str, Witness] = {
         discovery,
         loaded("discovery", "CategoryDiscoverer"),
         say_discovery,
-        {"backbone": "backbones/clip", "image_size": 32, "views": 1, "seeds": 1, "epochs": 4},
+        {
+            "backbone": "backbones/clip",
+            "image_size": 32,
+            "views": 1,
+            "seeds": 1,
+            "epochs": 4,
+            "k": "true",
+            "hyper": {"hidden": 512, "out": 128},
+        },
     ),
     "continual": Witness(
         continual,
@@ -358,7 +374,7 @@ BENCHES: dict[str, Mapping[str, Any]] = {
 
 def bench_rows(task: str, out: Path) -> list[dict[str, Any]]:
     """The rows of a task's quick bench."""
-    from wildsight.workflows.bench import run_bench
+    from wildsight.estimators.bench import run_bench
 
     with own_nano_conv(out / "nano"):
         return [dict(r) for r in run_bench(task, source(task), out, **BENCHES[task], progress=False)[0].rows]
@@ -369,13 +385,13 @@ def own_nano_conv(folder: Path) -> Iterator[None]:
     """Inside the block ``nano-conv`` is the tiny one here: a bench that names it may not move with it."""
     import shutil
 
-    from wildsight.backbones import backbone
+    from wildsight.backbones import hub
     from wildsight.files import write_manifest
 
     shutil.copytree("backbones/conv", folder / "nano-conv", dirs_exist_ok=True)
     write_manifest(folder / "nano-conv")
-    before, backbone.NANO = backbone.NANO, folder
+    before, hub.NANO = hub.NANO, folder
     try:
         yield
     finally:
-        backbone.NANO = before
+        hub.NANO = before

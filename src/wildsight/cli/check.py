@@ -15,10 +15,10 @@ def check(
     """Name every problem found in SOURCE; exit code 1 if there is any."""
     from wildsight.estimators import resolve, task_named
 
-    say(resolve(task_named(task).check)(source), source)
+    report(resolve(task_named(task).check)(source), source)
 
 
-def say(problems: Sequence[Any], source: str) -> None:
+def report(problems: Sequence[Any], source: str) -> None:
     """Print problems; exit code 1 if there is any."""
     from wildsight.cli.common import console
 

@@ -1,4 +1,4 @@
-"""What the commands share: the console, a progress bar, the closing line."""
+"""What the commands share: the console, progress, the closing line."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wildsight.errors import ConfigError
 
 console = Console()
-_stderr = Console(stderr=True)
 
 
 @contextlib.contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left on a terminal, nothing elsewhere; yields ``advance(n)``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_stderr, transient=True, disable=not _stderr.is_terminal) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda n: bar.advance(task, n)
+    """A `Meter` of a command; yields ``advance(n)``."""
+    from wildsight.training.progress import Meter
+
+    with Meter(label, total) as meter:
+        yield meter.add
 
 
 def fresh_checkpoint(out: Path) -> Path:

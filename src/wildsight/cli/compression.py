@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wildsight.cli.task import TaskCommands, source_help
 from wildsight.compression import defaults
 
 if TYPE_CHECKING:
@@ -251,3 +252,8 @@ def _plan_report(
     report.table(table, "Tried: gain over the full model, accuracy, its drop and the drop's 95 % interval")
     report.facts({**settings.measured, **protocol, **environment()})
     return report.save(folder.report)
+
+
+TaskCommands(task="compression", app=app, source=source_help("pope:/data/pope")).add(
+    "check", "bench", "methods"
+)

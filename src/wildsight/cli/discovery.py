@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from wildsight.cli.options import BACKBONE, DEVICE, METHOD, SEED, SET, Flag, Values, argument, command
-from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
+from wildsight.cli.task import COMMON, TaskCommands, say, source_help, task_app
 
 app = task_app("Sort pictures into the classes you know and new groups.")
 
@@ -57,14 +57,13 @@ class DiscoveryCommands(TaskCommands):
     """The method of ``fit`` where none is named; ``sort`` takes ``sskmeans``."""
 
     def after_fit(self, estimator: Any) -> list[str]:
-        """The groups with their sizes, and what could not be read."""
+        """The groups with their sizes."""
         results, known = estimator.results(), len(estimator.known)
         counts = Counter(r.group for r in results)
         return [
             f"{len(results)} pictures, {estimator.need_fit().how_k()}, {known} of them known classes",
             *(f"  {name}: {counts[i]}" for i, name in enumerate(estimator.names) if counts[i]),
             f"{sum(r.doubtful for r in results)} doubtful",
-            *super().after_fit(estimator),
         ]
 
     def add_sort(self) -> None:
@@ -108,6 +107,7 @@ class DiscoveryCommands(TaskCommands):
         discoverer.save_pretrained(out / "checkpoint")
         for line in self.after_fit(discoverer):
             _print(line)
+        say(discoverer, discoverer.not_read)
         if apply:
             _apply(out, to, move)
         else:
@@ -122,10 +122,10 @@ class DiscoveryCommands(TaskCommands):
 
     def check(self, values: Values) -> None:
         """Run ``check``."""
-        from wildsight.cli.check import say
+        from wildsight.cli.check import report
         from wildsight.discovery.data import check
 
-        say(check(self.data(values)), values["source"])
+        report(check(self.data(values)), values["source"])
 
     def add_estimate(self) -> None:
         """``estimate-k SOURCE [UNLABELLED]``."""

@@ -15,10 +15,11 @@ def methods(task: Annotated[str, typer.Argument(help="Which task, e.g. anomaly."
     from wildsight.estimators.tasks import resolve, task_named
     from wildsight.results import Table
 
-    kind = resolve(task_named(task).estimator)
-    rows = []
-    for name, method in kind.methods.items():
+    entry, rows = task_named(task), []
+    registries = [resolve(place) for place in entry.registries] or [resolve(entry.estimator).methods]
+    for name, method in (item for registry in registries for item in registry.items()):
         defaults = {f.name: f.default for f in fields(method)}
         own = ", ".join(f"{n}={defaults[n]}" for n in hyper_names(method))
-        rows.append([name, getattr(method, "title", name), own])
+        title = getattr(method, "title", name)
+        rows.append([name, title if isinstance(title, str) else name, own])
     console.print(Table(["method", "title", "parameters (--set name=value)"], rows).rich())

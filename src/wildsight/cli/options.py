@@ -50,7 +50,7 @@ class Flag:
     def given(self, values: Values) -> Values:
         """The value under the estimator's name for it; nothing where it was left at None."""
         value = values.pop(self.name)
-        return {} if value is None else {self.to or self.name: value}
+        return {} if value is None or value == [] else {self.to or self.name: value}
 
 
 METHOD = Flag("method", str, None, "A name from `wildsight methods TASK`, also with options: NAME\\[a=1].")

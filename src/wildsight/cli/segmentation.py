@@ -1,105 +1,91 @@
-"""``wildsight segmentation``: fit, predict, evaluate, check, export, convert."""
+"""``wildsight segmentation``: fit, predict, evaluate, check, bench, methods, export, convert."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Outline a defect exactly, from a box or a few points.", no_args_is_help=True)
+from wildsight.cli.options import Flag, Values
+from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
-Source = Annotated[str, typer.Argument(help="`world`, a folder, or NAME:PATH (e.g. mtd:/data/mtd).")]
+app = task_app("Outline a defect exactly, from a box or a few points.")
+
 AdapterFolder = Annotated[Path, typer.Argument(help="Folder written by `wildsight segmentation fit`.")]
-Base = Annotated[str, typer.Option(help="A SAM: hub id, local folder or nano-sam.")]
 OtherBase = Annotated[str | None, typer.Option(help="The base, if its folder has moved.")]
+BASE = Flag("base", str, None, "A SAM: hub id, local folder or nano-sam; the same as --backbone.")
+MOVED_BASE = Flag("base", str, None, "The base, if its folder has moved; the same as --backbone.")
+FRACTION = Flag("train_fraction", float, 0.5, "Share of each kind of defect that trains.")
 
 
-@app.command()
-def fit(
-    source: Source = "world",
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/segmentation"),
-    method: Annotated[str, typer.Option(help="spt, or a peer such as lora.")] = "spt",
-    base: Base = "nano-sam",
-    geometry: Annotated[str, typer.Option(help="squash or letterbox.")] = "squash",
-    masks: Annotated[int | None, typer.Option(min=1, help="Use at most this many masks.")] = None,
-    train_fraction: Annotated[float, typer.Option(help="Share of each kind of defect that trains.")] = 0.5,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the masks.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Masks per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    rank: Annotated[int | None, typer.Option(min=0, help="Rank of the low-rank updates.")] = None,
-    frozen_encoder: Annotated[bool, typer.Option(help="No encoder adapter; embeddings are cached.")] = False,
-    per_component: Annotated[bool, typer.Option(help="Each connected part by itself.")] = False,
-    augment: Annotated[str, typer.Option(help="none, flip or jitter.")] = "jitter",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    seed: Annotated[int, typer.Option(help="Initialisation, order, prompts.")] = 0,
-) -> None:
-    """Learn outlines from the training half of SOURCE."""
-    from wildsight.cli.common import finish, fresh_checkpoint
-    from wildsight.segmentation import AnomalySegmenter
-    from wildsight.segmentation.data import read_source
-    from wildsight.segmentation.reports import write_fit
+class SegmentationCommands(TaskCommands):
+    """The backbone is also called base; prompts come from options or a file."""
 
-    checkpoint = fresh_checkpoint(out)
-    hyper: dict[str, Any] = {} if rank is None else {"rank": rank}
-    hyper |= {"encoder_targets": ()} if frozen_encoder else {}
-    data = read_source(source, train_fraction=train_fraction)
-    segmenter = AnomalySegmenter(
-        method, base, hyper=hyper, geometry=geometry, per_component=per_component, augment=augment, seed=seed
-    )
-    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision}
-    training: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    segmenter.fit(data, masks=masks, folder=out / "train", **training)
-    segmenter.save_pretrained(checkpoint)
-    finish(write_fit(segmenter, data, out))
+    def data(self, values: Values) -> Any:
+        """The set, split by ``--train-fraction``."""
+        from wildsight.segmentation.data import read_source
 
+        return read_source(values["source"], train_fraction=values["train_fraction"])
 
-@app.command()
-def predict(
-    adapter: AdapterFolder,
-    pictures: Annotated[list[str], typer.Argument(help="Files, globs or folders.")],
-    box: Annotated[list[str] | None, typer.Option(help="x1,y1,x2,y2 in pixels; repeat it.")] = None,
-    point: Annotated[list[str] | None, typer.Option(help="x,y on the defect; all of them mark one.")] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help='JSON: file name -> {"boxes": [...], "points": [[...]]}.')
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for masks and report.")] = Path(
-        "runs/segmentation-predict"
-    ),
-    base: OtherBase = None,
-    merged: Annotated[bool, typer.Option(help="Fold the low-rank updates first.")] = False,
-) -> None:
-    """Outline what the boxes and points mark; exit code 2 if a picture could not be used."""
-    from wildsight.cli.common import console, finish, progress
-    from wildsight.errors import WildSightError
-    from wildsight.images import expand
-    from wildsight.segmentation import AnomalySegmenter
-    from wildsight.segmentation.reports import write_predictions
+    def fit(self, values: Values) -> Any:
+        """Run ``fit``."""
+        self.rename_base(values)
+        return super().fit(values)
 
-    files = [file for item in pictures for file in expand(item)]
-    asked = _asked(files, box or [], point or [], prompts)
-    segmenter = AnomalySegmenter.from_pretrained(adapter, base=base)
-    if merged:
-        segmenter.merge()
-    results, errors = [], []
-    with progress("predict", len(files)) as advance:
-        for file in files:
-            try:
-                results += segmenter.predict(file, **asked[file])
-            except WildSightError as error:
-                errors.append(str(error))
-            advance(1)
-    for result in results:
-        areas = ", ".join(str(int(mask.sum())) for mask in result.masks)
-        console.print(f"{result.image}: {areas} pixels", markup=False, soft_wrap=True, highlight=False)
-    for text in errors:
-        console.print(f"not used: {text}", markup=False, soft_wrap=True)
-    finish(write_predictions(results, errors, out))
-    if errors:
-        raise typer.Exit(2)
+    def sorted(self, values: Values, flags: Sequence[Flag]) -> Any:
+        """As for every task; a frozen encoder is one without low-rank updates."""
+        options = super().sorted(values, flags)
+        if values.pop("frozen_encoder"):
+            options.hyper["encoder_targets"] = ()
+        return options
+
+    def rename_base(self, values: Values) -> None:
+        """Read ``--base`` as ``--backbone``.
+
+        Raises:
+            ConfigError: both are given.
+        """
+        from wildsight.errors import ConfigError
+
+        base = values.pop("base")
+        if base is not None and values["backbone"] is not None:
+            raise ConfigError("--base and --backbone name the same thing", hint="give one of them")
+        values["backbone"] = values["backbone"] if base is None else base
+
+    def asked(self, values: Values, files: Sequence[Path]) -> Values:
+        """Boxes and groups of points of each file."""
+        asked = _asked(files, values["box"] or [], values["point"] or [], values["prompts"])
+        return {name: [asked[file][name] for file in files] for name in ("boxes", "points")}
+
+    def loaded(self, values: Values) -> Any:
+        """The fitted segmenter, merged where that is asked for."""
+        self.rename_base(values)
+        segmenter = super().loaded(values)
+        return segmenter.merge() if values.get("merged") else segmenter
+
+    def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not used") -> None:
+        """Print and write; what was not used may have been read."""
+        super().close(results, errors, out, word)
+
+    def scored(self, values: Values) -> tuple[Any, str]:
+        """The source, split as for the fit."""
+        return self.data(values), values["source"]
+
+    def evaluated(self, estimator: Any, data: Any, values: Values, options: Values) -> Any:
+        """Scores with the pictures for the report; splits and scores per picture go beside it."""
+        from wildsight.files import write_json
+        from wildsight.results import write_csv
+
+        out = values["out"]
+        evaluation = estimator.evaluate(data, split=values["split"], keep=True, **options)
+        write_json(out / "splits.json", data.splits())
+        write_csv(out / "pictures.csv", evaluation.scores)
+        return evaluation
 
 
-def _asked(files: list[Path], box: list[str], point: list[str], prompts: Path | None) -> dict[Path, Any]:
+def _asked(files: Sequence[Path], box: list[str], point: list[str], prompts: Path | None) -> dict[Path, Any]:
     """Boxes and groups of points of each file."""
     from wildsight.datasets.lists import read_json
     from wildsight.errors import ConfigError, DataError
@@ -113,15 +99,15 @@ def _asked(files: list[Path], box: list[str], point: list[str], prompts: Path | 
             )
         return dict.fromkeys(files, common)
     table = read_json(prompts)
-    found = {}
+    prompts_of = {}
     for file in files:
         own = table.get(file.name) if isinstance(table, dict) else None
         if not isinstance(own, dict) or not set(own) <= {"boxes", "points"}:
             raise DataError(
                 f"says nothing of {file.name}", where=prompts, hint='give {"boxes": [...], "points": [[...]]}'
             )
-        found[file] = {"boxes": own.get("boxes", []), "points": own.get("points", [])}
-    return found
+        prompts_of[file] = {"boxes": own.get("boxes", []), "points": own.get("points", [])}
+    return prompts_of
 
 
 def _numbers(text: str, count: int, option: str) -> list[float]:
@@ -137,28 +123,37 @@ def _numbers(text: str, count: int, option: str) -> list[float]:
     return values
 
 
-@app.command()
-def evaluate(
-    adapter: AdapterFolder,
-    source: Source,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/segmentation-evaluate"),
-    prompt: Annotated[str, typer.Option(help="box or points, from the true mask.")] = "box",
-    points: Annotated[int, typer.Option(min=1, help="Points of a point prompt.")] = 10,
-    box_jitter: Annotated[float, typer.Option(help="Move the box's edges by up to this share.")] = 0.0,
-    train_fraction: Annotated[float, typer.Option(help="As given to fit.")] = 0.5,
-    base: OtherBase = None,
-) -> None:
-    """Compare outlines with the true masks of SOURCE's test half (prompts from the true masks)."""
-    from wildsight.cli.common import console, finish
-    from wildsight.segmentation import AnomalySegmenter
-    from wildsight.segmentation.data import read_source
-    from wildsight.segmentation.reports import score_rows, write_evaluation
-
-    segmenter = AnomalySegmenter.from_pretrained(adapter, base=base)
-    data = read_source(source, train_fraction=train_fraction)
-    found = segmenter.evaluate(data, prompt=prompt, points=points, box_jitter=box_jitter, keep=True)
-    console.print(score_rows(found.rows).rich())
-    finish(write_evaluation(segmenter, data, found, out))
+commands = SegmentationCommands(
+    task="segmentation",
+    app=app,
+    source=source_help("mtd:/data/mtd"),
+    fits=(
+        Flag("geometry", str, None, "squash or letterbox."),
+        Flag("masks", int, None, "Use at most this many masks.", min=1),
+        Flag("rank", int, None, "Rank of the low-rank updates.", min=0),
+        Flag("per_component", bool, None, "Each connected part by itself."),
+        Flag("augment", str, None, "none, flip or jitter."),
+    ),
+    fit_extras=(
+        BASE,
+        FRACTION,
+        Flag("frozen_encoder", bool, None, "No encoder adapter; embeddings are cached."),
+    ),
+    predict_extras=(
+        Flag("box", list[str], None, "x1,y1,x2,y2 in pixels; repeat it."),
+        Flag("point", list[str], None, "x,y on the defect; all of them mark one."),
+        Flag("prompts", Path, None, 'JSON: file name -> {"boxes": \\[...], "points": \\[\\[...]]}.'),
+        Flag("merged", bool, None, "Fold the low-rank updates first."),
+        MOVED_BASE,
+    ),
+    evaluates=(
+        Flag("prompt", str, None, "box or points, from the true mask."),
+        Flag("points", int, None, "Points of a point prompt.", min=1),
+        Flag("box_jitter", float, None, "Move the box's edges by up to this share."),
+    ),
+    evaluate_extras=(FRACTION, MOVED_BASE),
+)
+commands.add(*COMMON)
 
 
 @app.command()
@@ -180,7 +175,7 @@ def export(
     from wildsight.segmentation.export import export_segmenter
     from wildsight.segmentation.prompts import tight_box
 
-    segmenter = AnomalySegmenter.from_pretrained(adapter, base=base)
+    segmenter = AnomalySegmenter.from_pretrained(adapter, backbone=base)
     chosen = read_source(source).test[:samples]
     proof = [(load_image(s.image), [tight_box(read_mask(s))]) for s in chosen]
     for line in export_segmenter(segmenter, out, proof, tolerance=tolerance).lines():
@@ -190,7 +185,7 @@ def export(
 @app.command()
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="The authors' spt_vit_*.pth, or .safetensors.")],
-    base: Base,
+    base: Annotated[str, typer.Option(help="A SAM: hub id, local folder or nano-sam.")],
     out: Annotated[Path, typer.Option(help="Folder of the adapter.")] = Path("runs/segmentation-adapter"),
 ) -> None:
     """Turn the authors' checkpoint into an adapter folder."""
@@ -199,11 +194,3 @@ def convert(
 
     folder = import_official(checkpoint, base).save_pretrained(out)
     console.print(f"adapter: {folder}", markup=False, soft_wrap=True, highlight=False)
-
-
-@app.command()
-def check(source: Source) -> None:
-    """Name every problem of SOURCE before training; exit code 1 if there is any."""
-    from wildsight.cli.check import check as run
-
-    run("segmentation", source)

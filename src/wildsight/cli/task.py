@@ -44,6 +44,7 @@ class TaskCommands:
         predicts: own options of ``predict``.
         evaluates: own options of ``evaluate``.
         fit_extras, predict_extras, evaluate_extras: options that the command itself reads.
+        pictures: help of PICTURES.
     """
 
     task: str
@@ -55,6 +56,7 @@ class TaskCommands:
     fit_extras: Sequence[Flag] = ()
     predict_extras: Sequence[Flag] = ()
     evaluate_extras: Sequence[Flag] = ()
+    pictures: str = "Files, globs or folders."
 
     @property
     def estimator(self) -> Any:
@@ -68,8 +70,8 @@ class TaskCommands:
 
     # -- fit ------------------------------------------------------------------------------------------------
 
-    def add_fit(self) -> None:
-        """``fit SOURCE``."""
+    def add_fit(self, name: str = "fit") -> None:
+        """``fit SOURCE``, also under another name."""
         flags = (
             out_flag(self.task),
             METHOD,
@@ -82,7 +84,7 @@ class TaskCommands:
             SET,
         )
         text = "Fit on SOURCE; a killed fit goes on in its folder. Writes checkpoint, scores and report."
-        command(self.app, "fit", self.fit, text, self.places(), flags)
+        command(self.app, name, self.fit, text, self.places(), flags)
 
     def places(self) -> list[inspect.Parameter]:
         """The positional arguments of ``fit``."""
@@ -92,9 +94,9 @@ class TaskCommands:
         """What ``fit`` learns from; takes its own arguments out of ``values``."""
         return values["source"]
 
-    def after_fit(self, estimator: Any) -> list[str]:
-        """What ``fit`` prints."""
-        return [*estimator.warnings(), *(f"not read: {error}" for error in estimator.not_read)]
+    def after_fit(self, estimator: Any) -> list[str]:  # noqa: ARG002  a task's own
+        """What ``fit`` prints before the warnings."""
+        return []
 
     def made(self, values: Values, options: Any) -> Any:
         """The estimator of a fit."""
@@ -121,8 +123,8 @@ class TaskCommands:
             options.training.setdefault("lr", variant.lr)
         return options
 
-    def fit(self, values: Values) -> None:
-        """Run ``fit``."""
+    def fit(self, values: Values) -> Any:
+        """Run ``fit``; returns the estimator."""
         from wildsight.cli.common import console, finish
         from wildsight.files import check_writable
 
@@ -131,10 +133,11 @@ class TaskCommands:
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
         estimator.fit(self.data(values), out, **options.fit, **options.training)
-        for text in self.after_fit(estimator):
-            console.print(text, markup=False, soft_wrap=True, highlight=False)
+        for line in self.after_fit(estimator):
+            console.print(line, markup=False, soft_wrap=True, highlight=False)
         say(estimator, estimator.not_read)
         finish(out / "report.html")
+        return estimator
 
     # -- predict --------------------------------------------------------------------------------------------
 
@@ -143,10 +146,14 @@ class TaskCommands:
         flags = (out_flag(f"{self.task}-predict"), *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH)
         places = [
             argument("model", Path, f"Folder written by `wildsight {self.task} fit`."),
-            argument("pictures", list[str], "Files, globs or folders."),
+            argument("pictures", list[str], self.pictures),
         ]
         text = "Predict for pictures, one line each; exit code 2 if any could not be read."
         command(self.app, "predict", self.predict, text, places, flags)
+
+    def inputs(self, texts: Sequence[str]) -> Sequence[Any]:
+        """What ``predict`` is asked about."""
+        return pictures_of(texts)
 
     def loaded(self, values: Values) -> Any:
         """The fitted estimator."""
@@ -158,15 +165,20 @@ class TaskCommands:
         from wildsight.files import check_writable
         from wildsight.training.progress import Meter
 
-        files = pictures_of(values["pictures"])
+        files = self.inputs(values["pictures"])
         check_writable(values["out"] / "report.html")
         options: Values = {}
         for flag in (*self.predicts, BATCH):
             options |= flag.given(values)
+        options |= self.asked(values, files)
         estimator = self.loaded(values)
         with Meter("predict", len(files)) as meter:
             results, errors = estimator.predict_files(files, progress=meter.add, **options)
         self.close(results, errors, values["out"])
+
+    def asked(self, values: Values, files: Sequence[Path]) -> Values:  # noqa: ARG002
+        """What `predict_files` takes beside the files, where it depends on them."""
+        return {}
 
     def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not read") -> None:
         """Print one line per result, write the folder, and exit with what it means."""
@@ -218,10 +230,19 @@ class TaskCommands:
         for flag in self.evaluates:
             options |= flag.given(values)
         estimator = self.loaded(values)
-        evaluation = estimator.evaluate(values["source"], split=values["split"], **options)
+        data, source = self.scored(values)
+        evaluation = self.evaluated(estimator, data, values, options)
         console.print(evaluation.table().rich())
-        say(estimator, evaluation.errors)
-        finish(write_evaluation(estimator, evaluation, run, values["source"]))
+        say(estimator, evaluation.errors, evaluation.notes())
+        finish(write_evaluation(estimator, evaluation, run, source))
+
+    def scored(self, values: Values) -> tuple[Any, str]:
+        """What ``evaluate`` scores, and what reports call it."""
+        return values["source"], values["source"]
+
+    def evaluated(self, estimator: Any, data: Any, values: Values, options: Values) -> Any:
+        """What is reported."""
+        return estimator.evaluate(data, split=values["split"], **options)
 
     # -- check, bench, methods ------------------------------------------------------------------------------
 
@@ -263,11 +284,12 @@ def source_help(example: str) -> str:
     return f"`world`, a folder, or NAME:PATH (e.g. {example})."
 
 
-def say(estimator: Any, errors: Sequence[str]) -> None:
-    """Print the estimator's warnings, and what could not be read."""
+def say(estimator: Any, errors: Sequence[str], notes: Sequence[str] = ()) -> None:
+    """Print the estimator's warnings, what could not be read, and further notes."""
     from wildsight.cli.common import console
 
-    for text in [*(f"warning: {w}" for w in estimator.warnings()), *(f"not read: {e}" for e in errors)]:
+    warnings, unread = (f"warning: {w}" for w in estimator.warnings()), (f"not read: {e}" for e in errors)
+    for text in [*warnings, *unread, *notes]:
         console.print(text, markup=False, soft_wrap=True, highlight=False)
 
 

@@ -45,9 +45,7 @@ class CompressionConfig:
 
     def __post_init__(self) -> None:
         if self.positions not in POSITIONS:
-            raise ConfigError(
-                f"positions={self.positions!r} is unknown", hint=f"use {' or '.join(POSITIONS)}"
-            )
+            raise unknown_name("value of positions", self.positions, POSITIONS)
         if self.cache is not None and self.visual_tokens is not None and not self.selects:
             raise ConfigError(
                 f"{self.visual.name} and a compressed cache do not combine", hint="use another selector"

@@ -16,11 +16,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wildsight.continual.learner import ContinualLearner
-    from wildsight.continual.result import ContinualResult, Evaluation, Update
+    from wildsight.continual.estimator import ContinualLearner
+    from wildsight.continual.result import ContinualEvaluation, ContinualResult, Update
+    from wildsight.continual.result import ContinualEvaluation as Evaluation
     from wildsight.continual.tasks import TaskData, TaskSequence
 
-__all__ = ["ContinualLearner", "ContinualResult", "Evaluation", "TaskData", "TaskSequence", "Update"]
+__all__ = [
+    "ContinualEvaluation",
+    "ContinualLearner",
+    "ContinualResult",
+    "Evaluation",
+    "TaskData",
+    "TaskSequence",
+    "Update",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -31,9 +40,9 @@ def __getattr__(name: str) -> Any:
 
         return getattr(data, name)
     if name == "ContinualLearner":
-        from wildsight.continual.learner import ContinualLearner
+        from wildsight.continual.estimator import ContinualLearner
 
         return ContinualLearner
     from wildsight.continual import result
 
-    return getattr(result, name)
+    return getattr(result, "ContinualEvaluation" if name == "Evaluation" else name)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from wildsight.continual.bench import bench
+from wildsight.continual.bench import ContinualBench
 from wildsight.continual.data import read, world_folder
 from wildsight.continual.tasks import TaskSequence
 from wildsight.report import Report
@@ -28,12 +27,17 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         "later ones whether its zero-shot skill survived."
     )
     whole = read("folder", world_folder(size=48, per_class=each, count=3))
-    sequence = TaskSequence(whole.tasks[:count], whole.scenario, whole.name, whole.protocol)
-    options: dict[str, Any] = {"seeds": 1, "epochs": 1 if quick else 12, "image_size": size}
-    options |= {"per_class_test": 2 if quick else None, "progress": False}
-    result = bench(sequence, out=folder, methods=METHODS, **options)
-    for metric in result["metrics"][:3]:
-        table = score_table(result["rows"], metric)
+    result = ContinualBench(
+        TaskSequence(whole.tasks[:count], whole.scenario, whole.name, whole.protocol),
+        out=folder,
+        methods=METHODS,
+        seeds=1,
+        epochs=1 if quick else 12,
+        image_size=size,
+        per_class_test=2 if quick else None,
+        progress=False,
+    ).run()
+    for metric in result.metrics[:3]:
+        table = score_table(result.rows, metric)
         report.table(table, f"{title(metric)}, percent; one seed, {count} tasks: a demonstration")
-    for figure, caption in result["pictures"]:
-        report.figure(figure, caption)
+    report.gallery(list(result.pictures), "Accuracy on each task (columns) after learning each (rows)")

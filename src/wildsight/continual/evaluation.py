@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from wildsight.continual.pictures import Pictures
-from wildsight.continual.result import Evaluation
+from wildsight.continual.result import ContinualEvaluation
 from wildsight.continual.tasks import TaskData, tested
 from wildsight.continual.towers import Towers
 from wildsight.errors import ImageError
+from wildsight.training.progress import Meter
 
 BATCH = 128
 
@@ -40,8 +41,13 @@ class Gallery:
 
 
 def evaluate(
-    towers: Towers, tasks: Sequence[TaskData], gallery: Gallery, *, scenario: str = "task"
-) -> Evaluation:
+    towers: Towers,
+    tasks: Sequence[TaskData],
+    gallery: Gallery,
+    *,
+    scenario: str = "task",
+    progress: bool = False,
+) -> ContinualEvaluation:
     """Top-1 accuracy in percent.
 
     Args:
@@ -49,6 +55,7 @@ def evaluate(
         tasks: with test pictures.
         gallery: decoded pictures.
         scenario: ``task``: each among its own classes; ``class``: among the classes of all ``tasks``.
+        progress: show progress and the time left.
 
     Raises:
         DataError: a task without test pictures.
@@ -63,14 +70,15 @@ def evaluate(
     accuracy: dict[str, float] = {}
     counts: dict[str, int] = {}
     errors: list[str] = []
-    for task in tasks:
-        pictures, good, faults = gallery.of(task, towers)
-        candidates = texts[task.name] if joined is None else joined
-        right = _right(towers, pictures, good, candidates, offsets[task.name])
-        accuracy[task.name], counts[task.name] = 100.0 * right / len(pictures), len(pictures)
-        errors += faults
-    mean = sum(accuracy.values()) / len(accuracy)
-    return Evaluation(accuracy, mean, scenario, counts, errors)
+    with Meter("test", len(tasks), enabled=progress) as meter:
+        for task in tasks:
+            pictures, good, faults = gallery.of(task, towers)
+            candidates = texts[task.name] if joined is None else joined
+            right = _right(towers, pictures, good, candidates, offsets[task.name])
+            accuracy[task.name], counts[task.name] = 100.0 * right / len(pictures), len(pictures)
+            errors += faults
+            meter.add(1)
+    return ContinualEvaluation.of(accuracy, counts, scenario, errors)
 
 
 def _right(towers: Towers, pictures: Pictures, good: list[int], texts: Tensor, offset: int) -> int:

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from wildsight.continual.data import read_source
-from wildsight.continual.tasks import Picture, TaskData, content, tested
+from wildsight.continual.evaluation import Gallery, evaluate
+from wildsight.continual.tasks import Picture, TaskData, content, distinct, known, tested
+from wildsight.continual.towers import Towers
 from wildsight.errors import DataError
 from wildsight.files import digest_of
 
@@ -70,6 +73,60 @@ def apart(tasks: Sequence[TaskData], probes: Sequence[TaskData], trained: Tensor
 def _size(picture: Picture) -> int | None:
     """Bytes of a file, so that only files of a guard picture's size are read; None in memory."""
     return picture.stat().st_size if isinstance(picture, Path) and picture.is_file() else None
+
+
+def check_tasks(
+    tasks: Sequence[TaskData],
+    probes: Sequence[TaskData],
+    tests: Sequence[TaskData],
+    learned: Sequence[Mapping[str, Any]],
+    trained: Tensor,
+    *,
+    repeat: bool,
+) -> None:
+    """Name what is wrong with tasks to learn in this order, before anything is computed.
+
+    Args:
+        tasks: to learn.
+        probes: the guard set.
+        tests: tasks to test afterwards.
+        learned: the tasks learned before, each with ``name``, ``classes`` and ``templates``.
+        trained: `signatures` of their pictures.
+        repeat: allow prompts that an earlier task used.
+
+    Raises:
+        DataError: a class without picture or name, prompts of an earlier task, a task in ``tests`` without
+            test pictures, or a picture of a task in the guard set.
+    """
+    for task in tasks:
+        task.require()
+    tested(tests)
+    if not repeat:
+        distinct(tasks, known(learned))
+    apart(tasks, probes, trained)
+
+
+def measured(
+    served: Towers,
+    candidate: Towers,
+    probes: Sequence[TaskData],
+    gallery: Gallery,
+    earlier: Mapping[str, float],
+) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+    """Probe task -> accuracy before and after an update, and -> accuracy when it was first measured.
+
+    Args:
+        served: the model before, and ``candidate``, the one after.
+        probes: the guard set.
+        gallery: decoded pictures.
+        earlier: `key_of` a probe -> its accuracy when it was first measured.
+    """
+    if not probes:
+        return {}, {}
+    before = evaluate(served.copied(), probes, gallery).accuracy
+    after = evaluate(candidate.copied(), probes, gallery).accuracy
+    first = {p.name: earlier.get(key_of(p), before[p.name]) for p in probes}
+    return {name: (before[name], after[name]) for name in before}, first
 
 
 def key_of(probe: TaskData) -> str:

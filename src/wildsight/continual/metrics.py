@@ -133,3 +133,25 @@ def history(rows: Sequence[dict[str, Any]]) -> tuple[list[list[float]], list[str
     if absent:
         raise DataError(f"task {absent[0]!r} was not tested after every task", hint="run update again")
     return [[float(row["accuracy"][c]) for c in columns] for row in rows], names, columns
+
+
+def matrix_scores(rows: Sequence[dict[str, Any]], scenario: str = "task") -> dict[str, float]:
+    """Transfer, Avg, Last, forgetting and backward transfer of a learner's matrix.
+
+    In the class scenario, Avg and Last are over all classes seen so far, Transfer is not defined, and
+    forgetting and backward transfer are of each task's own pictures among all classes seen.
+
+    Args:
+        rows: one per learned task: ``task``, ``accuracy`` (task -> percent) and, in the class scenario,
+            ``seen``.
+        scenario: ``task`` or ``class``.
+
+    Raises:
+        DataError: nothing was evaluated, or tasks are missing.
+    """
+    if scenario == "class":
+        scores = class_incremental([float(row["seen"]) for row in rows])
+        matrix = triangle(rows)
+        lost, back = float(forgetting(matrix).mean()), backward_transfer(matrix)
+        return {**scores, "forgetting": lost, "backward_transfer": back}
+    return summary(square(*history(rows)))

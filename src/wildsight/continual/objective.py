@@ -11,65 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wildsight.continual.distillation_targets import DistillationTargets
+
 Weights = dict[str, Tensor]
 SMOOTHING = 0.2
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The outside corpus of ZSCL and SnD, encoded once.
-
-    Attributes:
-        pixels: uint8 [R, S, S, 3].
-        tokens: [M, L] ids of the captions, or None.
-        zero_image, zero_text: unit rows of the first model, [R, D] and [M, D].
-        previous_image, previous_text: the same of the previous model.
-    """
-
-    pixels: Tensor
-    tokens: Tensor | None
-    zero_image: Tensor
-    zero_text: Tensor
-    previous_image: Tensor
-    previous_text: Tensor
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """Everything that a method may know of a task, in features.
-
-    Attributes:
-        labels: [N] int64.
-        classes: K.
-        scale: s, the inverse temperature of CLIP.
-        first: True for the first task, where both teachers are the same.
-        zero_image, zero_text: f_0 [N, D] and G_0 [K, D], unit rows of the first model.
-        previous_image, previous_text: f_p and G_p, of the model before this task.
-        steps: optimiser steps of the task.
-        reference: the outside corpus, for the methods that ask for it.
-        memory: pixels uint8 [M, S, S, 3] of earlier pictures with the previous model's rows [M, D].
-        random_tokens: [R, L] token sentences with the previous model's rows [R, D], for LwF-VR.
-        live: the teachers themselves, (first, previous), where the teacher view is exact.
-    """
-
-    labels: Tensor
-    classes: int
-    scale: float
-    first: bool
-    zero_image: Tensor
-    zero_text: Tensor
-    previous_image: Tensor
-    previous_text: Tensor
-    steps: int = 1
-    reference: Reference | None = None
-    memory: tuple[Tensor, Tensor] | None = None
-    random_tokens: tuple[Tensor, Tensor] | None = None
-    live: tuple[Any, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One batch as the student sees it.
+class StudentBatch:
+    """One batch in the student's features, beside the teachers' rows.
 
     Attributes:
         image: f_i, unit rows [B, D], with gradient.
@@ -108,7 +58,7 @@ class Objective(nn.Module, ABC):
     """Base of the methods. Its buffers are part of the training state, so that a killed task resumes.
 
     Attributes:
-        needs: what the lesson has to hold: of ``reference``, ``memory``, ``random``.
+        needs: what the targets have to hold: of ``reference``, ``memory``, ``random``.
         teachers: whether the teachers' image rows are used at all; without it no cache is filled.
         average_every: steps between snapshots of the running mean of the weights; None for none.
     """
@@ -118,15 +68,15 @@ class Objective(nn.Module, ABC):
     trains: ClassVar[bool] = True
     average_every: int | None = None
 
-    def __init__(self, config: Any, lesson: Lesson) -> None:
+    def __init__(self, config: Any, targets: DistillationTargets) -> None:
         super().__init__()
-        self.config, self.lesson = config, lesson
+        self.config, self.targets = config, targets
 
     def begin(self, student: nn.Module) -> None:
         """Called once with the weights that the task starts with, also when a killed task resumes."""
 
     @abstractmethod
-    def forward(self, seen: Seen) -> dict[str, Tensor]:
+    def forward(self, batch: StudentBatch) -> dict[str, Tensor]:
         """Logged scalars with ``loss``."""
 
     def merged(self, before: Weights, after: Weights) -> Weights:

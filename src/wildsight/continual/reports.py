@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
-from wildsight.continual.metrics import forgetting, triangle
-from wildsight.continual.result import Evaluation, Update
-from wildsight.continual.runs import scores
+from wildsight.continual.metrics import forgetting, matrix_scores, triangle
+from wildsight.continual.result import ContinualResult, Update
 from wildsight.errors import DataError
+from wildsight.estimators.reporting import begin_report
+from wildsight.images import as_picture, load_image
 from wildsight.report import Report
 from wildsight.report.plots import bars, new_figure
 from wildsight.results import RunFolder, Table, environment, write_csv
 
-if TYPE_CHECKING:
-    from wildsight.continual.learner import ContinualLearner
+SHOWN = 48
 
 
 def matrix_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -34,6 +37,13 @@ def matrix_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
     return figure
 
 
+def matrix_picture(rows: Sequence[Mapping[str, Any]]) -> Image:
+    """`matrix_figure` as a picture."""
+    stream = BytesIO()
+    matrix_figure(rows).savefig(stream, format="png")
+    return as_picture(stream.getvalue())
+
+
 def weights_figure(updates: Sequence[Update]) -> Any:
     """How much the first model counts against the previous one, over the pictures of each task."""
     figure, axes = new_figure()
@@ -47,62 +57,77 @@ def weights_figure(updates: Sequence[Update]) -> Any:
     return figure
 
 
-def write_updates(
-    learner: ContinualLearner,
-    updates: Sequence[Update],
-    source: str,
-    out: Path,
-    protocol: Mapping[str, Any],
-    scenario: str = "task",
-) -> Path:
-    """``scores.json``, ``results.csv`` and ``report.html`` of a run; returns the report."""
-    folder = RunFolder(out)
-    summary = _summary(learner, scenario)
-    facts = {"source": source, "method": learner.settings.method, "scenario": scenario, **protocol}
+@dataclass(frozen=True)
+class RunFacts:
+    """What the report of a run is made of.
+
+    Attributes:
+        matrix: the learner's rows.
+        updates: what was done.
+        scenario: ``task`` or ``class``.
+        settings: of the learner, and the method's hyper-parameters.
+        base: ``name`` and ``sha256`` of the first model.
+        facts: source, method and protocol.
+    """
+
+    matrix: Sequence[dict[str, Any]]
+    updates: Sequence[Update]
+    scenario: str
+    settings: Mapping[str, Any]
+    base: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+    def summary(self) -> dict[str, float]:
+        """The field's figures, where the matrix is complete."""
+        try:
+            return matrix_scores(self.matrix, self.scenario)
+        except (DataError, KeyError):
+            return {}
+
+
+def write_updates(run: RunFacts, out: Path) -> Path:
+    """``scores.json``, ``results.csv`` and ``report.html`` of a run; returns the report.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    folder, summary = RunFolder(out), run.summary()
     folder.write_scores(
         {
             "summary": summary,
-            "matrix": learner.matrix,
-            "updates": [u.to_dict() for u in updates],
-            "base": {"name": learner.settings.backbone, "sha256": learner.base_sha},
-            "facts": facts,
+            "matrix": run.matrix,
+            "updates": [u.to_dict() for u in run.updates],
+            "base": dict(run.base),
+            "facts": dict(run.facts),
             "environment": environment(),
         }
     )
-    write_csv(folder.results, [{"after": row["task"], **row["accuracy"]} for row in learner.matrix])
-    report = Report("What the model learned, and what it kept", f"{source}, {learner.settings.method}")
-    for update in updates:
+    write_csv(folder.results, [{"after": row["task"], **row["accuracy"]} for row in run.matrix])
+    report = Report(
+        "What the model learned, and what it kept", f"{run.facts['source']}, {run.facts['method']}"
+    )
+    for update in run.updates:
         if not update.accepted:
             report.warning(f"{update.task} was refused: {update.reason}")
-    _matrix_section(report, learner, summary)
-    _task_sections(report, updates)
+    _matrix_section(report, run.matrix, summary)
+    _task_sections(report, run.updates)
     report.section("Settings and protocol")
-    report.facts(
-        {**vars(learner.settings), **learner.hyper, **facts, "SHA-256 of the base": learner.base_sha}
-    )
+    report.facts({**run.settings, **run.facts, "SHA-256 of the base": run.base["sha256"]})
     report.section("Environment")
     report.facts(environment())
     return report.save(folder.report)
 
 
-def _summary(learner: ContinualLearner, scenario: str) -> dict[str, float]:
-    """The field's figures, where the matrix is complete."""
-    try:
-        return scores(learner, scenario)
-    except (DataError, KeyError):
-        return {}
-
-
-def _matrix_section(report: Report, learner: ContinualLearner, summary: Mapping[str, float]) -> None:
-    if not learner.matrix:
+def _matrix_section(report: Report, matrix: Sequence[dict[str, Any]], summary: Mapping[str, float]) -> None:
+    if not matrix:
         return
     report.section("Accuracy in percent, after each task")
-    report.figure(matrix_figure(learner.matrix), "right of the diagonal: zero-shot skill that survived")
+    report.figure(matrix_figure(matrix), "right of the diagonal: zero-shot skill that survived")
     if summary:
         report.table(Table(list(summary), [[f"{v:.1f}" for v in summary.values()]]))
     if "forgetting" in summary:
-        names = [str(row["task"]) for row in learner.matrix]
-        lost = forgetting(triangle(learner.matrix))
+        names = [str(row["task"]) for row in matrix]
+        lost = forgetting(triangle(matrix))
         values = {name: (float(value), 0.0) for name, value in zip(names, lost, strict=True)}
         title = "forgetting: best accuracy since learned minus the last, points"
         report.figure(bars(values, "forgetting"), title)
@@ -126,24 +151,33 @@ def _task_sections(report: Report, updates: Sequence[Update]) -> None:
         report.facts({"loss per epoch": [round(v, 4) for v in update.curve], **update.seconds})
 
 
-def write_evaluation(learner: ContinualLearner, found: Evaluation, source: str, out: Path) -> Path:
-    """The folder of an evaluation; returns its report."""
+def write_predictions(results: Sequence[ContinualResult], errors: Sequence[str], out: Path) -> Path:
+    """Write the folder of a prediction: ``results.csv``, ``scores.json`` and ``report.html``.
+
+    Args:
+        results: one per readable picture.
+        errors: one sentence per picture that could not be read.
+        out: the folder.
+
+    Returns:
+        The report.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
     folder = RunFolder(out)
-    rows = [{"task": n, "accuracy": v, "pictures": found.counts[n]} for n, v in found.accuracy.items()]
+    rows = [
+        {"image": str(r.image), "label": r.label, "task": r.task, "probability": r.probability}
+        for r in results
+    ]
     write_csv(folder.results, rows)
-    folder.write_scores(
-        {"mean": found.mean, "scenario": found.scenario, "tasks": rows, "environment": environment()}
-    )
-    report = Report("Accuracy per task", f"{source}, {found.scenario} scenario")
-    for error in found.errors:
-        report.warning(f"not read, counted as wrong: {error}")
-    report.figure(bars({n: (v, 0.0) for n, v in found.accuracy.items()}, "top-1 accuracy, percent"))
-    report.table(sheet(found))
-    report.facts({"learned": ", ".join(t["name"] for t in learner.learned) or "nothing", **environment()})
+    scores = {"pictures": [r.to_dict() for r in results], "not_read": list(errors)}
+    folder.write_scores({**scores, "environment": environment()})
+    report = begin_report("What pictures show", f"{len(results)} pictures", errors)
+    body = [[*list(row.values())[:3], f"{row['probability']:.3f}"] for row in rows]
+    report.table(Table(["picture", "answer", "task", "probability"], body))
+    shown = [r for r in results if r.image is not None][:SHOWN]
+    pictures = [(load_image(r.image), f"{r.label} {r.probability:.2f}") for r in shown if r.image]
+    if pictures:
+        report.gallery(pictures, "The first pictures")
     return report.save(folder.report)
-
-
-def sheet(found: Evaluation) -> Table:
-    """Tasks down, accuracy across."""
-    body = [[n, f"{v:.1f}", found.counts[n]] for n, v in found.accuracy.items()]
-    return Table(["task", "accuracy %", "pictures"], [*body, ["mean over tasks", f"{found.mean:.1f}", ""]])

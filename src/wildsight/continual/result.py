@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from wildsight.results import Result
+from wildsight.errors import ConfigError
+from wildsight.estimators.evaluation import Evaluation
+from wildsight.results import Result, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wildsight.report import Report
 
 BINS = 20
 
@@ -30,6 +37,11 @@ class ContinualResult(Result):
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
 
+    def line(self) -> str:
+        """The result on one line of a terminal."""
+        pairs = zip(self.classes, self.probabilities, strict=True)
+        return f"{self.image}: " + ", ".join(f"{name} {p:.3f}" for name, p in pairs)
+
     def figure(self) -> Any:
         """Bars of the best few."""
         from wildsight.report.plots import bars
@@ -38,23 +50,114 @@ class ContinualResult(Result):
         return bars({k: (v, 0.0) for k, v in rows.items()}, str(self.image or self.label))
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracies in percent.
+def candidate_groups(
+    learned: Sequence[Mapping[str, Any]],
+    task: str | None,
+    classes: Sequence[str] | None,
+    templates: Sequence[str],
+) -> list[tuple[str, list[str], list[str]]]:
+    """(task, classes, templates) among which a picture is named.
+
+    Args:
+        learned: the learned tasks, each with ``name``, ``classes`` and ``templates``.
+        task: one of them; None for all.
+        classes: names given by hand, in place of those learned, with their ``templates``.
+        templates: each with ``{}``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if classes is not None:
+        return [("", list(classes), list(templates))]
+    groups = [(t["name"], list(t["classes"]), list(t["templates"])) for t in learned]
+    groups = [g for g in groups if task in (None, g[0])]
+    if not groups:
+        text = f"no task called {task!r} was learned" if task else "nothing was learned yet"
+        raise ConfigError(text, hint="call update first, or name classes")
+    return groups
+
+
+def results_of(
+    files: Sequence[Path | None], names: Sequence[tuple[str, str]], scores: Tensor, top: int
+) -> list[ContinualResult]:
+    """One result per picture.
+
+    Args:
+        files: the pictures.
+        names: (class, task) of the candidates.
+        scores: probabilities [B, K].
+        top: best answers to list, >= 1.
+
+    Raises:
+        ConfigError: ``top`` below 1.
+    """
+    if top < 1:
+        raise ConfigError(f"top={top}", hint="give 1 or more")
+    best = scores.topk(min(top, len(names)), dim=1)
+    results = []
+    for file, values, rows in zip(files, best.values.tolist(), best.indices.tolist(), strict=True):
+        label, task = names[rows[0]]
+        listed = tuple(names[i][0] for i in rows)
+        results.append(ContinualResult(file, label, task, values[0], listed, tuple(values)))
+    return results
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinualEvaluation(Evaluation):
+    """Accuracies in percent: a row per task with ``task``, ``accuracy`` and ``pictures``, then their mean.
+
+    Pictures that could not be read count as wrong; ``errors`` names them.
 
     Attributes:
         accuracy: task -> top-1 on its test pictures.
-        mean: of ``accuracy``, tasks weigh equally.
         scenario: ``task`` or ``class``; see `TaskSequence`.
         counts: task -> number of test pictures.
-        errors: pictures that could not be read; they count as wrong.
     """
 
     accuracy: Mapping[str, float]
-    mean: float
     scenario: str
     counts: Mapping[str, int]
-    errors: Sequence[str] = ()
+
+    group: ClassVar[str] = "task"
+    caption: ClassVar[str] = "Top-1 accuracy in percent; tasks weigh equally in the mean"
+
+    @classmethod
+    def of(
+        cls,
+        accuracy: Mapping[str, float],
+        counts: Mapping[str, int],
+        scenario: str,
+        errors: Sequence[str] = (),
+        protocol: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The evaluation of some tasks."""
+        rows = [{"task": n, "accuracy": v, "pictures": counts[n]} for n, v in accuracy.items()]
+        mean = sum(accuracy.values()) / len(accuracy)
+        overall = {"task": "mean", "accuracy": mean, "pictures": sum(counts.values())}
+        return cls(
+            rows=[*rows, overall],
+            errors=list(errors),
+            protocol=dict(protocol or {}),
+            accuracy=accuracy,
+            scenario=scenario,
+            counts=counts,
+        )
+
+    @property
+    def mean(self) -> float:
+        """Of the tasks' accuracies."""
+        return float(self.overall["accuracy"])
+
+    def table(self) -> Table:
+        """Tasks down, accuracy across."""
+        body = [[row["task"], f"{row['accuracy']:.1f}", row["pictures"]] for row in self.rows]
+        return Table(["task", "accuracy %", "pictures"], body)
+
+    def show(self, report: Report) -> None:
+        """The tasks' accuracies as bars."""
+        from wildsight.report.plots import bars
+
+        report.figure(bars({n: (v, 0.0) for n, v in self.accuracy.items()}, "top-1 accuracy, percent"))
 
 
 @dataclass(frozen=True)
@@ -97,7 +200,7 @@ class Update:
 
     @classmethod
     def recorded(cls, task: str, record: Mapping[str, Any], accuracy: Mapping[str, float]) -> Self:
-        """The update of a task that stands, from what `to_dict` wrote when it was learned, if anything."""
+        """The update of a task that was learned before, from what `to_dict` wrote then, if anything."""
         return cls(
             task,
             True,

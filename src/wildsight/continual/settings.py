@@ -81,4 +81,6 @@ class LearnerSettings:
         if not 0 < self.crop <= 1:
             raise ConfigError(f"crop={self.crop} is outside (0, 1]", hint="give e.g. 0.9")
         if self.max_drop < 0 or self.reference_count < 1 or self.image_size < 0:
-            raise ConfigError("max_drop, reference_count or image_size is negative", hint="give 0 or more")
+            counts = f"reference_count={self.reference_count}, image_size={self.image_size}"
+            what = f"max_drop={self.max_drop}, {counts}"
+            raise ConfigError(what, hint="give 0 or more, and a reference_count of at least 1")

@@ -1,4 +1,4 @@
-"""The trained model of one task, its step, and its run through the house's loop."""
+"""The trained model of one task, its step, and its run through the training loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wildsight.continual.objective import Lesson, Objective, RunningMean, Seen, Weights
+from wildsight.continual.objective import Objective, RunningMean, StudentBatch, Weights
 from wildsight.continual.pictures import Pictures, cropped
 from wildsight.continual.towers import Towers
 from wildsight.training import Batch, History, TrainConfig, train
@@ -61,7 +61,7 @@ class Student(nn.Module):
         image, text = model(pixels, self.tokens.to(pixels.device))
         zero, previous = self._teachers(pixels, batch.index)
         draw = torch.Generator().manual_seed(mix(batch.seed, batch.epoch, int(batch.index[0]), 11))
-        seen = Seen(
+        views = StudentBatch(
             image=image,
             text=text,
             labels=batch.data["label"],
@@ -75,17 +75,17 @@ class Student(nn.Module):
             student=self.towers,
             draw=draw,
         )
-        losses: dict[str, Tensor] = self.objective(seen)
+        losses: dict[str, Tensor] = self.objective(views)
         return losses
 
     def _teachers(self, pixels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The teachers' rows of the batch: cached, or from the teachers themselves."""
-        lesson: Lesson = self.objective.lesson
-        if lesson.live is None or not self.objective.teachers:
+        targets = self.objective.targets
+        if targets.live is None or not self.objective.teachers:
             rows = index.cpu()
-            return lesson.zero_image[rows], lesson.previous_image[rows]
+            return targets.zero_image[rows], targets.previous_image[rows]
         with torch.no_grad():
-            zero, previous = (teacher.to(pixels.device).encode_images(pixels) for teacher in lesson.live)
+            zero, previous = (teacher.to(pixels.device).encode_images(pixels) for teacher in targets.live)
         return zero, previous
 
     def finished(self, before: Weights) -> Weights:
@@ -100,14 +100,23 @@ class Student(nn.Module):
 
 @dataclass(frozen=True)
 class Run:
-    """How a task is trained: the loop's settings, its folder, whether progress is shown, and ``extra``: what
-    else a killed run has to agree on to go on in that folder."""
+    """How a task is trained.
+
+    Attributes:
+        config: settings of the loop.
+        folder: of the training state; None keeps none.
+        progress: whether progress is shown.
+        label: name in the progress line.
+        extra: what else a killed run has to agree on to go on in that folder.
+        device: where it runs.
+    """
 
     config: TrainConfig
     folder: Path | None
     progress: bool
     label: str
     extra: Mapping[str, Any]
+    device: torch.device
 
 
 def run_task(student: Student, pictures: Pictures, run: Run) -> History:
@@ -121,6 +130,7 @@ def run_task(student: Student, pictures: Pictures, run: Run) -> History:
         progress=run.progress,
         label=run.label,
         extra=run.extra,
+        device=run.device,
     )
 
 

@@ -257,8 +257,9 @@ class CategoryDiscoverer(Estimator[CategoryData, DiscoveryResult]):
             ends = frozen if Trunk(self.backbone).transformer else rows
             head.start_at(torch.from_numpy(means(ends, start.groups, self.k)[0]))
         depends = self.depends([data.samples, data.known], data.root, k=self.k)
-        self.history = fit_head(head, tokens, config, folder=folder, progress=progress, extra=depends)
-        head.to(self.device)
+        self.history = fit_head(
+            head, tokens, config, folder=folder, progress=progress, extra=depends, device=self.device
+        )
         logits = embed(head, tokens)[2]
         free = tokens.labels < 0
         head.renumber(by_size(logits[free].argmax(1), len(self.known), self.k))
@@ -334,7 +335,8 @@ class CategoryDiscoverer(Estimator[CategoryData, DiscoveryResult]):
         )
         return write_run(record, facts, Path(out), title)
 
-    def _write_fit(self, run: RunFolder) -> None:
+    def _leave(self, run: RunFolder) -> None:
+        self.save_pretrained(run.checkpoint)
         self.write_run(run.path)
         shutil.rmtree(run.path / "train" / "state", ignore_errors=True)  # nothing is left to go on with
 

@@ -127,6 +127,7 @@ def fit_head(
     folder: Path | None = None,
     progress: bool = True,
     extra: Mapping[str, Any] | None = None,
+    device: torch.device | str = "auto",
 ) -> History:
     """Train a head in place.
 
@@ -137,6 +138,7 @@ def fit_head(
         folder: where the training state is kept.
         progress: show progress and the time left.
         extra: what else a state in ``folder`` must have been saved with, as in `train`.
+        device: where it runs, and where the head stays.
     """
     count = len(data.rows)
     total = config.epochs * -(-count // config.batch_size)
@@ -149,6 +151,7 @@ def fit_head(
         progress=progress,
         label="discover",
         extra=extra,
+        device=device,
     )
     head.follow(total)
     return history

@@ -103,17 +103,17 @@ class Trunk:
         """[B, 3, H, W] -> the input [B, T, D] of `tail`; T = 1 for a network that is no transformer."""
         if not self.transformer:
             return self._global(pixels)[:, None]
-        return self._seen(pixels, output_hidden_states=True).hidden_states[-2].float()
+        return self._output(pixels, output_hidden_states=True).hidden_states[-2].float()
 
     @torch.no_grad()
     def vector(self, pixels: Tensor) -> Tensor:
         """[B, 3, H, W] -> the global feature [B, D]: the class token after the final norm, or the mean."""
         if not self.transformer:
             return self._global(pixels)
-        pooled = self._seen(pixels).last_hidden_state[:, 0].float()
+        pooled = self._output(pixels).last_hidden_state[:, 0].float()
         return _norm(self.tower)(pooled) if hasattr(self.tower, "post_layernorm") else pooled
 
-    def _seen(self, pixels: Tensor, **options: Any) -> Any:
+    def _output(self, pixels: Tensor, **options: Any) -> Any:
         """The tower's output."""
         with self.backbone.computing():
             pixels = pixels.to(self.backbone.device)

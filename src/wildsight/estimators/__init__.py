@@ -2,6 +2,7 @@
 
 from wildsight.estimators.base import Estimator
 from wildsight.estimators.checkpoints import kept
+from wildsight.estimators.evaluation import Evaluation
 from wildsight.estimators.tasks import TASKS, TaskEntry, resolve, task_named
 
-__all__ = ["TASKS", "Estimator", "TaskEntry", "kept", "resolve", "task_named"]
+__all__ = ["TASKS", "Estimator", "Evaluation", "TaskEntry", "kept", "resolve", "task_named"]

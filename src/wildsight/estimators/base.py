@@ -87,6 +87,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
         self.settings: Any = configured(
             self.settings_type, settings, method=name, backbone=getattr(chosen, "name", str(chosen))
         )
+        self._device = "auto" if device is None else str(device)
         loaded = not isinstance(chosen, str | Path) and device in ("auto", None)
         self.device = chosen.device if loaded else resolve_device(device)
         self.backbone = self._load_backbone(chosen)
@@ -179,7 +180,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
         names = [f.name for f in fields(self.settings)]
         return {n: getattr(self.settings, n) for n in names} | {
             "hyper": self.hyper,
-            "device": str(self.device),
+            "device": self._device,
         }
 
     def training_config(self, given: Mapping[str, Any]) -> TrainConfig:
@@ -260,14 +261,14 @@ class Estimator(Checkpointed, Generic[Data, R]):
         facts = self._fit(data, config, where, progress, **options)
         self.fitted_on = {"source": getattr(data, "name", str(source)), **facts}
         if run is not None:
-            self.save_pretrained(run.checkpoint)
-            self._write_fit(run)
+            self._leave(run)
         return self
 
-    def _write_fit(self, run: RunFolder) -> None:
-        """Write scores, table and report of a fit; overridden where a task leaves more."""
+    def _leave(self, run: RunFolder) -> None:
+        """What a fit leaves in its folder: checkpoint, scores, table, report."""
         from wildsight.estimators.reporting import write_fit
 
+        self.save_pretrained(run.checkpoint)
         write_fit(self, run)
 
     def predict(
@@ -349,7 +350,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
         """Move every network to ``device``; results come back to the CPU."""
         from wildsight.devices import resolve_device
 
-        self.device = resolve_device(device)
+        self.device, self._device = resolve_device(device), str(device)
         self.backbone = self.backbone.to(self.device)
         self._to(self.device)
         return self

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 from wildsight.estimators.base import Estimator, changed_fields
 from wildsight.estimators.evaluation import Evaluation
+from wildsight.estimators.gallery import keep_pictures, pictures_of
 from wildsight.estimators.options import sorted_options
 from wildsight.estimators.registry import Variant, configured, hyper_names, unknown_name
 from wildsight.estimators.tasks import resolve, task_named
-from wildsight.files import atomic_folder, check_writable, digest_of, read_json, write_json
-from wildsight.images import load_image
+from wildsight.files import check_writable, digest_of, read_json, write_json
 from wildsight.report import Report
 from wildsight.report.plots import scatter
 from wildsight.results import (
@@ -34,7 +34,6 @@ from wildsight.results import (
     write_csv,
 )
 
-CAPTIONS = "captions.json"
 NOT_SHARED = ("method", "backbone", "seed")
 UNTOLD = frozenset({"workers", "checkpoint_seconds"})
 """Training settings that change no result."""
@@ -129,8 +128,12 @@ class Bench:
         """What else a reader must know: oracles, budgets."""
         return {}
 
+    def is_shown(self, chosen: Variant[Any], seed: int) -> bool:
+        """Whether a cell's pictures are kept for the report."""
+        return seed == 0 and chosen.text == self.estimator.default_method
+
     def shown(self, estimator: Any, evaluation: Evaluation, data: Any) -> list[tuple[Any, str]]:
-        """Pictures with captions of the paper's method, first seed."""
+        """Pictures with captions of a cell."""
         return evaluation.pictures()
 
     # -- the run --------------------------------------------------------------------------------------------
@@ -161,7 +164,7 @@ class Bench:
                             continue
                         self._cell(chosen, seed, label, part, file)
                     rows += [{**row, "method": chosen.text, "seed": seed} for row in read_json(file)]
-                    pictures += _pictures_of(file.with_suffix(""))
+                    pictures += pictures_of(file.with_suffix(""))
         return BenchResult(rows, self.metrics_of(self.data), self._facts(), pictures, self.cost)
 
     def _trained(self, chosen: Variant[Any]) -> bool:
@@ -212,8 +215,8 @@ class Bench:
         rows = [{**row, **times} for row in self.rows(estimator, evaluation, data)]
         for row in rows:
             row["group"] = f"{label} {row['group']}".strip()
-        if seed == 0 and chosen.text == self.estimator.default_method:
-            _keep_pictures(self.shown(estimator, evaluation, data), file.with_suffix(""))
+        if self.is_shown(chosen, seed):
+            keep_pictures(self.shown(estimator, evaluation, data), file.with_suffix(""))
         write_json(file, summarised(rows))
 
     def fit(self, estimator: Any, data: Any, folder: Path, training: Mapping[str, Any]) -> None:
@@ -256,24 +259,6 @@ def _stated(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_stated(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def _keep_pictures(pictures: list[tuple[Any, str]], folder: Path) -> None:
-    """For the report of a bench that goes on from here."""
-    if not pictures:
-        return
-    with atomic_folder(folder, CAPTIONS) as temporary:
-        for number, (picture, _) in enumerate(pictures):
-            picture.save(temporary / f"{number:02d}.png")
-        write_json(temporary / CAPTIONS, [caption for _, caption in pictures])
-
-
-def _pictures_of(folder: Path) -> list[tuple[Any, str]]:
-    """What `_keep_pictures` kept; nothing where it kept nothing."""
-    if not folder.is_dir():
-        return []
-    captions = read_json(folder / CAPTIONS)
-    return [(load_image(folder / f"{n:02d}.png"), caption) for n, caption in enumerate(captions)]
 
 
 @dataclass(frozen=True)

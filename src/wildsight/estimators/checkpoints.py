@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, cast
 
 from wildsight.errors import CheckpointError, WildSightError
+from wildsight.estimators.hub import CARD, card, fetched, pushed
 from wildsight.files import CONFIG, digest_of, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -56,15 +58,30 @@ class Checkpointed(ABC):
         """
         self.check_fitted()
         tensors, own = self._state()
-        config = {"format": FORMAT, "task": self.task, "object": type(self).__name__}
+        config: dict[str, Any] = {"format": FORMAT, "task": self.task, "object": type(self).__name__}
         cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        return save_checkpoint(
-            folder,
-            cpu,
-            {**config, **self._described(), **own},
-            name=self.weights_name,
-            config_name=self.config_name,
-        )
+        config |= {**self._described(), **own}
+        names = {"name": self.weights_name, "config_name": self.config_name}
+        facts = {**config, "fitted_on": self.fitted_on}
+        text = card(facts, self.settings.method, str(self.backbone.name), type(self).__name__)
+        return save_checkpoint(folder, cpu, config, **names, texts={CARD: text})
+
+    def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None) -> str:
+        """Save and upload the checkpoint with its card.
+
+        Args:
+            repo: ``user/name``; made if it is not there.
+            private: of a new repository.
+            revision: branch; the main one where None.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ConfigError: not fitted, or the hub refuses or cannot be reached.
+        """
+        with TemporaryDirectory() as folder:
+            return pushed(self.save_pretrained(Path(folder) / "checkpoint"), repo, private, revision)
 
     def _described(self) -> dict[str, Any]:
         """What every checkpoint says of itself."""
@@ -77,16 +94,28 @@ class Checkpointed(ABC):
         }
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | int | None = "auto",
+        **options: Any,
+    ) -> Self:
         """Load what `save_pretrained` wrote.
 
         Args:
-            folder: the checkpoint.
-            options: ``backbone=`` where its folder has moved, ``device=``.
+            folder: the checkpoint, or a repository ``user/name``.
+            revision: branch, tag or commit of a repository.
+            device: where it runs.
+            options: ``backbone=`` where its folder has moved, and other arguments of the constructor.
 
         Raises:
-            CheckpointError: damaged, of another task or format, or made for another backbone.
+            CheckpointError: damaged, of another task or format, made for another backbone, or not to be
+                fetched.
         """
+        folder = fetched(folder, revision)
+        options["device"] = device
         tensors, config = load_checkpoint(folder, name=cls.weights_name, config_name=cls.config_name)
         task = config.get("task", config.get("room"))  # "room" until 0.1
         if task != cls.task or config.get("object") != cls.__name__:

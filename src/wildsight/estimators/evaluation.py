@@ -44,6 +44,10 @@ class Evaluation:
         """JSON-able: rows, errors and protocol."""
         return {"scores": summarised(self.rows), "not_read": self.errors, "protocol": self.protocol}
 
+    def notes(self) -> list[str]:
+        """What a reader of the scores must know beside the errors; nothing here."""
+        return []
+
     def show(self, report: Report) -> None:
         """Add the task's own figures to a report; none here."""
 

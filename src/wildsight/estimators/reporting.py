@@ -51,7 +51,7 @@ def write_evaluation(estimator: Any, evaluation: Evaluation, run: RunFolder, sou
     facts = {"task": estimator.task, "source": source, **evaluation.to_dict()}
     run.write_scores({**facts, "environment": environment()})
     report = Report("Evaluation", f"{estimator.settings.method} on {source}")
-    _warn(report, estimator.warnings(), evaluation.errors)
+    _warn(report, [*estimator.warnings(), *evaluation.notes()], evaluation.errors)
     report.table(evaluation.table(), evaluation.caption)
     evaluation.show(report)
     pictures = evaluation.pictures()

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wildsight.fusion.segmenter import FusionEvaluation, FusionResult, FusionSegmenter
+    from wildsight.fusion.estimator import FusionEvaluation, FusionResult, FusionSegmenter
 
 __all__ = ["FusionEvaluation", "FusionResult", "FusionSegmenter"]
 
@@ -24,6 +24,6 @@ __all__ = ["FusionEvaluation", "FusionResult", "FusionSegmenter"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    from wildsight.fusion import segmenter
+    from wildsight.fusion import estimator
 
-    return getattr(segmenter, name)
+    return getattr(estimator, name)

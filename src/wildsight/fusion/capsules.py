@@ -1,22 +1,19 @@
 """Part capsules of one axis, their routing, and the coefficients that the routing gives.
 
-Paper: PWRF (see `pwrf`). Axis ``h`` has one capsule set per row (columns are collapsed), ``v`` one per
-column. Shapes: ``B`` pictures, ``M`` modalities, ``A`` channels, ``L`` positions along the axis, ``T`` part
-capsules per modality, ``C`` whole capsules, poses of 16.
+Paper: PWRF (see `methods.pwrf`). Axis ``h`` has one capsule set per row (columns are collapsed), ``v`` one
+per column. Shapes: ``B`` pictures, ``M`` modalities, ``A`` channels, ``L`` positions along the axis, ``T``
+part capsules per modality, ``C`` whole capsules, poses of 16.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wildsight.fusion.routing import Routed, route
-
-if TYPE_CHECKING:
-    from wildsight.fusion.pwrf import PWRFConfig
 
 POSE = 16
 A_MIN = 1e-6
@@ -101,25 +98,60 @@ def weighted(parts: Parts, modality: int, weight: Tensor, tile: bool) -> Tensor:
 
 
 class AxisCapsules(nn.Module):
-    """Parts and wholes along one axis."""
+    """Parts and wholes along one axis.
 
-    def __init__(self, config: PWRFConfig) -> None:
+    Args:
+        modalities: M.
+        channels: A, of the reduced features.
+        T: part capsules per modality and position.
+        C: whole capsules per position.
+        iters, lam, eps: of the routing, see `route`.
+        mix: what happens to part capsules before routing: ``none``, ``per_modality`` or ``released``.
+        weigh_parts: whether activations weigh votes.
+        coefficient: ``omega``, ``agreement`` or ``constant``.
+        collapse: how the other axis is collapsed: ``linear`` or ``attn``.
+        ref_len: length at which the learned vector of ``linear`` is stored.
+        routed: False leaves the parts as they are.
+        fused: False holds the whole votes tensor.
+    """
+
+    def __init__(
+        self,
+        modalities: int,
+        channels: int,
+        T: int,
+        C: int,
+        *,
+        iters: int = 3,
+        lam: float = 1e-3,
+        eps: float = 1e-8,
+        mix: str = "none",
+        weigh_parts: bool = True,
+        coefficient: str = "omega",
+        collapse: str = "linear",
+        ref_len: int = 12,
+        routed: bool = True,
+        fused: bool = True,
+    ) -> None:
         super().__init__()
-        m, t, c, a = config.modalities, config.T, config.C, config.A
-        self.config = config
+        self.modalities, self.T = modalities, T
+        self.iters, self.lam, self.eps, self.fused = iters, lam, eps, fused
+        self.mix, self.weigh_parts, self.coefficient = mix, weigh_parts, coefficient
+        self.collapse, self.routed = collapse, routed
+        m, t, c, a = modalities, T, C, channels
         self.weight = nn.Parameter(torch.empty(m, 17 * t, a).uniform_(-(a**-0.5), a**-0.5))
         self.bias = nn.Parameter(torch.empty(m, 17 * t).uniform_(-(a**-0.5), a**-0.5))
-        if config.routed:
+        if routed:
             self.vote = nn.Parameter(torch.randn(m, t, c, 4, 4))
             self.beta_u, self.beta_a = nn.Parameter(torch.zeros(c)), nn.Parameter(torch.zeros(c))
-        if config.collapse == "linear":
-            self.k = nn.Parameter(torch.full((m, config.ref_len), 1.0 / config.ref_len))
+        if collapse == "linear":
+            self.k = nn.Parameter(torch.full((m, ref_len), 1.0 / ref_len))
             self.k_bias = nn.Parameter(torch.zeros(m))
         else:
             self.score = nn.Parameter(torch.zeros(m, a))
-        if config.mix == "per_modality":
+        if mix == "per_modality":
             self.mixer: nn.Module = nn.LayerNorm(17 * t)
-        elif config.mix == "released":
+        elif mix == "released":
             both = 17 * t * m
             self.mixer = nn.Sequential(nn.Conv1d(both, both, 3, padding=1), nn.BatchNorm1d(both), nn.ReLU())
 
@@ -128,7 +160,7 @@ class AxisCapsules(nn.Module):
 
         The collapse over S and the 1 x 1 convolution commute, so the short one is done last.
         """
-        if self.config.collapse == "attn":
+        if self.collapse == "attn":
             s = torch.einsum("bmals,ma->bmls", z, self.score).softmax(-1)
             short = torch.einsum("bmals,bmls->bmal", z, s)
             return torch.einsum("bmal,mca->bmcl", short, self.weight) + self.bias[None, :, :, None]
@@ -140,17 +172,17 @@ class AxisCapsules(nn.Module):
     def parts(self, z: Tensor) -> Parts:
         """Part capsules of [B, M, A, L, S]."""
         raw = self.collapsed(z).permute(0, 3, 1, 2)
-        t = self.config.T
+        t = self.T
         return Parts(raw[..., : POSE * t].unflatten(-1, (t, POSE)), raw[..., POSE * t :].sigmoid())
 
     def wholes(self, parts: Parts, present: Tensor) -> Whole:
         """Route the parts of the modalities that are there (``present`` [B, M])."""
         here = present[:, None, :, None]
         pose, a = self._mixed(Parts(parts.pose * here[..., None], parts.a * here))
-        published = self.config.mix == "released" and not self.config.weigh_parts
+        published = self.mix == "released" and not self.weigh_parts
         a = (a if published else a.clamp_min(A_MIN)) * here
         batch, length = pose.shape[:2]
-        if not self.config.routed:
+        if not self.routed:
             kept = torch.cat([(pose * here[..., None]).flatten(2), a.flatten(2)], dim=2)
             return Whole(kept.transpose(1, 2), None, present)
         routed = route(
@@ -159,20 +191,20 @@ class AxisCapsules(nn.Module):
             self.vote.flatten(0, 1),
             self.beta_u,
             self.beta_a,
-            iters=self.config.iters,
-            lam=self.config.lam,
-            eps=self.config.eps,
-            compat=not self.config.weigh_parts,
-            fused=self.config.fused,
+            iters=self.iters,
+            lam=self.lam,
+            eps=self.eps,
+            compat=not self.weigh_parts,
+            fused=self.fused,
         )
         g = torch.cat([routed.mu.flatten(1), routed.a_out], dim=1)
         return Whole(g.unflatten(0, (batch, length)).transpose(1, 2), routed, present)
 
     def _mixed(self, parts: Parts) -> tuple[Tensor, Tensor]:
-        m, t = self.config.modalities, self.config.T
-        if self.config.mix == "none":
+        m, t = self.modalities, self.T
+        if self.mix == "none":
             return parts.pose, parts.a
-        if self.config.mix == "per_modality":
+        if self.mix == "per_modality":
             both = self.mixer(torch.cat([parts.pose.flatten(3), parts.a], dim=3))
             return both[..., : POSE * t].unflatten(-1, (t, POSE)), both[..., POSE * t :].sigmoid()
         mixed = self.mixer(torch.cat([parts.block(i) for i in range(m)], dim=1)).transpose(1, 2)
@@ -181,11 +213,11 @@ class AxisCapsules(nn.Module):
 
     def coefficients(self, whole: Whole) -> Tensor:
         """[B, L, M, T]: the weight of each part capsule, summing to 1 over M."""
-        m, (batch, _, length) = self.config.modalities, whole.g.shape
+        m, (batch, _, length) = self.modalities, whole.g.shape
         here = whole.present[:, None].expand(batch, length, m)
         if whole.routed is None:
-            return (here / here.sum(-1, keepdim=True))[..., None].expand(batch, length, m, self.config.T)
-        if self.config.coefficient == "constant":
+            return (here / here.sum(-1, keepdim=True))[..., None].expand(batch, length, m, self.T)
+        if self.coefficient == "constant":
             return released_ratio(whole.routed, here.flatten(0, 1)).unflatten(0, (batch, length))
-        agreement = self.config.coefficient == "agreement"
-        return omega(whole.routed, m, self.config.eps, agreement).unflatten(0, (batch, length))
+        agreement = self.coefficient == "agreement"
+        return omega(whole.routed, m, self.eps, agreement).unflatten(0, (batch, length))

@@ -63,6 +63,11 @@ class FusionData:
         """Names of the classes by id."""
         return self.found.classes
 
+    @property
+    def saliency(self) -> bool:
+        """Whether masks say what is salient, not which class."""
+        return self.found.task == "saliency"
+
     def part(self, split: Split) -> list[FusionSample]:
         """The samples of one split."""
         return [s for s in self.found.samples if s.split == split]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wildsight.fusion.bench import bench
+from wildsight.fusion.bench import FusionBench
 from wildsight.fusion.data import world
 from wildsight.report import Report
 from wildsight.results import score_table, title
@@ -22,15 +22,17 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     """
     epochs, methods = (1, ("pwrf",)) if quick else (20, ("pwrf", "concatenation", "cross-attention"))
     data = world(scale=0.1 if quick else 0.25)
-    result = bench(data, out=folder, methods=methods, seeds=1, epochs=epochs, modalities=[FEW], progress=True)
+    result = FusionBench(
+        data, out=folder, methods=methods, seeds=1, epochs=epochs, modalities=[FEW], progress=True
+    ).run()
     report.text(
         "Colour, depth and temperature of the same scene become **one mask of its things**; then night, fog "
         "and glare spoil a sensor, and each is taken away or reads zero in turn."
     )
-    for metric in result["metrics"][:1]:
-        table = score_table(result["rows"], metric)
+    for metric in result.metrics[:1]:
+        table = score_table(result.rows, metric)
         report.table(
             table, f"{title(metric)} by condition and failure, one seed, {epochs} epochs: a demonstration"
         )
-    if result["pictures"]:
-        report.gallery(list(result["pictures"]), "Inputs, truth, prediction, what each sensor contributed")
+    if result.pictures:
+        report.gallery(list(result.pictures), "Inputs, truth, prediction, what each sensor contributed")

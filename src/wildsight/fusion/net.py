@@ -3,7 +3,7 @@
 As in the PWRF release, a CBR brings every modality of every scale to one width before it is fused; the finest
 scale of PWRF and of cross-attention is concatenated.
 
-Differences of PWRF in this network from the release (switches of `FusionSettings`):
+Differences of PWRF in this network from the release (settings and hyper-parameters):
     1. ``A`` is the width, 64: the maps are narrow already. ``hyper={"A": 32}`` narrows them as published.
     2. None at the finest scale: it is concatenated as published; ``fine="routed sum"`` sums it with the
        shares of the next one, ``fine="same"`` routes it too.
@@ -12,21 +12,20 @@ Differences of PWRF in this network from the release (switches of `FusionSetting
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from wildsight.backbones import Backbone
 from wildsight.errors import ConfigError
-from wildsight.fusion.concatenation import Concatenation, ConcatenationConfig
 from wildsight.fusion.fused import ConvNormReLU, Fused, nothing, on_present, presence, scattered
 from wildsight.fusion.heads import Decoded, SaliencyHead, SegmentationHead, Size, resized
-from wildsight.fusion.methods import CONCATENATED, METHODS, SAME, SUMMED
+from wildsight.fusion.methods import CONCATENATED, MOST, SAME, SUMMED, FusionMethod
+from wildsight.fusion.methods.concatenation import Concatenation
 
-FROZEN, SHARED, EACH = "frozen", "shared", "each"
-ENCODERS = (FROZEN, SHARED, EACH)
+FROZEN, EACH = "frozen", "each"
 
 
 @dataclass(frozen=True)
@@ -34,23 +33,21 @@ class NetConfig:
     """Sizes of the trainable network.
 
     Attributes:
-        method: a name from `METHODS`.
+        method: what fuses, with its hyper-parameters.
         modalities: their names, in order.
         channels: stride -> channels of the backbone's map.
         width: channels of the fused maps.
         classes: number of classes; 1 for saliency.
         saliency: which head.
-        hyper: the method's own hyper-parameters.
         fine: what fuses the finest scale, from `methods.FINE`; None: what the method says.
     """
 
-    method: str
+    method: FusionMethod
     modalities: tuple[str, ...]
     channels: Mapping[int, int]
     width: int
     classes: int
     saliency: bool = False
-    hyper: Mapping[str, Any] = field(default_factory=dict)
     fine: str | None = None
 
 
@@ -90,28 +87,28 @@ class FusionNet(nn.Module):
 
     def __init__(self, config: NetConfig, encoders: Sequence[Backbone] = ()) -> None:
         super().__init__()
-        if len(config.modalities) > 6:
-            raise ConfigError(f"{len(config.modalities)} modalities", hint="give 6 at most")
+        if len(config.modalities) > MOST:
+            raise ConfigError(f"{len(config.modalities)} modalities", hint=f"give {MOST} at most")
         self.config, self.strides = config, tuple(sorted(config.channels))
         self.encoders = nn.ModuleList(e.model for e in encoders)
         self._backbones = list(encoders)
-        method, m = METHODS[config.method], len(config.modalities)
+        method, m = config.method, len(config.modalities)
         stages: list[nn.Module] = []
         projections: list[nn.Module] = []
+        maps: list[int] = []
         for index, stride in enumerate(self.strides):
             fine = (config.fine or method.fine) if index == 0 and len(self.strides) > 1 else SAME
             width = config.width
             if fine == SUMMED:
                 stages.append(RoutedSum(width))
             elif fine == CONCATENATED:
-                stages.append(Concatenation(ConcatenationConfig(width, m, width)))
+                stages.append(Concatenation().on(width, m, width).module())
             else:
-                stages.append(method.build(width, m, width, config.hyper))
+                stages.append(method.on(width, m, width).module())
+            maps.append(method.maps if fine == SAME else 1)
             c = config.channels[stride]
             projections.append(nn.ModuleList(ConvNormReLU(c, width) for _ in range(m)))
         self.stages, self.projections = nn.ModuleList(stages), nn.ModuleList(projections)
-        two = config.method == "pwrf" and config.hyper.get("streams", "both") == "both"
-        maps = [1 if isinstance(s, RoutedSum | Concatenation) or not two else 2 for s in stages]
         self.depth = config.modalities.index("depth") if "depth" in config.modalities else None
         if config.saliency:
             depth = [config.channels[s] for s in self.strides[:2]] if self.depth is not None else []

@@ -1,4 +1,4 @@
-"""The published PWRF module's weights, by their published names, into `PWRF`.
+"""The published PWRF module's weights, by their published names, into `PWRFFusion`.
 
 The released module knows three modalities (r, d, t) and the sizes 12, 24 and 48; its capsules hold one
 collapse vector for each size, of which ``length`` chooses one.
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from wildsight.errors import CheckpointError
-from wildsight.fusion.pwrf import PWRF, PWRFConfig
+from wildsight.fusion.methods.pwrf import PWRF, PWRFFusion
 
 LETTERS = ("r", "d", "t")
 
 
-def load_released(state: Mapping[str, Tensor], length: int) -> PWRF:
-    """A `PWRF` in `PWRFConfig.released` form, in evaluation mode.
+def load_released(state: Mapping[str, Tensor], length: int) -> PWRFFusion:
+    """A `PWRFFusion` of `PWRF.released`, in evaluation mode.
 
     Args:
         state: the published module's state dictionary.
@@ -27,7 +27,7 @@ def load_released(state: Mapping[str, Tensor], length: int) -> PWRF:
     Raises:
         CheckpointError: a name is missing or a shape differs.
     """
-    model = PWRF(PWRFConfig.released(length))
+    model = PWRF.released(length).module()
     try:
         model.load_state_dict(_renamed(state, length))
     except (KeyError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""What the segmenter returns: one result per scene, one evaluation per data set."""
+"""What the segmenter returns of one scene."""
 
 from __future__ import annotations
 
@@ -52,6 +52,12 @@ class FusionResult(Result):
             "missing": list(self.missing),
         }
 
+    def line(self) -> str:
+        """The result on one line of a terminal."""
+        parts = ", ".join(f"{name} {value:.2f}" for name, value in self.to_dict()["area"].items())
+        lacking = f" (no {', no '.join(self.missing)})" if self.missing else ""
+        return f"{self.name}: {parts}{lacking}"
+
     def tiles(self, mask: np.ndarray | None = None, *, keyed: bool = False) -> list[tuple[Image, str]]:
         """Inputs, truth, prediction and contribution maps, with captions.
 
@@ -99,27 +105,3 @@ class FusionResult(Result):
             wide.paste(picture, (at, 0))
             at += picture.width + 2
         return wide
-
-
-@dataclass(frozen=True)
-class FusionEvaluation:
-    """Scores of a segmenter on a data set.
-
-    Attributes:
-        rows: one mapping per condition, then ``all``: metrics in [0, 1].
-        share: modality -> mean contribution over the set.
-        names: the scenes scored.
-        scores: one number per scene: accuracy, or for saliency 1 - MAE.
-        errors: one sentence per scene that could not be read.
-        protocol: split, its hash, its assumptions.
-        gaps: one sentence per scene of the split that lacks a modality (scored without it) or a mask (not
-            scored).
-    """
-
-    rows: list[dict[str, Any]]
-    share: dict[str, float]
-    names: list[str]
-    scores: list[float]
-    errors: list[str]
-    protocol: dict[str, Any]
-    gaps: list[str] = field(default_factory=list)

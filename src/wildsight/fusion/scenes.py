@@ -9,11 +9,12 @@ import numpy as np
 from PIL.Image import Image
 
 from wildsight.datasets.multimodal import Band, FusionSample, Picture
-from wildsight.errors import DataError
+from wildsight.errors import DataError, ImageError
 from wildsight.fusion.data import file_of, three
-from wildsight.images import bit_depth
+from wildsight.images import as_picture, bit_depth
 
-Shown = str | Path | Image | np.ndarray
+Shown = str | Path | Image | np.ndarray | bytes
+Scene = Mapping[str, Shown]
 
 
 def sample_of(
@@ -28,7 +29,7 @@ def sample_of(
 
     Args:
         number: its place in the list, for messages.
-        scene: modality -> file, PIL picture or array.
+        scene: modality -> file, PIL picture, array or encoded bytes.
         modalities: those that the model knows.
         bits: modality -> bits per channel that the model was trained on.
         loose: modalities whose pictures may have another size.
@@ -45,6 +46,9 @@ def sample_of(
     if not scene:
         hint = f"give at least one of {known}"
         raise DataError("all modalities are missing", where=f"scene {number}", hint=hint)
+    if encoded := [n for n in scene if n in opaque and isinstance(scene[n], bytes)]:
+        what = f"of {encoded[0]} three channels of the file are read, which bytes may lack"
+        raise DataError(what, where=f"scene {number}", hint="give its file, or an array [H, W, 3]")
     pictures = {name: picture_of(shown, name, bits.get(name, 8)) for name, shown in scene.items()}
     pictures |= {n: Band(p, 0, 3) for n, p in pictures.items() if n in opaque and isinstance(p, Path)}
     sizes = {n: p.shape[:2] for n, p in pictures.items() if isinstance(p, np.ndarray) and n not in loose}
@@ -64,8 +68,14 @@ def picture_of(shown: Shown, name: str, bits: int) -> Picture:
     """A file as it is, anything else as [H, W, 3] float32 in [0, 1].
 
     Raises:
-        DataError: bits or shape that do not fit.
+        DataError: bits, shape or range that do not fit.
+        ImageError: no picture, or one that holds NaN.
     """
+    if isinstance(shown, bytes) and bit_depth(shown) > 8:
+        hint = "give its file, or an array scaled to 0-1"
+        raise DataError(f"the bytes of {name} have more than 8 bits", where=name, hint=hint)
+    if isinstance(shown, bytes):
+        return three(np.asarray(as_picture(shown)) / np.float32(255))
     if isinstance(shown, str | Path):
         path = Path(shown)
         found = max(8, bit_depth(path))
@@ -85,10 +95,10 @@ def picture_of(shown: Shown, name: str, bits: int) -> Picture:
         values = values / np.float32(255)
     if not np.issubdtype(values.dtype, np.floating):
         raise DataError(f"{name} of {values.dtype} has no stated range", where=name, hint="scale it to 0-1")
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-        raise DataError(
-            f"{name} leaves the range 0 to 1, or is not finite", where=name, hint="scale it to 0-1"
-        )
+    if not np.isfinite(values).all():
+        raise ImageError(f"{name} holds NaN or infinity", where=name, hint="clean the array")
+    if values.min() < 0 or values.max() > 1:
+        raise DataError(f"{name} leaves the range 0 to 1", where=name, hint="scale it to 0-1")
     return three(values)
 
 

@@ -18,7 +18,11 @@ from wildsight.fusion.saliency import SaliencyMeter
 from wildsight.images import from_array
 
 ALL = "all"
+EACH = 4
+"""Worst and best scenes that a scorer keeps."""
 Scored = tuple[FusionSample, Tensor, Tensor | None]
+Case = tuple[float, int, Scored]
+"""A scene with its score and its number."""
 
 
 def labels_of(logits: Tensor, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +58,7 @@ def result_of(scored: Scored, found: Indexed, full: bool = True) -> FusionResult
 
 
 class Scorer:
-    """Collects scenes, and scores them per condition and together."""
+    """Collects scenes, and scores them per condition and together; the worst and best ones are kept whole."""
 
     def __init__(self, found: Indexed) -> None:
         self.found = found
@@ -62,6 +66,7 @@ class Scorer:
         self.names: list[str] = []
         self.scores: list[float] = []
         self.shares: list[np.ndarray] = []
+        self.cases: list[Case] = []
 
     def add(self, scored: Scored) -> None:
         """One scene with a mask; compared at the mask's size."""
@@ -72,6 +77,8 @@ class Scorer:
             self._meter(condition).update(*self._compared(labels, confidence, mask))
         self.names.append(sample.name)
         self.scores.append(self._one(labels, confidence, mask))
+        cases = sorted([*self.cases, (self.scores[-1], len(self.scores), scored)], key=lambda c: c[:2])
+        self.cases = cases if len(cases) <= 2 * EACH else [*cases[:EACH], *cases[-EACH:]]
         if share is not None and not sample.repeated:
             self.shares.append(share.mean((1, 2)).numpy())
 
@@ -116,3 +123,9 @@ def score(outputs: Iterable[Scored], found: Indexed) -> Scorer:
     for each in outputs:
         scorer.add(each)
     return scorer
+
+
+def strip_of(scored: Scored, found: Indexed) -> tuple[Image, str]:
+    """Inputs, truth, prediction and contributions of a scene with a mask in one picture, with a caption."""
+    result, mask = result_of(scored, found), read_mask(scored[0], found)
+    return result.strip(mask), f"{result.name}: {', '.join(name for _, name in result.tiles(mask))}"

@@ -7,10 +7,10 @@ from typing import Literal
 
 from wildsight.backbones import Backbone
 from wildsight.errors import ConfigError
-from wildsight.fusion.methods import FINE
-from wildsight.fusion.net import ENCODERS
+from wildsight.estimators.registry import SHARE, check_ranges
 
 Encoders = Literal["frozen", "shared", "each"]
+Fine = Literal["same", "concatenation", "routed sum"]
 STRIDES = (4, 8, 16)
 
 
@@ -45,20 +45,14 @@ class FusionSettings:
     encoders: Encoders = "frozen"
     drop: float = 0.1
     seed: int = 0
-    fine: str | None = None
+    fine: Fine | None = None
     stretch: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if min(*self.size, self.width, *self.strides) < 1:
-            raise ConfigError("image_size, width and strides are at least 1", where="FusionSettings")
-        if self.fine not in (None, *FINE):
-            raise ConfigError(f"fine={self.fine!r} is unknown", hint=f"use one of {', '.join(FINE)}")
-        if self.encoders not in ENCODERS:
-            raise ConfigError(
-                f"encoders={self.encoders!r} is unknown", hint=f"use one of {', '.join(ENCODERS)}"
-            )
-        if not 0.0 <= self.drop < 1.0:
-            raise ConfigError(f"drop={self.drop} is outside [0, 1)", hint="try 0.1")
+            what, hint = "image_size, width and strides are at least 1", "give whole numbers above 0"
+            raise ConfigError(what, where="FusionSettings", hint=hint)
+        check_ranges(self, drop=SHARE)
 
     @property
     def size(self) -> tuple[int, int]:

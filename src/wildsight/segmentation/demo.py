@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wildsight.report import Report
 from wildsight.results import score_table, title
-from wildsight.segmentation.bench import bench
+from wildsight.segmentation.bench import SegmentationBench
 from wildsight.segmentation.data import WORLD_SETTINGS
 
 METHODS = ("zero-shot", "lora", "spt")
@@ -21,16 +21,26 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         quick: a shorter budget, on half of the defects.
     """
     source, epochs, masks = (_few(folder), 1, 16) if quick else ("world", 4, 32)
-    result = bench(source, out=folder, seeds=1, epochs=epochs, masks=masks, methods=METHODS, points=1024)
+    result = SegmentationBench(
+        source,
+        out=folder,
+        seeds=1,
+        epochs=epochs,
+        masks=masks,
+        methods=METHODS,
+        points=1024,
+        augment="flip",
+        train_prompt="same",
+    ).run()
     report.text(
         "A box marks a defect; the mask is to be its exact outline. Boxes come from the true masks, so this "
         "measures outlines, not detection."
     )
-    for metric in result["metrics"][:2]:
-        table = score_table(result["rows"], metric)
+    for metric in result.metrics[:2]:
+        table = score_table(result.rows, metric)
         report.table(table, f"{title(metric)}, one seed, {masks} masks, {epochs} epochs: a demonstration")
-    if result["pictures"]:
-        report.gallery(list(result["pictures"]), "Picture, truth (green), draft (blue), final (red)")
+    if result.pictures:
+        report.gallery(list(result.pictures), "Picture, truth (green), draft (blue), final (red)")
 
 
 def _few(folder: Path) -> str:

@@ -21,9 +21,9 @@ from wildsight.errors import ConfigError, UnsupportedModelError
 from wildsight.export import ExportReport, export_onnx, open_session, pillow_resize
 from wildsight.segmentation.adapter import PromptedSam
 from wildsight.segmentation.base import SamBase
+from wildsight.segmentation.estimator import AnomalySegmenter
+from wildsight.segmentation.methods.spt import MergedSPT, SPTAdapter
 from wildsight.segmentation.result import SegmentationResult
-from wildsight.segmentation.segmenter import AnomalySegmenter
-from wildsight.segmentation.spt import SPT, MergedSPT
 
 PICTURE = {1: "height", 2: "width"}
 NAME = "segmenter"
@@ -47,7 +47,7 @@ class SegmenterGraph(nn.Module):
         adapter = segmenter.network.adapter
         adapter = adapter.spt if isinstance(adapter, MergedSPT) else adapter
         adapter = copy.deepcopy(adapter).cpu()
-        ready = MergedSPT(adapter, self.base) if isinstance(adapter, SPT) else adapter
+        ready = MergedSPT(adapter, self.base) if isinstance(adapter, SPTAdapter) else adapter
         self.network = PromptedSam(self.base, ready).eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(self.base.backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.base.backbone.std).view(1, 3, 1, 1))

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from wildsight.errors import CheckpointError
 from wildsight.segmentation.base import ATTENTIONS, SamBase, load_base
+from wildsight.segmentation.estimator import AnomalySegmenter
 from wildsight.segmentation.lora import Site, decoder_sites, encoder_sites
-from wildsight.segmentation.segmenter import AnomalySegmenter
 
 DECODERS = {"draft": "mask_decoder", "refine": "draft_decoder"}
 TARGETS = ("q", "v")

@@ -59,6 +59,36 @@ def embed(network: PromptedSam, items: Sequence[Picture], geometry: str) -> list
     return looks
 
 
+def prompts_of_each(
+    boxes: Sequence[Any] | None, points: Sequence[Any] | None, pictures: Sequence[Any], single: bool
+) -> list[tuple[Sequence[Any], Sequence[Any]]]:
+    """The boxes and groups of points of each picture.
+
+    Args:
+        boxes: of one picture, or a list of them per picture; None for none.
+        points: likewise, groups of points.
+        pictures: all of them.
+        single: whether the prompts are those of the one picture.
+
+    Raises:
+        ConfigError: as many lists as there are not pictures.
+    """
+    lists: list[list[Sequence[Any]]] = []
+    for prompts in (boxes, points):
+        if prompts is None:
+            lists.append([[] for _ in pictures])
+        elif single:
+            lists.append([prompts])
+        elif len(prompts) != len(pictures):
+            raise ConfigError(
+                f"prompts for {len(prompts)} pictures, but {len(pictures)} pictures",
+                hint="give a list per picture",
+            )
+        else:
+            lists.append([[] if p is None else p for p in prompts])
+    return list(zip(*lists, strict=True))
+
+
 def checked_box(box: Box, where: Frame, name: str) -> tuple[float, float, float, float]:
     """A box, cut to its picture.
 

@@ -1,7 +1,7 @@
-"""Low-rank updates of the query and value projections, and the peer that is nothing but them.
+"""Low-rank updates of the query and value projections.
 
 Paper: LoRA (ICLR 2022, arXiv 2106.09685): ``W x + (alpha / r) B A x`` with A [r, in] drawn and B [out, r]
-zero. As SPT's baseline: the same layers and rank as SPT, one decoder pass, no relation.
+zero.
 
 Differences: (1) a fused ``qkv`` gets one pair for its q rows and one for its v rows, k stays (SPT's code);
 (2) no dropout (SPT's code). Neither has a switch.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,15 @@ from PIL import Image as PILImage
 from PIL.Image import Image
 
 from wildsight.errors import ConfigError
+from wildsight.estimators.evaluation import Evaluation
 from wildsight.images import load_image
 from wildsight.results import Result
+from wildsight.segmentation.data import MaskSample, read_mask
 
-FINAL, DRAFT = (255, 60, 0), (0, 120, 255)
+if TYPE_CHECKING:
+    from wildsight.report import Report
+
+FINAL, DRAFT, TRUTH = (255, 60, 0), (0, 120, 255), (0, 190, 70)
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,19 @@ class SegmentationResult(Result):
             "draft_areas": [int(m.sum()) for m in self.drafts],
         }
 
+    def line(self) -> str:
+        """The result on one line of a terminal."""
+        return f"{self.image}: {', '.join(str(int(m.sum())) for m in self.masks)} pixels"
+
     def overlay(self, picture: Image | None = None) -> Image:
         """The final masks over the picture, red, with the draft's outline in blue."""
         shown = picture or self._picture()
         return paint(paint(shown, self.mask, FINAL), self.draft, DRAFT, outline=True)
+
+    def strip(self, picture: Image, truth: NDArray[np.bool_] | None = None) -> Image:
+        """Picture, truth where it is known, draft and final, side by side."""
+        shown = [picture] if truth is None else [picture, paint(picture, truth, TRUTH)]
+        return beside([*shown, paint(picture, self.draft, DRAFT), paint(picture, self.mask, FINAL)])
 
     def _picture(self) -> Image:
         if self.image is None:
@@ -91,21 +106,57 @@ def paint(
     return PILImage.fromarray(np.rint(pixels).astype(np.uint8))
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a segmenter on the test half of a data set.
+def beside(pictures: Sequence[Image], gap: int = 4) -> Image:
+    """Pictures of one height in a row, on white."""
+    height = max(p.height for p in pictures)
+    width = sum(p.width for p in pictures) + gap * (len(pictures) - 1)
+    strip = PILImage.new("RGB", (width, height), "white")
+    left = 0
+    for picture in pictures:
+        strip.paste(picture, (left, 0))
+        left += picture.width + gap
+    return strip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationEvaluation(Evaluation):
+    """Scores of a segmenter: rows per category, then ``mean``.
+
+    ``iou`` and ``boundary_iou`` are of the final masks, ``draft_iou`` and ``draft_boundary_iou`` of the first
+    pass, in [0, 1]. The ``protocol`` says ``ORACLE`` where the prompts come from the true masks.
 
     Attributes:
-        rows: one mapping per category, then ``mean``: ``iou``, ``boundary_iou`` of the final masks and
-            ``draft_iou``, ``draft_boundary_iou`` of the first pass, in [0, 1].
-        pictures: one mapping per picture: file, category, defect and the same metrics.
-        results: the predictions, in the order of ``pictures``; empty unless asked for.
-        errors: one sentence per picture that could not be used.
-        protocol: split, its hash, and the prompt: ``ORACLE`` where it comes from the true mask.
+        scores: one mapping per picture: file, category, defect and the same metrics.
+        samples: those pictures with their masks, in the same order.
+        results: the predictions, in the same order; empty unless asked for.
     """
 
-    rows: list[dict[str, Any]]
-    pictures: list[dict[str, Any]]
-    results: list[SegmentationResult]
-    errors: list[str]
-    protocol: dict[str, Any]
+    caption: ClassVar[str] = "Per category and as a mean"
+
+    scores: list[dict[str, Any]]
+    samples: list[MaskSample]
+    results: list[SegmentationResult] = field(default_factory=list)
+
+    def show(self, report: Report) -> None:
+        """Say where the prompts come from."""
+        if "ORACLE" in str(self.protocol.get("prompt")):
+            report.warning("The prompts come from the true masks: this measures outlines, not detection.")
+
+    def pictures(self, each: int = 6) -> list[tuple[Image, str]]:
+        """The best and the worst outlines: picture, truth (green), draft (blue), final (red).
+
+        None where the predictions were not kept.
+        """
+        if not self.results:
+            return []
+        order = sorted(range(len(self.scores)), key=lambda i: self.scores[i]["iou"])
+        chosen = dict.fromkeys([*order[-each:][::-1], *order[:each]])
+        return [(self._strip(i), self._caption(i)) for i in chosen]
+
+    def _strip(self, i: int) -> Image:
+        sample = self.samples[i]
+        return self.results[i].strip(load_image(sample.image), read_mask(sample))
+
+    def _caption(self, i: int) -> str:
+        row = self.scores[i]
+        return f"{row['category']}/{row['defect']}: IoU {row['iou']:.2f}, draft {row['draft_iou']:.2f}"

@@ -26,11 +26,10 @@ from wildsight.images import load_image
 from wildsight.report import Report
 from wildsight.results import Result
 from wildsight.segmentation.data import MaskSample, SegmentationData
-from wildsight.segmentation.lessons import checked_mask
+from wildsight.segmentation.estimator import AnomalySegmenter
 from wildsight.segmentation.metrics import boundary_iou, iou, mean_rows
-from wildsight.segmentation.reports import beside
-from wildsight.segmentation.result import DRAFT, FINAL, paint
-from wildsight.segmentation.segmenter import AnomalySegmenter
+from wildsight.segmentation.result import DRAFT, FINAL, beside, paint
+from wildsight.segmentation.training_samples import checked_mask
 
 Bools = NDArray[np.bool_]
 FOUND = 0.5
@@ -216,7 +215,7 @@ def write_refined(
     Raises:
         CheckpointError: damaged, or made for another base.
     """
-    segmenter = AnomalySegmenter.from_pretrained(adapter, base=base)
+    segmenter = AnomalySegmenter.from_pretrained(adapter, backbone=base)
     strips: list[tuple[Image, str]] = []
     rows = []
     for number, result in enumerate(results):

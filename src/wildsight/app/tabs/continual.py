@@ -52,7 +52,7 @@ def build() -> None:
 
 
 def teach_samples(where: str) -> tuple[str, Any, list[str]]:
-    """Learn the sample tasks in order; a learner that stands in the folder is shown as it is."""
+    """Learn the sample tasks in order; a learner that is in the folder already is shown as it is."""
     from wildsight.continual import ContinualLearner
 
     root = _root(where)
@@ -125,14 +125,15 @@ def _stored(root: Path) -> Any:
 
 def _told(root: Path, learner: Any, updates: list[Any]) -> tuple[str, Any, list[str]]:
     """What was learned in words, the matrix, and the files to take away."""
-    from wildsight.continual.reports import matrix_figure, write_updates
+    from wildsight.continual.reports import matrix_figure
 
-    lines = [f"**{len(learner.learned)} tasks stand**: {', '.join(t['name'] for t in learner.learned)}."]
+    names = ", ".join(t["name"] for t in learner.learned)
+    lines = [f"**{len(learner.learned)} tasks are learned**: {names}."]
     for update in updates:
         state = "accepted" if update.accepted else f"REFUSED: {update.reason}; the model before still serves"
         lines.append(f"- {update.task}: {state}")
     rows = [[n, f"{a:.0f}", f"{b:.0f}"] for u in updates for n, (a, b) in u.guard.items()]
     if rows:
         lines += ["", Table(["guard, accuracy %", "before", "after"], rows).markdown()]
-    report = write_updates(learner, updates, str(root / "tasks"), run_folder("continual"), {})
+    report = learner.write_run(run_folder("continual"), updates, str(root / "tasks"))
     return "\n".join(lines), matrix_figure(learner.matrix), results_of(report)

@@ -123,7 +123,7 @@ def _segmenter(kind: str, folder: str) -> Any:
 
 
 def _taught() -> Any:
-    """A segmenter taught on the world's scenes, kept in the cache."""
+    """A segmenter trained on the world's scenes, kept in the cache."""
     from wildsight.fusion import FusionSegmenter
 
     segmenter = FusionSegmenter("pwrf", "nano-conv")

@@ -3,6 +3,8 @@
 Paper: Lloyd (1982) with k-means++ (Arthur and Vassilvitskii, 2007).
 Equations: as `sskmeans` with no labelled row. Groups are then numbered so that known classes come first:
 the Hungarian matching of groups to known classes over the labelled pictures alone.
+Scikit-learn's KMeans from the same start gives the same groups (tested). From starts of its own it is as good
+and as fast (`benchmarks/discovery_speed.py kmeans`), so the loop of `sskmeans` serves both.
 """
 
 from __future__ import annotations

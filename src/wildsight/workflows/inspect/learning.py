@@ -76,11 +76,15 @@ def _new(method: str | None, backbone: str | None) -> ContinualLearner:
 def _begun(project: Project, method: str | None, backbone: str | None) -> ContinualLearner:
     """The learner that stands; ConfigError where another one was asked for."""
     learner = _open(project)
-    for what, asked in (("method", method), ("backbone", backbone)):
-        stands = getattr(learner.settings, what)
-        if asked is not None and asked != stands:
+    other = {
+        "method": method is not None and learner.variant(method).method != learner.method,
+        "backbone": backbone is not None and backbone != learner.settings.backbone,
+    }
+    for what, differs in other.items():
+        if differs:
+            text = f"the learner's {what} is {getattr(learner.settings, what)}"
             hint = "leave it out, or begin a new learner with --again"
-            raise ConfigError(f"the learner's {what} is {stands}", where=project.learner, hint=hint)
+            raise ConfigError(text, where=project.learner, hint=hint)
     return learner
 
 
