@@ -39,7 +39,7 @@ import faiss
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from wildsight.retrieval.collection import open_collection
+from wildsight.retrieval.indexing import open_collection
 
 RESULTS = Path(__file__).parent / "results" / "retrieval-index"
 CHUNK = 10_000
@@ -264,13 +264,13 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import retrieval_index as own
-from wildsight.retrieval import collection, database, indexing, shelf
+from wildsight.retrieval import disk_index, indexing, milvus
 indexing.BATCH = 4
-for module in (database, shelf):
+for module in (milvus, disk_index):
     module.EXACT_BELOW = 64
-shelf.REGROW = 1.2
+disk_index.REGROW = 1.2
 files = sorted(Path(sys.argv[2]).rglob("*.png"))
-index = collection.open_collection(sys.argv[3], 12, "benchmark")
+index = indexing.open_collection(sys.argv[3], 12, "benchmark")
 print("ready", flush=True)
 indexing.Indexer(index, own.colours, Path(sys.argv[2])).run(files)
 index.close()

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from wildsight.retrieval.bench import bench
+from wildsight.retrieval.bench import RetrievalBench
 
 
 @pytest.mark.slow
 def test_codes_stand_beside_the_real_values_and_cells_are_kept(tmp_path: Path) -> None:
     options = {"out": tmp_path, "backbone": "nano-conv", "methods": ("zero-shot",), "seeds": 1}
-    result = bench("world", image_size=32, bits=16, progress=False, **options)
-    assert [row["group"] for row in result["rows"]] == ["unseen", "unseen, 16 bits"]
-    real, coded = (row["map_all"] for row in result["rows"])
+    result = RetrievalBench("world", image_size=32, bits=16, progress=False, **options).run()
+    assert [row["group"] for row in result.rows] == ["unseen", "unseen, 16 bits"]
+    real, coded = (row["map_all"] for row in result.rows)
     assert 0 < coded != real
     assert len(list((tmp_path / "cells").iterdir())) == 1
-    again = bench("world", image_size=32, bits=16, progress=False, **options)
-    assert again["rows"] == result["rows"]
+    again = RetrievalBench("world", image_size=32, bits=16, progress=False, **options).run()
+    assert again.rows == result.rows

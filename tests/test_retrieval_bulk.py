@@ -16,7 +16,7 @@ pytest.importorskip("faiss")
 
 from wildsight.errors import ConfigError, DataError
 from wildsight.retrieval import SketchRetriever, bulk
-from wildsight.retrieval.collection import open_collection
+from wildsight.retrieval.indexing import open_collection
 
 
 def paint(folder: Path, count: int) -> list[Path]:

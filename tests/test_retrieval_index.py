@@ -18,9 +18,9 @@ pytest.importorskip("pymilvus")
 
 from wildsight.errors import CheckpointError, DataError, WildSightError
 from wildsight.images import load_image
-from wildsight.retrieval import database as module
-from wildsight.retrieval.database import Database
+from wildsight.retrieval import milvus as module
 from wildsight.retrieval.indexing import Indexer, IndexReport
+from wildsight.retrieval.milvus import MilvusIndex
 
 WIDTH = 12
 
@@ -50,12 +50,12 @@ def paint(folder: Path, count: int, start: int = 0) -> list[Path]:
 
 
 def update(uri: Path, root: Path) -> IndexReport:
-    with Database(uri, WIDTH, "maker") as database:
+    with MilvusIndex(uri, WIDTH, "maker") as database:
         return Indexer(database, embed, root).run(sorted(root.rglob("*.png")))
 
 
 def paths(uri: Path) -> list[str]:
-    with Database(uri, WIDTH, "maker", create=False) as database:
+    with MilvusIndex(uri, WIDTH, "maker", create=False) as database:
         return sorted(row["path"] for row in database.rows())
 
 
@@ -79,7 +79,7 @@ def test_the_life_of_an_index(tmp_path: Path) -> None:
     assert str(root / "b" / "moved.png") in paths(uri)
     assert str(files[2]) not in paths(uri)
 
-    with Database(uri, WIDTH, "maker") as database:
+    with MilvusIndex(uri, WIDTH, "maker") as database:
         hit = database.nearest(embed([files[1]])[0], 1)[0][0]
     assert {hit.path, *hit.copies} == {files[1], root / "b" / "copy.png"}
     assert hit.distance == pytest.approx(0.0, abs=1e-3)
@@ -105,7 +105,7 @@ def test_search_agrees_with_numpy(tmp_path: Path) -> None:
     vectors = embed(files)[0]
     query = vectors[:5] + 0.1
     query /= np.linalg.norm(query, axis=1, keepdims=True)
-    with Database(uri, WIDTH, "maker") as database:
+    with MilvusIndex(uri, WIDTH, "maker") as database:
         found = [[h.path for h in hits] for hits in database.nearest(query, 7)]
         exact = database.exact(query, 7)
         names = {row["id"]: Path(row["path"]) for row in database.rows()}
@@ -133,20 +133,20 @@ def test_another_model_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     update(uri, root)
     for maker, width in (("other", WIDTH), ("maker", 8)):
         with pytest.raises(CheckpointError, match="another model"):
-            Database(uri, width, maker)
+            MilvusIndex(uri, width, maker)
     assert len(paths(uri)) == 3
 
 
 def test_a_missing_index_and_an_unreachable_cluster_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such index"):
-        Database(tmp_path / "none.db", WIDTH, "maker", create=False)
+        MilvusIndex(tmp_path / "none.db", WIDTH, "maker", create=False)
 
 
 def test_a_damaged_file_is_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "photos.db"
     file.write_bytes(b"this is no database")
     with pytest.raises(DataError, match="does not answer"):
-        Database(file, WIDTH, "maker")
+        MilvusIndex(file, WIDTH, "maker")
 
 
 SCRIPT = """
@@ -155,7 +155,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_retrieval_index import WIDTH, embed
 from wildsight.retrieval import indexing
-from wildsight.retrieval.database import Database
+from wildsight.retrieval.milvus import MilvusIndex
 indexing.BATCH = 4
 calls = 0
 def dying(files):
@@ -165,7 +165,7 @@ def dying(files):
         os.kill(os.getpid(), signal.SIGKILL)
     return embed(files)
 root = Path(sys.argv[1])
-database = Database(sys.argv[2], WIDTH, "maker")
+database = MilvusIndex(sys.argv[2], WIDTH, "maker")
 indexing.Indexer(database, dying, root).run(sorted(root.rglob("*.png")))
 """
 

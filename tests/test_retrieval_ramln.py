@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from wildsight.errors import ConfigError
-from wildsight.retrieval.ramln import (
+from wildsight.retrieval.methods import METHODS
+from wildsight.retrieval.methods.ramln import (
     MarginNet,
     Memory,
-    RAMLNConfig,
+    Quadruplet,
     distances,
     info_nce,
     meta_loss,
@@ -58,7 +59,7 @@ def slow_quadruplet(
 def test_loss_equals_the_slow_reference(seed: int, lam: float) -> None:
     z, label, modality = batch(seed)
     away = distances(z, z)
-    config = RAMLNConfig(lam=lam, mu0=0.2)
+    config = Quadruplet(lam=lam, mu0=0.2)
     loss = quadruplet_loss(away, mine(away, label, modality), 0.2, config)
     assert loss.item() == pytest.approx(slow_quadruplet(z, label, modality, 0.2, lam, 20.0), abs=1e-9)
 
@@ -86,7 +87,7 @@ def test_an_anchor_without_a_cross_modal_positive_is_left_out() -> None:
     away = distances(z, z)
     mined = mine(away, label, lonely)
     assert mined.valid.tolist() == [bool(c != 0) for c in label]
-    loss = quadruplet_loss(away, mined, 0.2, RAMLNConfig())
+    loss = quadruplet_loss(away, mined, 0.2, Quadruplet())
     assert loss.item() == pytest.approx(slow_quadruplet(z, label, lonely, 0.2, 0.5, 20.0), abs=1e-9)
 
 
@@ -94,12 +95,12 @@ def test_triplet_is_lambda_one_and_the_batch_order_does_not_matter() -> None:
     z, label, modality = batch(5)
     away = distances(z, z)
     mined = mine(away, label, modality)
-    one = quadruplet_loss(away, mined, 0.2, RAMLNConfig(lam=1.0))
-    triplet = quadruplet_loss(away, mined, 0.2, RAMLNConfig(mode="triplet"))
+    one = quadruplet_loss(away, mined, 0.2, Quadruplet(lam=1.0))
+    triplet = quadruplet_loss(away, mined, 0.2, Quadruplet(mode="triplet"))
     assert one == triplet
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(1))
     moved = distances(z[order], z[order])
-    again = quadruplet_loss(moved, mine(moved, label[order], modality[order]), 0.2, RAMLNConfig(lam=1.0))
+    again = quadruplet_loss(moved, mine(moved, label[order], modality[order]), 0.2, Quadruplet(lam=1.0))
     assert again.item() == pytest.approx(one.item(), abs=1e-12)
 
 
@@ -108,7 +109,7 @@ def test_gradient_is_finite_for_equal_pictures() -> None:
     unit = normalize(z, dim=1)
     away = distances(unit, unit)
     mined = mine(away, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1]))
-    quadruplet_loss(away, mined, 0.2, RAMLNConfig()).backward()
+    quadruplet_loss(away, mined, 0.2, Quadruplet()).backward()
     assert z.grad is not None
     assert z.grad.isfinite().all()
 
@@ -146,16 +147,16 @@ def test_memory_is_saved_and_restored() -> None:
 
 
 def test_budget_holds_the_mean_and_ignores_a_constant() -> None:
-    net = MarginNet(8, RAMLNConfig(memory=0))
+    net = MarginNet(8, Quadruplet(memory=0))
     h = torch.rand(32, generator=torch.Generator().manual_seed(0)) - 0.5
     margin = net.bounded(h)
     assert margin.mean().item() == pytest.approx(0.2, abs=1e-6)
     assert torch.allclose(net.bounded(h + 0.3), margin)
-    free = MarginNet(8, RAMLNConfig(memory=0, budget=False)).bounded(torch.tensor([-1.0, 1.0]))
+    free = MarginNet(8, Quadruplet(memory=0, budget=False)).bounded(torch.tensor([-1.0, 1.0]))
     assert free.tolist() == pytest.approx([0.02, 0.6])
 
 
-def outer(net: MarginNet, config: RAMLNConfig) -> Tensor:
+def outer(net: MarginNet, config: Quadruplet) -> Tensor:
     """The meta loss on two small disjoint batches of trunk features."""
     z, label, modality = batch(3, classes=4)
     z = z.float() * 2
@@ -169,7 +170,7 @@ def outer(net: MarginNet, config: RAMLNConfig) -> Tensor:
     )  # fmt: skip
 
 
-def moved_net(config: RAMLNConfig) -> MarginNet:
+def moved_net(config: Quadruplet) -> MarginNet:
     torch.manual_seed(0)
     net = MarginNet(6, config)
     torch.nn.init.normal_(net.last.weight, std=0.3)
@@ -179,7 +180,7 @@ def moved_net(config: RAMLNConfig) -> MarginNet:
 def test_meta_gradient_is_zero_for_the_hinge_and_not_for_softplus() -> None:
     gradient = {}
     for kind in ("hinge", "softplus"):
-        config = RAMLNConfig(penalty=kind, memory=16)
+        config = Quadruplet(penalty=kind, memory=16)
         net = moved_net(config)
         outer(net, config).backward()
         gradient[kind] = net.last.weight.grad
@@ -188,7 +189,7 @@ def test_meta_gradient_is_zero_for_the_hinge_and_not_for_softplus() -> None:
 
 
 def test_meta_gradient_equals_finite_differences() -> None:
-    config = RAMLNConfig(memory=0, beta=5.0, inner_lr=0.5)
+    config = Quadruplet(memory=0, beta=5.0, inner_lr=0.5)
     net = moved_net(config).double()
     z, label, modality = batch(3, classes=4)
     half = len(z) // 2
@@ -222,7 +223,7 @@ def test_the_loss_never_falls_when_a_margin_grows() -> None:
     z, label, modality = batch(7)
     away = distances(z, z)
     margin = torch.full((len(z),), 0.2, dtype=torch.float64, requires_grad=True)
-    quadruplet_loss(away, mine(away, label, modality), margin, RAMLNConfig()).backward()
+    quadruplet_loss(away, mine(away, label, modality), margin, Quadruplet()).backward()
     assert margin.grad is not None
     assert (margin.grad >= 0).all()
 
@@ -242,7 +243,7 @@ def test_margins_see_the_parts_of_the_relation() -> None:
     z = z.float()
     away = distances(z, z)
     mined = mine(away, label, modality)
-    net = MarginNet(8, RAMLNConfig(memory=4))
+    net = MarginNet(8, Quadruplet(memory=4))
     torch.nn.init.normal_(net.last.weight)
     margin = net(z, away, mined, modality)
     assert margin.shape == (len(z),)
@@ -258,7 +259,7 @@ def test_margins_see_the_parts_of_the_relation() -> None:
 def test_settings_out_of_range_are_named(wrong: dict[str, object]) -> None:
     name = next(iter(wrong))
     with pytest.raises(ConfigError, match=name):
-        RAMLNConfig(**wrong)  # type: ignore[arg-type]
+        METHODS.create("quadruplet", wrong)
 
 
 def test_every_combination_of_switches_gives_a_finite_loss() -> None:
@@ -266,4 +267,4 @@ def test_every_combination_of_switches_gives_a_finite_loss() -> None:
     away = distances(z, z)
     mined = mine(away, label, modality)
     for mode, kind in itertools.product(("quad", "quad+intra", "triplet"), ("softplus", "hinge")):
-        assert quadruplet_loss(away, mined, 0.2, RAMLNConfig(mode=mode, penalty=kind)).isfinite()
+        assert quadruplet_loss(away, mined, 0.2, Quadruplet(mode=mode, penalty=kind)).isfinite()

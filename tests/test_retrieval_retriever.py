@@ -13,10 +13,12 @@ from resuming import check_states, copied
 from wildsight.cli import main
 from wildsight.datasets.sketch_splits import UNSEEN, plain
 from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError
+from wildsight.files import load_checkpoint, save_checkpoint
 from wildsight.images import from_array
 from wildsight.retrieval import SketchRetriever
 from wildsight.retrieval.data import PHOTO, SKETCH, check, read
 from wildsight.retrieval.methods import METHODS
+from wildsight.retrieval.methods.ramln import RAMLN, Quadruplet
 from wildsight.retrieval.sketch import SIDE, looks_like_photo, normalise_sketch
 
 TOWER = "nano-conv"
@@ -203,7 +205,7 @@ def test_faults_of_a_folder_are_named(tmp_path: Path, folder: Path) -> None:
 
 
 def test_settings_are_refused_by_name(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="no method"):
+    with pytest.raises(ConfigError, match="did you mean 'quadruplet'"):
         SketchRetriever("quad", TOWER)
     with pytest.raises(ConfigError, match="lambda"):
         SketchRetriever("ramln", TOWER, hyper={"lambda": 1})
@@ -237,7 +239,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     blank = tmp_path / "blank.png"
     Image.new("RGB", (40, 40), "white").save(blank)
     assert code(["retrieval", "search", model, str(blank), *index]) == 2
-    assert "no strokes" in capsys.readouterr().err
+    assert "no strokes" in capsys.readouterr().out
     assert code(["check", "retrieval", str(folder)]) == 0
 
 
@@ -258,3 +260,69 @@ def test_the_state_of_another_fit_is_refused(folder: Path, tmp_path: Path) -> No
         "image_size=64, not 32": {"image_size": 32},
     }
     check_states(fit, tmp_path / "train", sources, others)
+
+
+def test_a_misspelt_word_is_refused_at_once_with_the_nearest() -> None:
+    for options, said in (
+        ({"method": "triplett"}, "did you mean 'triplet'"),
+        ({"hyper": {"kapa": 0.1}}, "did you mean 'kappa'"),
+        ({"hyper": {"lam": 2.0}}, "lam=2.0 is outside its range"),
+        ({"widht": 8}, "did you mean 'width'"),
+        ({"bits": 12}, "give a multiple of 8"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            SketchRetriever(**{"backbone": TOWER, **options})
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        SketchRetriever("ramln", TOWER).fit("no such folder", epoch=1)
+
+
+def test_a_method_carries_its_hyper_parameters() -> None:
+    one = SketchRetriever(RAMLN(memory=8), TOWER, image_size=64)
+    two = SketchRetriever("ramln", TOWER, hyper={"memory": 8}, image_size=64)
+    assert one.get_params() == two.get_params() and one.method == two.method and one.hyper == {"memory": 8}
+    with pytest.raises(ConfigError, match="given as RAMLN"):
+        SketchRetriever("quadruplet", TOWER, hyper=RAMLN())
+    assert METHODS.parse("quadruplet[mu0=0.3]@1e-4").method == Quadruplet(mu0=0.3)
+
+
+def test_sketches_come_in_every_form(fitted: SketchRetriever, folder: Path, tmp_path: Path) -> None:
+    data = read("folder", folder)
+    fitted.index([i.file for i in data.part("test", PHOTO)], tmp_path / "p.shelf")
+    file = data.part("test", SKETCH)[0].file
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    forms = [file, str(file), picture, np.asarray(picture), file.read_bytes()]
+    results = fitted.predict(forms, index=tmp_path / "p.shelf", k=3)
+    assert {r.hits for r in results} == {results[0].hits} and results[1].query == file
+    assert fitted.predict(sketches=file, uri=tmp_path / "p.shelf", k=3) == results[:1]
+    assert fitted.predict([], tmp_path / "p.shelf") == []
+    with pytest.raises(ConfigError, match="no index is named"):
+        fitted.predict(file)
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "blank.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    files = [file, tmp_path / "blank.png", tmp_path / "bad.png", file]
+    found, errors = fitted.predict_files(files, tmp_path / "p.shelf", k=3)
+    assert [r.hits for r in found] == [results[0].hits] * 2
+    assert ["blank.png" in str(errors[0]), "bad.png" in str(errors[1])] == [True, True]
+    assert fitted.to("cpu").predict(file, tmp_path / "p.shelf", k=3) == results[:1]
+
+
+def test_a_checkpoint_of_the_first_version_is_read(folder: Path, tmp_path: Path) -> None:
+    """Its task was called ``room``, and every method took the hyper-parameters of the paper's loss."""
+    new = SketchRetriever("classes", TOWER, image_size=64, width=16).fit(folder, **SHORT)
+    tensors, config = load_checkpoint(new.save_pretrained(tmp_path / "new"), name="head")
+    config["room"], config["hyper"] = config.pop("task"), {"lam": 0.4, "gamma": 1.0}
+    old = SketchRetriever.from_pretrained(save_checkpoint(tmp_path / "old", tensors, config, name="head"))
+    assert old.maker == new.maker and old.method == new.method
+
+
+def test_a_fit_into_a_folder_is_measured(folder: Path, tmp_path: Path) -> None:
+    retriever = SketchRetriever("quadruplet", TOWER, image_size=64, width=16).fit(folder, tmp_path, **SHORT)
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    evaluation = retriever.evaluate(folder, compare=True)
+    assert scores["scores"] == evaluation.row and evaluation.untouched is not None
+    untouched = SketchRetriever("zero-shot", TOWER, image_size=64).evaluate(folder).row
+    assert scores["untouched"] == untouched == evaluation.untouched.row
+    assert evaluation.table().columns == ["metric", "trained", "tower untouched"]
+    with pytest.raises(ConfigError, match="unknown split 'val'; use one of test, validation, train"):
+        retriever.evaluate(folder, split="val")

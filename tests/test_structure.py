@@ -12,7 +12,7 @@ import wildsight
 SRC = Path(wildsight.__file__).parent
 FILES = sorted(SRC.rglob("*.py"))
 LINES, BODY = 450, 60
-UNCONVERTED = {"retrieval"}
+UNCONVERTED: set[str] = set()
 """Tasks that are not on the estimator base yet; the list only shrinks."""
 FAR = 10
 """A circle longer than this is named by its first files alone."""

@@ -256,7 +256,7 @@ SUBJECTS: dict[str, Subject] = {
         "quadruplet",
         "clip",
         {"mu0": 0.3},
-        "wildsight.retrieval.ramln:RAMLNConfig",
+        "wildsight.retrieval.methods.ramln:Quadruplet",
         ("kapa", "kappa"),
         ("widht", "width"),
         ("sketches/bars/0.png", "sketches/cross/0.png", "sketches/frame/1.png"),

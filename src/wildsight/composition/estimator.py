@@ -168,7 +168,6 @@ class CompositionRecognizer(Estimator[PairData, PairResult]):
             self.calibration = self._calibrated(training_set, config, folder, progress)
         return {
             "pictures": len(training_set.labels),
-            "calibration": asdict(self.calibration),
             "protocol": dict(data.protocol),
         }
 
@@ -212,7 +211,9 @@ class CompositionRecognizer(Estimator[PairData, PairResult]):
     ) -> tuple[Head, History | None]:
         """A head trained on ``training_set``, whose labels number ``seen``."""
         space, seed = self._space(seen, len(training_set.labels)), self.settings.seed
-        head, history = fit_head(self.method, space, training_set, config, folder, progress, seed)
+        head, history = fit_head(
+            self.method, space, training_set, config, folder, progress, seed, self.device
+        )
         self.backbone.to(self.device)  # a method that learns prompts takes the text tower along
         return head.to(self.device), history
 
@@ -257,6 +258,10 @@ class CompositionRecognizer(Estimator[PairData, PairResult]):
             (table_of(pairs), "Pairs that were trained"),
             (table_of([asdict(self.calibration)]), "Calibration, on pictures that were not trained on"),
         ]
+
+    def fit_facts(self) -> dict[str, Any]:
+        """The calibration, for ``scores.json`` of a fit."""
+        return {"calibration": asdict(self.calibration)}
 
     # -- predict --------------------------------------------------------------------------------------------
 

@@ -61,6 +61,7 @@ def fit_head(
     folder: Path | None,
     progress: bool,
     seed: int,
+    device: torch.device | str = "auto",
 ) -> tuple[Head, History | None]:
     """A new head, trained where its method trains.
 
@@ -70,6 +71,7 @@ def fit_head(
         data: features and labels.
         training: how to train. folder: where the state is kept.
         progress: show progress. seed: of the initialisation.
+        device: where it is trained.
     """
     torch.manual_seed(seed)
     head = method.head(space)
@@ -85,6 +87,7 @@ def fit_head(
         progress=progress,
         label=method.title,
         extra={**data.depends, "seen pairs": digest_of(space.seen.tolist())[:16]},
+        device=device,
     )
     return head.eval(), history
 

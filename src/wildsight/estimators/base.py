@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from wildsight.report import Report
     from wildsight.training import History, TrainConfig
 
 FORMAT = 1
@@ -159,6 +160,9 @@ class Estimator(Checkpointed, Generic[Data, R]):
     def fit_facts(self) -> dict[str, Any]:
         """What else ``scores.json`` of a fit holds."""
         return {}
+
+    def show_fit(self, report: Report) -> None:
+        """Add the task's own figures to the report of a fit; none here."""
 
     def warnings(self) -> list[str]:
         """What a reader of its reports must know first, such as an oracle."""

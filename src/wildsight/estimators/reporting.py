@@ -37,6 +37,7 @@ def write_fit(estimator: Any, run: RunFolder) -> Path:
         report.figure(curve({n: estimator.history.curve(n) for n in names}, "loss over epochs"), "Training")
     for table, caption in tables:
         report.table(table, caption)
+    estimator.show_fit(report)
     return _closed(report, run)
 
 

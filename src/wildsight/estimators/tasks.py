@@ -86,7 +86,7 @@ TASKS: dict[str, TaskEntry] = {
         pipeline="image-feature-extraction",
         estimator="wildsight.retrieval:SketchRetriever",
         check="wildsight.retrieval.data:check_source",
-        bench="wildsight.retrieval.bench:bench",
+        bench="wildsight.retrieval.bench:RetrievalBench",
     ),
     "spatial": TaskEntry(
         problem="where in metres is the black car, from one picture",

@@ -16,15 +16,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wildsight.retrieval.result import Evaluation, SearchResult
-    from wildsight.retrieval.retriever import SketchRetriever
+    from wildsight.retrieval.estimator import RetrievalEvaluation, SearchResult, SketchRetriever
+    from wildsight.retrieval.estimator import RetrievalEvaluation as Evaluation
 
-__all__ = ["Evaluation", "SearchResult", "SketchRetriever"]
+__all__ = ["Evaluation", "RetrievalEvaluation", "SearchResult", "SketchRetriever"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    from wildsight.retrieval import result, retriever
+    from wildsight.retrieval import estimator
 
-    return getattr(retriever if name == "SketchRetriever" else result, name)
+    return getattr(estimator, "RetrievalEvaluation" if name == "Evaluation" else name)

@@ -1,7 +1,7 @@
 """Embedding large folders on Ray: the batches of the local path, on the workers of a machine or a cluster.
 
-A worker gets the checkpoint's files and builds the retriever from them; photos are read where it runs, so
-that their paths have to hold there too. Batches, their order and the number of threads are those of the
+A worker gets a checkpoint's files and the name of the class that reads them; photos are read where it runs,
+so that their paths have to hold there too. Batches, their order and the number of threads are those of the
 local path, and so are the bits of the vectors on machines of one kind. Ray runs the shard of a worker that
 dies again; a run that dies goes on at the next call, since finished batches are in the index.
 """
@@ -9,44 +9,42 @@ dies again; a run that dies goes on at the next call, since finished batches are
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from wildsight.errors import ConfigError, DataError, WildSightError
+from wildsight.estimators.tasks import resolve
 from wildsight.retrieval.indexing import Engine, Outcome
-
-if TYPE_CHECKING:
-    from wildsight.retrieval.retriever import SketchRetriever
 
 SHARDS_EACH = 8
 
 
 class Embedder:
-    """One worker: a retriever made from a checkpoint's files, and what it makes of batches of photos.
+    """One worker: an object made from a checkpoint's files, and what it makes of batches of photos.
 
     Args:
+        loader: ``module:Class`` that has ``from_pretrained`` and ``embed_files``.
         files: the checkpoint, file name -> content.
         threads: number of torch's threads.
+        device: where it computes.
     """
 
-    def __init__(self, files: dict[str, bytes], threads: int) -> None:
+    def __init__(self, loader: str, files: dict[str, bytes], threads: int, device: str) -> None:
         import torch
-
-        from wildsight.retrieval import SketchRetriever
 
         torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
-            self.retriever = SketchRetriever.from_pretrained(folder)
+            self.embedder = resolve(loader).from_pretrained(folder, device=device)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """``files`` -> their vectors as bytes, whether each could be read, and the faults as text."""
-        vectors, ok, errors = self.retriever.embed_files([Path(f) for f in row["files"]])
+        vectors, ok, errors = self.embedder.embed_files([Path(f) for f in row["files"]])
         return {
             "number": row["number"],
             "vectors": np.ascontiguousarray(vectors, np.float32).tobytes(),
@@ -94,13 +92,22 @@ def _begin(ray: Any, address: str | None) -> None:
         raise DataError(f"Ray does not start ({reason})", where=address or "ray", hint=hint) from error
 
 
-def ray_engine(retriever: SketchRetriever, *, workers: int, address: str | None) -> Engine:
+def ray_engine(
+    loader: str,
+    checkpoint: Callable[[], dict[str, bytes]],
+    *,
+    workers: int,
+    address: str | None,
+    device: str = "cpu",
+) -> Engine:
     """An engine for the `Indexer`: batches of files in, each with its outcome out, in the same order.
 
     Args:
-        retriever: fitted; its backbone is loaded by name on every worker.
+        loader: ``module:Class`` that reads the checkpoint; its backbone is loaded by name on every worker.
+        checkpoint: gives the checkpoint's files, name -> content; called when there is something to do.
         workers: processes at most.
         address: of a running cluster; None starts Ray here, or joins what ``RAY_ADDRESS`` names.
+        device: type of device that every worker computes on; with ``cuda`` each takes a GPU of the cluster.
 
     Raises:
         ConfigError: ``workers`` below 1.
@@ -111,17 +118,17 @@ def ray_engine(retriever: SketchRetriever, *, workers: int, address: str | None)
     def run(batches: Iterator[list[Path]]) -> Iterator[tuple[list[Path], Outcome]]:
         if not (planned := list(batches)):
             return
-        with tempfile.TemporaryDirectory() as folder:
-            retriever.save_pretrained(Path(folder) / "model")
-            files = {f.name: f.read_bytes() for f in (Path(folder) / "model").iterdir()}
+        arguments = (loader, checkpoint())
         with cluster(address) as ray:
-            for row in _rows(ray, planned, files, workers):
+            for row in _rows(ray, planned, arguments, workers, device):
                 yield planned[row["number"]], _outcome(row)
 
     return run
 
 
-def _rows(ray: Any, planned: list[list[Path]], files: dict[str, bytes], workers: int) -> Iterator[Any]:
+def _rows(
+    ray: Any, planned: list[list[Path]], arguments: tuple[str, dict[str, bytes]], workers: int, device: str
+) -> Iterator[Any]:
     """What the workers made of the batches, in their order."""
     import torch
 
@@ -132,7 +139,11 @@ def _rows(ray: Any, planned: list[list[Path]], files: dict[str, bytes], workers:
     items = [{"number": n, "files": [str(f) for f in batch]} for n, batch in enumerate(planned)]
     data = ray.data.from_items(items, override_num_blocks=min(len(items), SHARDS_EACH * workers))
     done = data.map(
-        Embedder, fn_constructor_args=(files, threads), concurrency=(1, workers), num_cpus=threads
+        Embedder,
+        fn_constructor_args=(*arguments, threads, device),
+        concurrency=(1, workers),
+        num_cpus=threads,
+        **({"num_gpus": 1} if device == "cuda" else {}),
     )
     yield from done.iter_rows()
 

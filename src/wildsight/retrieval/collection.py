@@ -19,7 +19,6 @@ import numpy as np
 from wildsight.errors import DataError, WildSightError
 
 EXACT_BELOW = 50_000
-SHELF = ".shelf"
 Vectors = Iterator[tuple[list[str], np.ndarray]]
 
 
@@ -174,27 +173,3 @@ def hit(identity: str, path: str, copies: str, cosine: float) -> Hit:
     distance = float(np.sqrt(max(0.0, 2.0 - 2.0 * cosine)))
     others = () if copies in ("", "{}") else tuple(Path(p) for p in json.loads(copies))
     return Hit(identity, Path(path), distance, others)
-
-
-def open_collection(uri: str | Path, width: int, maker: str, *, create: bool = True) -> Collection:
-    """The engine that an address names: a folder ``*.shelf`` is a `Shelf`, everything else Milvus.
-
-    Args:
-        uri: ``photos.db`` (Milvus, embedded), ``photos.shelf`` (a folder; searched from disk, for
-            collections larger than memory) or a Milvus cluster's address.
-        width: D of the vectors.
-        maker: identity of the model that makes the vectors; another one is refused.
-        create: make the index if it is not there.
-
-    Raises:
-        ConfigError: the engine is not installed.
-        CheckpointError: the index was made by another model or width.
-        DataError: no such index, damaged, in use by another process, or the cluster does not answer.
-    """
-    if "://" not in str(uri) and Path(uri).suffix == SHELF:
-        from wildsight.retrieval.shelf import Shelf
-
-        return Shelf(uri, width, maker, create=create)
-    from wildsight.retrieval.database import Database
-
-    return Database(uri, width, maker, create=create)

@@ -23,8 +23,8 @@ def embed(backbone: Backbone, pixels: Tensor) -> Tensor:
     """[B, D]: the space shared with texts where the tower has one, else its global feature."""
     if backbone.shared_space:
         return backbone.embed_images(pixels)
-    found = backbone.features(pixels).cls
-    return pixels.new_zeros(len(pixels), 0) if found is None else found
+    feature = backbone.features(pixels).cls
+    return pixels.new_zeros(len(pixels), 0) if feature is None else feature
 
 
 def features_of_files(
@@ -54,5 +54,5 @@ def features_of_pictures(
     """Features [N, D] of pictures in memory."""
     formed = list(pictures) if modality == PHOTO else [normalise_sketch(p) for p in pictures]
     with torch.no_grad():
-        found = embed(backbone, backbone.preprocess(formed, size))
-    return found.cpu().numpy().astype(np.float32)
+        features = embed(backbone, backbone.preprocess(formed, size))
+    return features.cpu().numpy().astype(np.float32)

@@ -15,9 +15,35 @@ from wildsight.files import sha256
 from wildsight.retrieval.collection import Collection
 
 BATCH = 32
+ON_DISK = ".shelf"
+"""What the name of an index on disk ends with."""
 Outcome = tuple[np.ndarray, np.ndarray, list[WildSightError]]
 Embed = Callable[[Sequence[Path]], Outcome]
 Engine = Callable[[Iterator[list[Path]]], Iterable[tuple[list[Path], Outcome]]]
+
+
+def open_collection(uri: str | Path, width: int, maker: str, *, create: bool = True) -> Collection:
+    """The engine that an address names: a folder ``*.shelf`` is a `DiskIndex`, everything else Milvus.
+
+    Args:
+        uri: ``photos.db`` (Milvus, embedded), ``photos.shelf`` (a folder; searched from disk, for
+            collections larger than memory) or a Milvus cluster's address.
+        width: D of the vectors.
+        maker: identity of the model that makes the vectors; another one is refused.
+        create: make the index if it is not there.
+
+    Raises:
+        ConfigError: the engine is not installed.
+        CheckpointError: the index was made by another model or width.
+        DataError: no such index, damaged, in use by another process, or the cluster does not answer.
+    """
+    if "://" not in str(uri) and Path(uri).suffix == ON_DISK:
+        from wildsight.retrieval.disk_index import DiskIndex
+
+        return DiskIndex(uri, width, maker, create=create)
+    from wildsight.retrieval.milvus import MilvusIndex
+
+    return MilvusIndex(uri, width, maker, create=create)
 
 
 @dataclass
@@ -41,6 +67,15 @@ class IndexReport:
     total: int = 0
     kind: str = "FLAT"
     recall: float = 1.0
+
+    def lines(self) -> list[str]:
+        """What was done, and how exact a search is."""
+        kind = "exact" if self.kind == "FLAT" else "approximate"
+        return [
+            f"{self.total} photos: {self.added} added, {self.moved} moved, {self.duplicates} copies, "
+            f"{self.removed} removed, {self.unchanged} as they were",
+            f"search is {kind}; recall of the ten nearest measured here: {self.recall:.3f}",
+        ]
 
 
 def _stamp(file: Path) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL.Image import Image
 
+from wildsight.estimators.evaluation import Evaluation, short
 from wildsight.images import load_image
-from wildsight.results import Result
+from wildsight.results import Result, Table
 from wildsight.retrieval.collection import Hit
+
+if TYPE_CHECKING:
+    from wildsight.report import Report
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,12 @@ class SearchResult(Result):
     hits: tuple[Hit, ...]
     warnings: tuple[str, ...] = ()
 
+    def line(self) -> str:
+        """Warnings, then query, photo and distance of each hit, one a line."""
+        warnings = [f"{self.query}: {warning}" for warning in self.warnings]
+        found = [f"{self.query}\t{hit.path}\t{hit.distance:.4f}" for hit in self.hits]
+        return "\n".join([*warnings, *(found or [f"{self.query}: no photo in the index"])])
+
     def figure(self, *, sketch: Image | None = None, columns: int = 8) -> Any:
         """The query and the nearest photos in one row, as a matplotlib figure."""
         from wildsight.report.plots import side_by_side
@@ -38,22 +48,48 @@ class SearchResult(Result):
         return side_by_side(shown)
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores on classes that were not trained.
+@dataclass(frozen=True, kw_only=True)
+class RetrievalEvaluation(Evaluation):
+    """Scores on classes that were not trained: one row, every metric by name (`wildsight.retrieval.metrics`).
 
     Attributes:
-        row: every metric by name; see `wildsight.retrieval.metrics`.
         embeddings: (sketches [Q, D], photos [N, D]).
         files: (sketch files, photo files).
         labels: (sketch classes, photo classes), names.
-        errors: one sentence per unreadable picture.
-        protocol: split, its hash and its assumptions.
+        untouched: the same with the tower's own features, where it was asked for.
     """
 
-    row: dict[str, float]
     embeddings: tuple[np.ndarray, np.ndarray]
     files: tuple[list[Path], list[Path]]
     labels: tuple[list[str], list[str]]
-    errors: list[str]
-    protocol: dict[str, Any]
+    untouched: RetrievalEvaluation | None = None
+
+    group: ClassVar[str] = "classes"
+    caption: ClassVar[str] = "Means over the queries"
+
+    @property
+    def row(self) -> dict[str, float]:
+        """Every metric by name."""
+        return {name: value for name, value in self.rows[-1].items() if name != self.group}
+
+    def table(self) -> Table:
+        """A metric a line, beside that of the untouched tower where it was measured."""
+        columns = [self.row] if self.untouched is None else [self.row, self.untouched.row]
+        body = [[name, *(short(column[name]) for column in columns)] for name in self.row]
+        return Table(["metric", *("trained", "tower untouched")[: len(columns)]], body)
+
+    def show(self, report: Report) -> None:
+        """The classes in the plane, before and after the training."""
+        from wildsight.retrieval.figures import map_figure
+
+        if self.untouched is not None:
+            figure = map_figure(self.untouched.embeddings, self.labels, "before training")
+            report.figure(figure, "Crosses are sketches, dots photos")
+        figure = map_figure(self.embeddings, self.labels, "after training")
+        report.figure(figure, "The same classes, none of them trained")
+
+    def pictures(self, each: int = 4) -> list[tuple[Image, str]]:
+        """The queries answered best and worst: a green frame for the right class."""
+        from wildsight.retrieval.figures import best_and_worst
+
+        return best_and_worst(self.embeddings, self.labels, self.files, each)

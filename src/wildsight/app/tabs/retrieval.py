@@ -56,7 +56,7 @@ def find_photos(
     where: str, photos: Any, pad: Any, drawn: Any
 ) -> tuple[str, list[tuple[Any, str]], list[str]]:
     """What was found, in words and pictures, and the files to take away."""
-    from wildsight.retrieval.reports import write_search
+    from wildsight.retrieval.reports import write_predictions
 
     sketch = paths(drawn)[0] if drawn else _canvas(pad)
     retriever = shelf.get("retrieval", _trained)
@@ -64,7 +64,7 @@ def find_photos(
     result = retriever.search(sketch, index, k=12)[0]
     pictures = [(load_image(h.path), f"{h.distance:.3f}") for h in result.hits if h.path.is_file()]
     warnings = [f"- the drawing {w}" for w in result.warnings] + [f"- not read: {e}" for e in unread]
-    files = results_of(write_search([result], run_folder("retrieval")))
+    files = results_of(write_predictions([result], [], run_folder("retrieval")))
     return "\n".join([f"**{len(pictures)} photos, nearest first.**", *warnings]), pictures, files
 
 

@@ -25,80 +25,125 @@ Differences from the paper, and the switch that undoes each:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize, relu, softplus
+from torch.nn.functional import normalize, relu, softplus
 
-from wildsight.errors import ConfigError
+from wildsight.estimators.registry import ABOVE_ZERO, UP_TO_ONE, at_least, check_ranges
+from wildsight.retrieval.episodes import Episode
+from wildsight.retrieval.learner import Learner, Plan, class_loss
+from wildsight.retrieval.methods import METHODS, TrainedMethod
 
-MARGINS = ("fixed", "meta", "joint", "shuffled")
-PENALTIES = ("softplus", "hinge")
-MODES = ("quad", "quad+intra", "triplet")
+Margin = Literal["fixed", "meta", "joint", "shuffled"]
 
 
-@dataclass(frozen=True)
-class RAMLNConfig:
-    """Hyper-parameters, with the paper's symbols where it names them.
+@dataclass(frozen=True, kw_only=True)
+class RelationMethod(TrainedMethod):
+    """The quadruplet loss with its hyper-parameters, under the paper's symbols where it names them."""
 
-    Attributes:
-        mode: ``quad`` (1), ``triplet`` (n2 alone) or ``quad+intra`` (adds a positive of the same modality).
-        margin: ``fixed``, ``meta`` (5), ``joint`` (the margin network descends the loss itself) or
-            ``shuffled`` (meta, then permuted in the batch: the control).
-        lam: weight of the negative of the other modality, in [0, 1].
-        mu0: margin, or its mean, > 0.
-        kappa: half range of the learned margin about its mean.
-        floor, ceiling: limits of a learned margin.
-        penalty: ``softplus`` or ``hinge``.
-        beta: sharpness of the softplus.
-        gamma: weight of the cross-entropy.
-        scale: inverse temperature of the classifier's cosines.
-        budget: whether a batch's mean margin is held at ``mu0``.
-        memory: number of slots; 0 takes the memory away.
-        tau: temperature of the read.
-        theta: cosine from which a feature is merged into its slot.
-        eta: rate of that merge.
-        inner_lr: step of the inner update, alpha of (5).
-        meta_lr_scale: the margin network's learning rate, relative to the encoder's.
-        warmup: share of the iterations before the margin is learned, in [0, 1).
-        meta_every: iterations between two meta steps.
-    """
-
-    mode: str = "quad"
-    margin: str = "fixed"
+    mode: Literal["quad", "quad+intra", "triplet"] = "quad"
+    """``quad`` (1), ``triplet`` (n2 alone) or ``quad+intra`` (adds a positive of the same modality)."""
+    margin: Margin = "fixed"
+    """``fixed``, ``meta`` (5), ``joint`` (the margin network descends the loss itself) or ``shuffled`` (meta,
+    then permuted in the batch: the control)."""
     lam: float = 0.5
+    """Weight of the negative of the other modality, in [0, 1]."""
     mu0: float = 0.2
+    """Margin, or its mean, > 0."""
     kappa: float = 0.15
+    """Half range of the learned margin about its mean."""
     floor: float = 0.02
+    """Least learned margin."""
     ceiling: float = 0.6
-    penalty: str = "softplus"
+    """Largest learned margin."""
+    penalty: Literal["softplus", "hinge"] = "softplus"
+    """Form of (2)."""
     beta: float = 20.0
-    gamma: float = 1.0
-    scale: float = 10.0
+    """Sharpness of the softplus, > 0."""
     budget: bool = True
+    """Whether a batch's mean margin is held at ``mu0``."""
     memory: int = 1024
+    """Number of slots; 0 takes the memory away."""
     tau: float = 0.1
+    """Temperature of the read, > 0."""
     theta: float = 0.6
+    """Cosine from which a feature is merged into its slot."""
     eta: float = 0.1
+    """Rate of that merge, in [0, 1]."""
     inner_lr: float = 0.1
+    """Step of the inner update, alpha of (5), > 0."""
     meta_lr_scale: float = 3.0
+    """The margin network's learning rate, relative to the encoder's, > 0."""
     warmup: float = 0.2
+    """Share of the iterations before the margin is learned, in [0, 1]."""
     meta_every: int = 1
+    """Iterations between two meta steps, >= 1."""
 
     def __post_init__(self) -> None:
-        for name, known in (("mode", MODES), ("margin", MARGINS), ("penalty", PENALTIES)):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name}={getattr(self, name)!r}", hint=f"use one of {', '.join(known)}")
-        positive = ("mu0", "beta", "scale", "tau", "inner_lr", "meta_lr_scale")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}", hint="give a number above 0")
-        for name in ("lam", "eta", "warmup"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)}", hint="give a share from 0 to 1")
-        if self.memory < 0 or self.meta_every < 1:
-            raise ConfigError("memory or meta_every is negative", hint="give memory >= 0, meta_every >= 1")
+        super().__post_init__()
+        positive = dict.fromkeys(("mu0", "beta", "tau", "inner_lr", "meta_lr_scale"), ABOVE_ZERO)
+        shares = dict.fromkeys(("lam", "eta", "warmup"), UP_TO_ONE)
+        check_ranges(self, **positive, **shares, memory=at_least(0), meta_every=at_least(1))
+
+    def learner(self, plan: Plan, features: Tensor, modality: Tensor) -> RelationLearner:  # noqa: ARG002
+        """The quadruplet with this margin."""
+        return RelationLearner(plan, self)
+
+
+@METHODS.register("quadruplet")
+@dataclass(frozen=True, kw_only=True)
+class Quadruplet(RelationMethod):
+    """The paper's loss with a fixed margin."""
+
+    title = "the paper's loss, margin fixed"
+
+
+@METHODS.register("ramln")
+@dataclass(frozen=True, kw_only=True)
+class RAMLN(RelationMethod):
+    """The paper: a meta-learned margin with memory."""
+
+    title = "RAMLN"
+
+    margin: Margin = "meta"
+    """As in `RelationMethod`."""
+
+
+@METHODS.register("margin-net")
+@dataclass(frozen=True, kw_only=True)
+class MarginNetAlone(RelationMethod):
+    """An ablation: the meta-learned margin without memory."""
+
+    title = "a margin network without memory"
+
+    margin: Margin = "meta"
+    """As in `RelationMethod`."""
+    memory: int = 0
+    """As in `RelationMethod`."""
+
+
+@METHODS.register("joint")
+@dataclass(frozen=True, kw_only=True)
+class Joint(RelationMethod):
+    """An ablation: the margin network descends the loss itself, so that it can only shrink the margin."""
+
+    title = "a margin network that descends the loss itself"
+
+    margin: Margin = "joint"
+    """As in `RelationMethod`."""
+
+
+@METHODS.register("shuffled")
+@dataclass(frozen=True, kw_only=True)
+class Shuffled(RelationMethod):
+    """The control: RAMLN's margins permuted in the batch."""
+
+    title = "control: RAMLN's margins permuted in the batch"
+
+    margin: Margin = "shuffled"
+    """As in `RelationMethod`."""
 
 
 class Mined(NamedTuple):
@@ -155,7 +200,7 @@ def parts(away: Tensor, mined: Mined) -> tuple[Tensor, Tensor, Tensor]:
     return away[row, mined.positive], away[row, mined.same], away[row, mined.other]
 
 
-def quadruplet_loss(away: Tensor, mined: Mined, margin: Tensor | float, config: RAMLNConfig) -> Tensor:
+def quadruplet_loss(away: Tensor, mined: Mined, margin: Tensor | float, config: RelationMethod) -> Tensor:
     """Mean penalty over the valid anchors; 0 when there is none.
 
     Args:
@@ -217,7 +262,7 @@ class MarginNet(nn.Module):
         config: ``mu0``, ``kappa``, limits, ``budget`` and the memory's settings.
     """
 
-    def __init__(self, width: int, config: RAMLNConfig) -> None:
+    def __init__(self, width: int, config: RelationMethod) -> None:
         super().__init__()
         self.config = config
         self.memory = Memory(config.memory, width) if config.memory else None
@@ -251,11 +296,6 @@ def info_nce(z: Tensor, label: Tensor, modality: Tensor, temperature: float = 0.
     return -(chance.sum(1) / positive.sum(1).clamp_min(1))[has].mean()
 
 
-def class_loss(z: Tensor, label: Tensor, prototypes: Tensor, scale: float) -> Tensor:
-    """Cross-entropy of scaled cosines to class vectors [C, d]."""
-    return cross_entropy(scale * z @ normalize(prototypes, dim=1).T, label)
-
-
 def meta_loss(
     trunk: tuple[Tensor, Tensor],
     label: tuple[Tensor, Tensor],
@@ -263,7 +303,7 @@ def meta_loss(
     head: tuple[Tensor, Tensor],
     prototypes: Tensor,
     margin_net: MarginNet,
-    config: RAMLNConfig,
+    config: RelationMethod,
 ) -> Tensor:
     """Equation (5): the outer loss after one inner step, with its graph into the margin network alone.
 
@@ -286,3 +326,67 @@ def meta_loss(
     slope: Any = torch.autograd.grad(inner, (weight, bias), create_graph=True)
     moved = weight - config.inner_lr * slope[0], bias - config.inner_lr * slope[1]
     return info_nce(normalize(trunk[1] @ moved[0].T + moved[1], dim=1), label[1], modality[1])
+
+
+class RelationLearner(Learner):
+    """The quadruplet with a fixed, a learned or a shuffled margin."""
+
+    def __init__(self, plan: Plan, config: RelationMethod) -> None:
+        super().__init__(plan)
+        self.config, self.warm = config, round(config.warmup * plan.iterations)
+        self.margin_net: MarginNet | None = None
+        if self.config.margin != "fixed":
+            self.margin_net = MarginNet(self.adapter.last.out_features, self.config)
+            for weight in self.margin_net.parameters():
+                weight.lr_scale = self.config.meta_lr_scale
+
+    def metric(self, z: Tensor, main: Episode, episode: dict[str, Episode]) -> dict[str, Tensor]:
+        """The quadruplet loss, and after the warm-up the margin network's own loss on two other batches."""
+        away = distances(z, z)
+        mined = mine(away, main["label"], main["modality"])
+        margin = self._margin(z, away, main)
+        value = quadruplet_loss(away, mined, margin, self.config)
+        logged = {"metric": value.detach(), "margin": margin.detach().mean(), "spread": margin.detach().std()}
+        objective = value
+        if self._meta_due():
+            outer = self._meta(episode)
+            objective, logged["outer"] = objective + outer, outer.detach()
+        elif self.margin_net is not None and self.config.margin != "joint":
+            logged["outer"] = torch.zeros_like(value.detach())
+        if self.margin_net is not None and self.margin_net.memory is not None:
+            order = torch.randperm(len(z), device=z.device)
+            self.margin_net.memory.write(z.detach()[order], self.config.theta, self.config.eta)
+        return {"objective": objective, **logged}
+
+    def _meta_due(self) -> bool:
+        step = int(self.done)
+        learned = self.margin_net is not None and self.config.margin in ("meta", "shuffled")
+        return learned and step >= self.warm and step % self.config.meta_every == 0
+
+    def _margin(self, z: Tensor, away: Tensor, main: Episode) -> Tensor:
+        """Margins [B]; learned ones come without gradient, except for ``joint``."""
+        fixed = torch.full((len(z),), self.config.mu0, device=z.device)
+        if self.margin_net is None or int(self.done) < self.warm:
+            return fixed
+        mined = mine(away, main["label"], main["modality"])
+        with torch.set_grad_enabled(self.config.margin == "joint"):
+            margin = self.margin_net(z, away, mined, main["modality"])
+        if self.config.margin == "shuffled":
+            margin = margin[torch.randperm(len(margin), device=margin.device)]
+        return margin
+
+    def _meta(self, episode: dict[str, Episode]) -> Tensor:
+        inner, outer = episode["inner"], episode["outer"]
+        with torch.no_grad():
+            trunk = tuple(self.adapter.trunk(b["features"], b["modality"]) for b in (inner, outer))
+        if self.margin_net is None:
+            return trunk[0].new_zeros(())
+        return meta_loss(
+            (trunk[0], trunk[1]),
+            (inner["label"], outer["label"]),
+            (inner["modality"], outer["modality"]),
+            (self.adapter.last.weight, self.adapter.last.bias),
+            self.prototypes,
+            self.margin_net,
+            self.config,
+        )

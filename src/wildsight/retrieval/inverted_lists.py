@@ -16,7 +16,7 @@ ROUNDS = 8
 Numbered = tuple[np.ndarray, np.ndarray]
 
 
-class Lists:
+class InvertedLists:
     """Parts in a folder: every one has the same centres, and lists of numbers [n] and unit vectors [n, D].
 
     Vectors are kept in half precision, and compared by inner product.

@@ -48,7 +48,7 @@ def _explained(uri: str) -> AbstractContextManager[None]:
     return explained("the database", uri, hint)
 
 
-class Database(Collection):
+class MilvusIndex(Collection):
     """An open collection.
 
     Args:

@@ -17,10 +17,10 @@ pytest.importorskip("faiss")
 
 from test_retrieval_index import WIDTH, embed, paint
 from wildsight.errors import CheckpointError, DataError
-from wildsight.retrieval import shelf
-from wildsight.retrieval.collection import compare, draw, open_collection
-from wildsight.retrieval.indexing import Indexer
-from wildsight.retrieval.shelf import Shelf
+from wildsight.retrieval import disk_index
+from wildsight.retrieval.collection import compare, draw
+from wildsight.retrieval.disk_index import DiskIndex
+from wildsight.retrieval.indexing import Indexer, open_collection
 
 
 def unit(count: int, width: int = WIDTH, seed: int = 0) -> np.ndarray:
@@ -44,11 +44,11 @@ def rows(vectors: np.ndarray, start: int = 0) -> list[dict]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists from 50 rows on, and parts of 60."""
-    monkeypatch.setattr(shelf, "EXACT_BELOW", 50)
-    monkeypatch.setattr(shelf, "PART", 60 * 2 * WIDTH)
+    monkeypatch.setattr(disk_index, "EXACT_BELOW", 50)
+    monkeypatch.setattr(disk_index, "PART", 60 * 2 * WIDTH)
 
 
-def test_a_small_shelf_is_exact(tmp_path: Path) -> None:
+def test_a_small_index_is_exact(tmp_path: Path) -> None:
     vectors, asked = unit(40), unit(5, seed=1)
     with open_collection(tmp_path / "a.shelf", WIDTH, "maker") as index:
         index.put(rows(vectors))
@@ -64,16 +64,16 @@ def test_a_small_shelf_is_exact(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_large_shelf_has_lists_and_forgets_what_is_removed(tmp_path: Path) -> None:
+def test_a_large_index_has_lists_and_forgets_what_is_removed(tmp_path: Path) -> None:
     vectors = unit(300)
-    with Shelf(tmp_path / "a.shelf", WIDTH, "maker") as index:
+    with DiskIndex(tmp_path / "a.shelf", WIDTH, "maker") as index:
         for start in range(0, 300, 30):
             index.put(rows(vectors[start : start + 30], start))
         assert index.settle() == "IVF"
         assert index.recall() >= 0.9
         assert len(list(index.rows())) == sum(len(ids) for ids, _ in index.vectors()) == 300
     names = [row["id"] for row in rows(vectors)]
-    with Shelf(tmp_path / "a.shelf", WIDTH, "maker") as index:
+    with DiskIndex(tmp_path / "a.shelf", WIDTH, "maker") as index:
         index.remove(names[:20])
         found = index.nearest(vectors[:40], 3)
         assert [hits[0].id == name for hits, name in zip(found, names, strict=False)] == [False] * 20 + [
@@ -93,9 +93,9 @@ def test_a_large_shelf_has_lists_and_forgets_what_is_removed(tmp_path: Path) -> 
 @pytest.mark.usefixtures("small")
 def test_a_reader_sees_what_a_writer_stored_meanwhile(tmp_path: Path) -> None:
     vectors = unit(120)
-    with Shelf(tmp_path / "a.shelf", WIDTH, "maker") as writer:
+    with DiskIndex(tmp_path / "a.shelf", WIDTH, "maker") as writer:
         writer.put(rows(vectors[:20]))
-        with Shelf(tmp_path / "a.shelf", WIDTH, "maker", create=False) as reader:
+        with DiskIndex(tmp_path / "a.shelf", WIDTH, "maker", create=False) as reader:
             for stop in (20, 40, 80, 120):
                 writer.put(rows(vectors[:stop]))
                 writer.settle()
@@ -103,23 +103,23 @@ def test_a_reader_sees_what_a_writer_stored_meanwhile(tmp_path: Path) -> None:
                 assert last[0].path == Path(f"{stop - 1}.png")
                 assert last[1].path != last[0].path
             with pytest.raises(DataError, match="does not answer"):
-                Shelf(tmp_path / "a.shelf", WIDTH, "maker")
+                DiskIndex(tmp_path / "a.shelf", WIDTH, "maker")
 
 
 def test_faults_are_sentences(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such index"):
-        Shelf(tmp_path / "a.shelf", WIDTH, "maker", create=False)
-    with Shelf(tmp_path / "a.shelf", WIDTH, "maker") as index:
+        DiskIndex(tmp_path / "a.shelf", WIDTH, "maker", create=False)
+    with DiskIndex(tmp_path / "a.shelf", WIDTH, "maker") as index:
         index.put(rows(unit(3)))
     for maker, width in (("other", WIDTH), ("maker", 8)):
         with pytest.raises(CheckpointError, match="another model"):
-            Shelf(tmp_path / "a.shelf", width, maker)
+            DiskIndex(tmp_path / "a.shelf", width, maker)
     (tmp_path / "b.shelf").mkdir()
     (tmp_path / "b.shelf" / "rows.sqlite").write_bytes(
         b"this is no database, and long enough to be looked at" * 9
     )
     with pytest.raises(DataError, match="does not answer"):
-        Shelf(tmp_path / "b.shelf", WIDTH, "maker", create=False)
+        DiskIndex(tmp_path / "b.shelf", WIDTH, "maker", create=False)
 
 
 def test_compare_and_draw_agree_with_the_whole_matrix() -> None:
@@ -140,10 +140,10 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_retrieval_index import WIDTH, embed
-from wildsight.retrieval import indexing, shelf
-indexing.BATCH, shelf.EXACT_BELOW, shelf.REGROW = 4, 40, 1.2
+from wildsight.retrieval import disk_index, indexing
+indexing.BATCH, disk_index.EXACT_BELOW, disk_index.REGROW = 4, 40, 1.2
 files = sorted(Path(sys.argv[1]).rglob("*.png"))
-with shelf.Shelf(sys.argv[2], WIDTH, "maker") as index:
+with disk_index.DiskIndex(sys.argv[2], WIDTH, "maker") as index:
     print("ready", flush=True)
     indexing.Indexer(index, embed, Path(sys.argv[1])).run(files)
 """
@@ -151,7 +151,7 @@ with shelf.Shelf(sys.argv[2], WIDTH, "maker") as index:
 
 @pytest.mark.slow
 def test_twenty_kills_lose_and_double_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "EXACT_BELOW", 40)
+    monkeypatch.setattr(disk_index, "EXACT_BELOW", 40)
     root, uri, rng = tmp_path / "photos", tmp_path / "photos.shelf", np.random.default_rng(20)
     words = [sys.executable, "-c", SCRIPT, str(root), str(uri), str(Path(__file__).parent)]
     for number in range(20):
@@ -164,7 +164,7 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path, monkeypatch: pytes
         child.wait()
         child.stdout.close()
     files = sorted(root.rglob("*.png"))
-    with Shelf(uri, WIDTH, "maker") as index:
+    with DiskIndex(uri, WIDTH, "maker") as index:
         before = len(index)
         report = Indexer(index, embed, root).run(files)
         assert report.added == len(files) - before

@@ -1,4 +1,4 @@
-"""An index in a folder that is searched where it lies: collections larger than memory, on one machine.
+"""An index in a folder that is searched from disk: collections larger than memory, on one machine.
 
 SQLite keeps the rows, and in half precision the vectors that are new. faiss keeps the others in inverted
 lists: files that never change once written, mapped into memory, so that a search reads the lists it visits
@@ -30,7 +30,7 @@ from wildsight.retrieval.collection import (
     hit,
     shared,
 )
-from wildsight.retrieval.lists import Lists, Numbered, merged
+from wildsight.retrieval.inverted_lists import InvertedLists, Numbered, merged
 
 PART = 256 << 20
 TRAINING = 64
@@ -55,7 +55,7 @@ def _explained(folder: Path) -> AbstractContextManager[None]:
     return explained("the index", folder, "close the other program, check the disk, or restore a copy")
 
 
-class Shelf(Collection):
+class DiskIndex(Collection):
     """An open index; one process writes, others may read meanwhile.
 
     Args:
@@ -72,7 +72,7 @@ class Shelf(Collection):
 
     def __init__(self, uri: str | Path, width: int, maker: str, *, create: bool = True) -> None:
         self.folder, self.width, self.maker = Path(uri), width, maker
-        self.lists = Lists(self.folder, width)
+        self.lists = InvertedLists(self.folder, width)
         rows = self.folder / "rows.sqlite"
         if not create and not rows.exists():
             raise DataError("no such index", where=uri, hint="make it with `wildsight retrieval index`")
