@@ -18,4 +18,3 @@ EXPECTED: dict[str, dict[str, str]] = {
 
 COMPRESS: dict[str, str] = {}
 """Likewise for `compress`."""
-
