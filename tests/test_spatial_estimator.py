@@ -112,5 +112,7 @@ def test_the_bench_takes_variants_presets_and_the_worlds_options(tmp_path: Path)
     }
     assert {r["group"] for r in result.rows} == {"x0.6", "x1", "x1.6", "x2.5", "all"}
     assert bench.options.hyper == {"pool": 2, "d": 32, "tune": "full"} and bench.network.name == "tiny"
+    alone = SpatialBench("world", out=tmp_path, preset="minutes", methods=["cube-head"], **options)
+    assert alone.options.hyper == {}
     with pytest.raises(ConfigError, match="did you mean 'minutes'"):
         SpatialBench("world", out=tmp_path, preset="minute")

@@ -19,7 +19,7 @@ from wildsight.spatial.drawing import side_by_side
 from wildsight.spatial.estimator import SpatialGrounder
 from wildsight.spatial.inputs import Seen
 from wildsight.spatial.mllm import Mllm
-from wildsight.spatial.presets import PRESETS
+from wildsight.spatial.presets import HYPER, PRESETS
 
 METRICS = (
     "acc@0.25", "acc@0.5", "iou", "ap_asked", "depth_error", "centre_error", "size_error", "yaw_error",
@@ -102,7 +102,7 @@ class SpatialBench(Bench):
         if preset is not None:
             if preset not in PRESETS:
                 raise unknown_name("preset", preset, PRESETS)
-            options = {**PRESETS[preset], **options}
+            options = {**self._fitting(PRESETS[preset], options.get("methods")), **options}
         backbone = options.pop("backbone", None) if backbone is None else backbone
         self.store: dict[str, Seen] = {}
         self.tiny: dict[int, Mllm] = {}
@@ -112,6 +112,12 @@ class SpatialBench(Bench):
         self.cnn = self.made_reader().eyes.cnn
         given = {name: value for name, value in self.own_options.items() if value is not None}
         self.own_options = {**given, "cnn SHA-256": self.cnn.sha}
+
+    def _fitting(self, preset: dict[str, Any], methods: Any) -> dict[str, Any]:
+        """A preset without the hyper-parameters that none of the methods has."""
+        kinds = [self.variant(name).method for name in methods or tuple(self.estimator.methods)]
+        known = {name for kind in kinds for name in kind.names()}
+        return {name: value for name, value in preset.items() if name not in HYPER or name in known}
 
     def read(self, source: Any) -> Any:
         """The data; the world as the options have it."""

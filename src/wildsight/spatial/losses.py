@@ -119,7 +119,7 @@ def box_losses(
 ) -> dict[str, Tensor]:
     """All losses of the heads, means over the true boxes (``valid`` [B, Q] is 1).
 
-    Rows without a box teach ``there`` alone.
+    Rows without a box train ``there`` alone.
     """
     parts = disentangled(found, centre, size, rotation, camera)
     parts["z"] = weighed_by_spread((found.centre[..., 2] - centre[..., 2]).abs(), found.spread)

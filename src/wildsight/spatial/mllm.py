@@ -311,12 +311,12 @@ class Speaker(nn.Module):
     def speak(self, output: Any, mask: Tensor, end: int, most: int) -> Tensor:
         """Greedy tokens [B, <= most] that go on after ``output``, whose mask is [B, L]; filled up with
         ``end``."""
-        told: list[Tensor] = []
+        spoken: list[Tensor] = []
         done = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
         hidden, past = output.last_hidden_state[:, -1], output.past_key_values
         for _ in range(most):
             token = self.logits(hidden).argmax(-1).masked_fill(done, end)
-            told.append(token)
+            spoken.append(token)
             done |= token == end
             if bool(done.all()):
                 break
@@ -329,7 +329,7 @@ class Speaker(nn.Module):
                 use_cache=True,
             )
             hidden, past = output.last_hidden_state[:, -1], output.past_key_values
-        return torch.stack(told, 1)
+        return torch.stack(spoken, 1)
 
 
 class Trained(nn.Module):

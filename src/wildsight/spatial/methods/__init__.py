@@ -32,7 +32,7 @@ def one_of(names: Sequence[str]) -> Range:
 
 @dataclass(frozen=True, kw_only=True)
 class SpatialMethod:
-    """A method with its hyper-parameters; frozen, so that it can be told from another by its values.
+    """A method with its hyper-parameters; frozen, compared by its values.
 
     Attributes:
         Q: query tokens, the most boxes in one answer.

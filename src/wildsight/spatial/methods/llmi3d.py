@@ -22,7 +22,7 @@ tokens are
    (``placed=False``: they do not).
 8. With virtual depth the directions of that code are those of a camera whose focal length is the picture's
    side, so that nothing the network sees changes with the lens (``rays="camera"``: true directions).
-9. On a LLaVA-NeXT the base tile is the square picture in which centres, boxes and the camera are told, as on
+9. On a LLaVA-NeXT the base tile is the square picture in which centres, boxes and the camera are given, as on
    any other LLaVA; the model's own preparation stretches it (``fit="stretch"``). Local features are mined
    into its tokens alone: the other tiles are detail already and are read as the model reads them. Geometry
    knows nothing of them.
