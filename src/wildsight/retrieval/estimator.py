@@ -148,11 +148,11 @@ class SketchRetriever(Estimator[RetrievalData, SearchResult]):
         readable = [i for i, ok in zip(items, cached.ok, strict=True) if ok]
         return np.asarray(cached.array[cached.ok], np.float32), readable, [str(e) for e in cached.errors]
 
-    def _write_fit(self, run: RunFolder) -> None:
+    def _leave(self, run: RunFolder) -> None:
         """Measure on the classes that were not trained, and write the report with both."""
         if self._data is not None:
             self._measured = self.evaluate(self._data, compare=True)
-        super()._write_fit(run)
+        super()._leave(run)
 
     def fit_tables(self) -> list[tuple[Table, str]]:
         """What a fit into a folder measured: every metric, trained and untouched."""
