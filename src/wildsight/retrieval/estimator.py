@@ -17,6 +17,7 @@ from wildsight.errors import ConfigError, DataError, WildSightError
 from wildsight.estimators import Estimator
 from wildsight.estimators.base import batches
 from wildsight.estimators.registry import hyper_names, unknown_name
+from wildsight.estimators.reporting import write_fit
 from wildsight.images import Picture, as_list, as_picture, path_of
 from wildsight.report import Report
 from wildsight.report.plots import curve
@@ -149,10 +150,11 @@ class SketchRetriever(Estimator[RetrievalData, SearchResult]):
         return np.asarray(cached.array[cached.ok], np.float32), readable, [str(e) for e in cached.errors]
 
     def _leave(self, run: RunFolder) -> None:
-        """Measure on the classes that were not trained, and write the report with both."""
+        """Checkpoint first, then the report, with what is measured on the classes that were not trained."""
+        self.save_pretrained(run.checkpoint)
         if self._data is not None:
             self._measured = self.evaluate(self._data, compare=True)
-        super()._leave(run)
+        write_fit(self, run)
 
     def fit_tables(self) -> list[tuple[Table, str]]:
         """What a fit into a folder measured: every metric, trained and untouched."""
