@@ -66,12 +66,10 @@ def words(values: Any) -> np.ndarray:
 
 def rows_of(evaluation: Any) -> list[dict[str, Any]]:
     """An evaluation's rows; those of objects that had none of their own are made of what they had."""
-    if hasattr(evaluation, "rows"):
-        return [dict(r) for r in evaluation.rows]
-    if hasattr(evaluation, "row"):
-        return [dict(evaluation.row)]
-    each = [{"group": name, "accuracy": value} for name, value in evaluation.accuracy.items()]
-    return [*each, {"group": "mean", "accuracy": evaluation.mean}]
+    if hasattr(evaluation, "accuracy"):  # the continual learner's, whose rows were a mapping
+        each = [{"group": name, "accuracy": value} for name, value in evaluation.accuracy.items()]
+        return [*each, {"group": "mean", "accuracy": evaluation.mean}]
+    return [dict(evaluation.row)] if hasattr(evaluation, "row") else [dict(r) for r in evaluation.rows]
 
 
 def losses(task: str, model: Any) -> list[float]:
