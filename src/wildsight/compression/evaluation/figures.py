@@ -30,24 +30,6 @@ def kept_patches(image: Image, grid: tuple[int, int], keep: Sequence[int], side:
     return PILImage.fromarray(base.astype(np.uint8))
 
 
-def layer_bars(tokens: Sequence[int], full: int) -> Any:
-    """A matplotlib figure: how many tokens each layer's cache holds.
-
-    Args:
-        tokens: of each layer.
-        full: of an uncompressed layer.
-    """
-    from wildsight.report.plots import new_figure
-
-    figure, axes = new_figure()
-    axes[0].bar(range(len(tokens)), tokens)
-    axes[0].axhline(full, linestyle="--", linewidth=1)
-    axes[0].set_xlabel("layer")
-    axes[0].set_ylabel("tokens in the cache")
-    axes[0].set_title(f"{sum(tokens)} of {full * len(tokens)} tokens kept")
-    return figure
-
-
 def summary_figure(pictures: Sequence[tuple[Image, str]], tokens: Sequence[int] | None, full: int) -> Any:
     """Kept patches, and the layers' bars where the cache was compressed, side by side."""
     from matplotlib.figure import Figure
