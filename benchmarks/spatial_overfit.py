@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from wildsight import compress
-from wildsight.results import write_csv
+from wildsight.estimators.reporting import write_evaluation
+from wildsight.results import RunFolder, write_csv
 from wildsight.spatial import SpatialGrounder
 from wildsight.spatial.data import read_source
-from wildsight.spatial.reports import best_and_worst, write_evaluation
 from wildsight.spatial.samples import SpatialData
 
 SHARES = (1.0, 0.75, 0.5, 0.25)
@@ -43,7 +43,7 @@ def main() -> None:
     grounder.fit(data, folder=options.out / "train", **training)
     grounder.save_pretrained(options.out / "checkpoint")
     evaluation = grounder.evaluate(data, split="train")
-    write_evaluation(evaluation, grounder, read.name, best_and_worst(evaluation, data, 10), options.out)
+    write_evaluation(grounder, evaluation, RunFolder(options.out), read.name)
     rows = []
     for positions in ("original", "compact"):
         for share in SHARES:

@@ -126,14 +126,13 @@ def answer_speed(backbone: str, questions: int) -> dict[str, Any]:
     from wildsight.spatial import SpatialGrounder
     from wildsight.spatial.data import world
     from wildsight.spatial.inputs import asked
-    from wildsight.spatial.methods import build
 
     data = world(4, questions, 96, 0, (1.0,))
     samples = [s for s in data.part("test") if s.targets][:questions]
     spent = {}
     for method in ("llmi3d", "text"):
         grounder = SpatialGrounder(method, backbone)
-        net: Any = build(method, grounder.mllm, grounder.eyes.channels, {}).eval()
+        net: Any = grounder.method.network(grounder.mllm, grounder.eyes.channels).eval()
         batches = [asked(grounder.eyes, [grounder.eyes.of(s)], [s.expression]) for s in samples]
         if method == "text":
             ids = grounder.mllm.ids("centre 0.10 1.00 5.00 size 4.00 1.50 1.80 turn 0.30")

@@ -15,8 +15,8 @@ from spatial_reference import rotation_6d, yaw_rotation
 from wildsight.errors import ConfigError
 from wildsight.spatial import geometry as g
 from wildsight.spatial import losses as L
+from wildsight.spatial.box_text import parsed, written
 from wildsight.spatial.boxes import Box
-from wildsight.spatial.cube_head import cut_out
 from wildsight.spatial.enhancer import (
     SpatialEnhancer,
     lid_bin,
@@ -26,8 +26,10 @@ from wildsight.spatial.enhancer import (
     windows,
 )
 from wildsight.spatial.heads import Boxes3D, BoxHeads, Readout, decode
-from wildsight.spatial.llmi3d import LLMI3D, LLMI3DConfig, assignment, pooled
-from wildsight.spatial.text_numbers import TextNumbers, parsed, written
+from wildsight.spatial.methods.cube_head import cut_out
+from wildsight.spatial.methods.llmi3d import LLMI3D, LLMI3DNet, assignment
+from wildsight.spatial.methods.text import Text, TextNet
+from wildsight.spatial.token_pooling import pooled
 
 CHANNELS = 8
 
@@ -262,7 +264,7 @@ def test_box_2d_loss_by_hand() -> None:
 def test_lora_changes_nothing_at_first_and_merges() -> None:
     mllm = tiny_mllm()
     before = copy.deepcopy(mllm.model.model.language_model)
-    net = LLMI3D(mllm, CHANNELS, LLMI3DConfig(dropout=0.0)).eval()
+    net = LLMI3DNet(mllm, CHANNELS, LLMI3D(dropout=0.0)).eval()
     x = torch.randn(2, 5, 32)
     run = lambda m: m(inputs_embeds=x).last_hidden_state  # noqa: E731
     after = net.speaker.llava.model.language_model
@@ -280,7 +282,7 @@ def test_lora_changes_nothing_at_first_and_merges() -> None:
 
 def test_query_tokens_read_the_prompt_not_the_answer_and_gradients_go_where_they_should() -> None:
     mllm = tiny_mllm()
-    net = LLMI3D(mllm, CHANNELS, LLMI3DConfig(dropout=0.0))
+    net = LLMI3DNet(mllm, CHANNELS, LLMI3D(dropout=0.0))
     torch.nn.init.normal_(net.enhancer.out[-1].weight, std=0.1)
     batch = batch_of(mllm)
     first = net(batch)
@@ -303,7 +305,7 @@ def test_nothing_that_the_network_sees_changes_with_the_lens() -> None:
     for rays, same in (("virtual", True), ("camera", False)):
         torch.manual_seed(0)
         mllm = tiny_mllm()
-        net = LLMI3D(mllm, CHANNELS, LLMI3DConfig(pool=1, K_d=8, hidden=16, rays=rays)).eval()
+        net = LLMI3DNet(mllm, CHANNELS, LLMI3D(pool=1, K_d=8, hidden=16, rays=rays)).eval()
         torch.nn.init.normal_(net.enhancer.out[-1].weight)
         batch = batch_of(mllm)
         other = {**batch, "camera": batch["camera"] * torch.tensor((2.0, 2.0, 1.0, 1.0))}
@@ -314,7 +316,7 @@ def test_nothing_that_the_network_sees_changes_with_the_lens() -> None:
 
 def test_padding_between_question_and_query_changes_nothing() -> None:
     mllm = tiny_mllm()
-    net = LLMI3D(mllm, CHANNELS, LLMI3DConfig()).eval()
+    net = LLMI3DNet(mllm, CHANNELS, LLMI3D()).eval()
     batch = batch_of(mllm)
     wide = {**batch, "after": torch.nn.functional.pad(batch["after"], (0, 5))}
     wide["after_mask"] = torch.nn.functional.pad(batch["after_mask"], (0, 5))
@@ -329,7 +331,7 @@ def test_several_queries_are_matched_by_least_cost() -> None:
     assert assignment(cost, torch.tensor([[1.0, 1.0, 0.0]])).tolist() == [[1, 0, 2]]
     assert assignment(cost, torch.zeros(1, 3)).tolist() == [[0, 1, 2]]
     mllm = tiny_mllm()
-    net = LLMI3D(mllm, CHANNELS, LLMI3DConfig(Q=3))
+    net = LLMI3DNet(mllm, CHANNELS, LLMI3D(Q=3))
     out = net(batch_of(mllm, 3))
     assert torch.isfinite(out["loss"])
     assert net.boxes(batch_of(mllm, 3)).centre.shape == (3, 3, 3)
@@ -341,13 +343,13 @@ def test_pooling_averages_blocks() -> None:
     assert torch.allclose(small[0, 0], tokens[0, [0, 1, 6, 7]].mean(0))
     with pytest.raises(ConfigError, match="divide"):
         pooled(tokens, 6, 4)
-    with pytest.raises(ConfigError, match="counts"):
-        LLMI3DConfig(Q=0)
+    with pytest.raises(ConfigError, match="Q=0"):
+        LLMI3D(Q=0)
 
 
 def test_speaking_with_a_cache_is_speaking_without() -> None:
     mllm = tiny_mllm()
-    net = LLMI3D(mllm, CHANNELS, LLMI3DConfig()).eval()
+    net = LLMI3DNet(mllm, CHANNELS, LLMI3D()).eval()
     batch = batch_of(mllm)
     end = mllm.tokenizer.eos_token_id
     told = net.say(batch, end, 4)
@@ -389,7 +391,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 def test_text_is_learned_by_cross_entropy() -> None:
     mllm = tiny_mllm()
-    net = TextNumbers(mllm, CHANNELS, LLMI3DConfig(virtual=False))
+    net = TextNet(mllm, CHANNELS, Text())
     batch = batch_of(mllm)
     torch.manual_seed(0)
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], 0.01)
@@ -399,7 +401,7 @@ def test_text_is_learned_by_cross_entropy() -> None:
         net(batch)["loss"].backward()
         optimizer.step()
     assert float(net(batch)["text"]) < first
-    assert len(net.eval().told(batch)) == 3
+    assert len(net.eval().texts(batch)) == 3
 
 
 def test_box_features_are_taken_inside_the_box() -> None:
@@ -411,14 +413,14 @@ def test_box_features_are_taken_inside_the_box() -> None:
 
 def test_a_whole_language_model_trains_where_it_is_asked_to() -> None:
     mllm = tiny_mllm()
-    net = LLMI3D(mllm, CHANNELS, LLMI3DConfig(tune="full"))
+    net = LLMI3DNet(mllm, CHANNELS, LLMI3D(tune="full"))
     net(batch_of(mllm))["loss"].backward()
     names = [n for n, p in net.named_parameters() if p.grad is not None]
     assert any("language_model.layers.0.mlp" in n for n in names)
     assert not any("lora" in n or "vision_tower" in n for n in names)
-    again = LLMI3D(tiny_mllm(1), CHANNELS, LLMI3DConfig(tune="full"))
+    again = LLMI3DNet(tiny_mllm(1), CHANNELS, LLMI3D(tune="full"))
     again.load_state_dict(net.state_dict())
     batch = batch_of(mllm)
     assert torch.equal(again.eval().boxes(batch).size, net.eval().boxes(batch).size)
     with pytest.raises(ConfigError, match="tune"):
-        LLMI3DConfig(tune="some")
+        LLMI3D(tune="some")

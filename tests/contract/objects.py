@@ -334,7 +334,7 @@ SUBJECTS: dict[str, Subject] = {
         "llmi3d",
         "llava",
         {"d": 8, "hidden": 16, "K_d": 8, "r": 2, "threshold": 0.0},
-        "wildsight.spatial.llmi3d:LLMI3DConfig",
+        "wildsight.spatial.methods.llmi3d:LLMI3D",
         ("hiden", "hidden"),
         ("stirdes", "strides"),
         ("images/10.png", "images/11.png", "images/12.png"),

@@ -352,7 +352,17 @@ WITNESSES: dict[str, Witness] = {
         spatial,
         loaded("spatial", "SpatialGrounder"),
         say_spatial,
-        {"backbone": "backbones/llava", "methods": ["llmi3d", "text", "cube-head"], "seeds": 1, "epochs": 4},
+        {
+            "backbone": "backbones/llava",
+            "methods": ["llmi3d", "text", "cube-head"],
+            "seeds": 1,
+            "epochs": 4,
+            "batch_size": 32,
+            "lr": 1e-3,
+            "strides": (8,),
+            "pool": 2,
+            "d": 32,
+        },
     ),
 }
 

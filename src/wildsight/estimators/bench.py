@@ -163,7 +163,7 @@ class Bench:
                             self.missing.append(f"{chosen.text} seed {seed}")
                             continue
                         self._cell(chosen, seed, label, part, file)
-                    rows += [{**row, "method": chosen.text, "seed": seed} for row in read_json(file)]
+                    rows += [{"method": chosen.text, **row, "seed": seed} for row in read_json(file)]
                     pictures += pictures_of(file.with_suffix(""))
         return BenchResult(rows, self.metrics_of(self.data), self._facts(), pictures, self.cost)
 

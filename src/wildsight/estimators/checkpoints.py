@@ -133,11 +133,8 @@ class Checkpointed(ABC):
     def _restore(cls, tensors: dict[str, Tensor], config: dict[str, Any], **options: Any) -> Self:
         """The object that a checkpoint describes."""
         arguments, backbone = cls._arguments(config)
-        made: Self = cast(Any, cls)(
-            backbone=options.pop("backbone", None) or backbone,
-            **arguments,
-            **{name: value for name, value in options.items() if value is not None},
-        )
+        arguments |= {name: value for name, value in options.items() if value is not None}
+        made: Self = cast(Any, cls)(**{"backbone": backbone, **arguments})
         made.check_backbone(config)
         made.fitted_on = dict(config["fitted_on"])
         made._load_state(tensors, config)

@@ -93,7 +93,7 @@ TASKS: dict[str, TaskEntry] = {
         pipeline="image-text-to-text",
         estimator="wildsight.spatial:SpatialGrounder",
         check="wildsight.spatial.data:check_source",
-        bench="wildsight.spatial.bench:bench",
+        bench="wildsight.spatial.bench:SpatialBench",
     ),
 }
 

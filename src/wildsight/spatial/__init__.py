@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wildsight.spatial.boxes import Box
-    from wildsight.spatial.grounder import GroundingResult, SpatialEvaluation, SpatialGrounder
+    from wildsight.spatial.estimator import SpatialGrounder
+    from wildsight.spatial.evaluation import SpatialEvaluation
     from wildsight.spatial.iou3d import iou_3d, iou_3d_matrix
+    from wildsight.spatial.result import GroundingResult
 
 _HOMES = {
     "Box": "boxes",
     "GroundingResult": "result",
-    "SpatialEvaluation": "result",
-    "SpatialGrounder": "grounder",
+    "SpatialEvaluation": "evaluation",
+    "SpatialGrounder": "estimator",
     "iou_3d": "iou3d",
     "iou_3d_matrix": "iou3d",
 }

@@ -21,7 +21,7 @@ from wildsight.spatial.captions import names_something
 from wildsight.spatial.heads import Boxes3D
 from wildsight.spatial.inputs import Eyes
 from wildsight.spatial.result import GroundingResult
-from wildsight.spatial.tiles import Kept, blocks_kept, pixels_of, places_of
+from wildsight.spatial.token_pooling import Kept, blocks_kept, pixels_of, places_of
 from wildsight.training.batches import to_device
 
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL.Image import Image
 
-from wildsight.backbones import Backbone, load_backbone
+from wildsight.backbones import load_backbone
+from wildsight.errors import ConfigError
 from wildsight.estimators import resolve
-from wildsight.files import atomic_path, digest_of, read_json, write_json
-from wildsight.spatial.data import read_source, world
+from wildsight.estimators.bench import Bench
+from wildsight.estimators.evaluation import Evaluation
+from wildsight.estimators.registry import Variant, unknown_name
+from wildsight.files import atomic_path, digest_of
+from wildsight.spatial.data import world
 from wildsight.spatial.drawing import side_by_side
-from wildsight.spatial.grounder import SpatialGrounder
+from wildsight.spatial.estimator import SpatialGrounder
 from wildsight.spatial.inputs import Seen
-from wildsight.spatial.lesson import BATCH, EPOCHS, LR, MOST, POOL, SCALES, STRIDES, WIDTH
-from wildsight.spatial.methods import METHODS, config_of
-from wildsight.spatial.mllm import Mllm, load_mllm
-from wildsight.spatial.reports import at_ranks, best_and_worst
-from wildsight.spatial.samples import SpatialData
+from wildsight.spatial.mllm import Mllm
+from wildsight.spatial.presets import PRESETS
 
 METRICS = (
     "acc@0.25", "acc@0.5", "iou", "ap_asked", "depth_error", "centre_error", "size_error", "yaw_error",
@@ -28,8 +27,12 @@ METRICS = (
 )  # fmt: skip
 WORLD = "world"
 TINY = "tiny"
-EXAMPLES = "examples.png"  # the first seed's questions at 10, 50 and 90 % of the order from worst to best
-COMPRESSED = "llmi3d"  # the method that is also asked with fewer visual tokens
+EXAMPLES = "examples.png"
+"""The first seed's questions at 10, 50 and 90 % of the order from worst to best."""
+COMPRESSED = "llmi3d"
+"""The method that is also asked with fewer visual tokens."""
+DRAWN = {"train": "train", "test": "test", "image_size": "size", "most": "most", "scales": "scales"}
+"""Options of the bench, and what the world calls them."""
 
 
 def tiny_llava(tower: str = "nano-clip", width: int = 96, layers: int = 2, seed: int = 0) -> Mllm:
@@ -65,146 +68,118 @@ def tiny_llava(tower: str = "nano-clip", width: int = 96, layers: int = 2, seed:
     )
 
 
-def bench(
-    source: str,
-    *,
-    out: Path,
-    backbone: str = TINY,
-    methods: Sequence[str] = tuple(METHODS),
-    seeds: int = 3,
-    epochs: int = EPOCHS,
-    batch_size: int = BATCH,
-    lr: float = LR,
-    train: int = 2000,
-    test: int = 100,
-    most: int = MOST,
-    scales: Sequence[float] = SCALES,
-    image_size: int = 96,
-    pool: int = POOL,
-    width: int = WIDTH,
-    tokens: Sequence[float] = (0.5, 0.25),
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Fit and evaluate every method with every seed.
+class SpatialBench(Bench):
+    """All methods see the same frozen features, made once per picture.
 
-    All methods see the same frozen features, made once per picture, and the same number of steps. A group of
-    ``world`` is a factor of the training focal lengths. `COMPRESSED` is asked again with fewer visual tokens,
-    chosen by `wildsight.compress`, without being taught that. Finished cells are kept under ``out/cells``,
-    pictures in ``out/examples.png``.
+    A group of ``world`` is a factor of the training focal lengths. `COMPRESSED` is asked again with fewer
+    visual tokens, chosen by `wildsight.compress`, without being trained for that. Three of its answers are
+    left in ``examples.png``.
 
     Args:
-        source: ``world``, a folder or ``NAME:PATH``.
-        out: the bench's folder.
-        backbone: a LLaVA: hub id, local folder or ``nano-llava``, with LoRA; or ``tiny``: a fresh one of two
-            layers on nano-clip's tower, trained whole, which is what minutes on a CPU can teach.
-        methods: names from `METHODS`.
-        seeds: number of seeds, counted from 0.
-        epochs: passes over the training questions.
-        batch_size: questions per step.
-        lr: peak learning rate.
-        train: training pictures of ``world``.
-        test: test pictures of ``world`` for each factor.
-        most: things in a picture of ``world``, 1 to 4.
-        scales: range of their sizes in multiples of a shape's own.
-        image_size: side of the world's pictures, pixels.
-        pool: visual tokens are averaged over pool x pool blocks, for all methods.
-        width: of the attention to local features and of the depth predictor, for all methods.
-        tokens: shares of the visual tokens that are kept in the further questions.
-        progress: show progress and the time left.
+        source: as in the base.
+        backbone: as in the base; or ``tiny``: a fresh LLaVA of two layers on nano-clip's tower for each seed,
+            to train whole (``tune=full``).
+        preset: a name from `PRESETS`: ``minutes`` is what minutes on a CPU can learn, and how the figures of
+            this project were measured; options that are given win.
+        options: as in the base; of ``world`` alone ``train`` and ``test`` (pictures; of the test for each
+            factor), ``most`` (things in a picture), ``scales`` (range of their sizes), ``image_size`` and
+            ``all_named`` (ask for every thing of a shape of its own); and ``tokens``, the shares of the
+            visual tokens that are kept in the further questions.
+    """
 
-    Returns:
-        Fields of the bench result: rows, metrics, facts, pictures, cost.
+    estimator = SpatialGrounder
+    metrics = METRICS
+    own: ClassVar[dict[str, Any]] = {
+        **dict.fromkeys(DRAWN),
+        "all_named": None,
+        "tokens": (0.5, 0.25),
+    }
+    choosing = frozenset({*DRAWN, "all_named"})
+
+    def __init__(
+        self, source: Any, *, out: Path, backbone: Any = None, preset: str | None = None, **options: Any
+    ) -> None:
+        if preset is not None:
+            if preset not in PRESETS:
+                raise unknown_name("preset", preset, PRESETS)
+            options = {**PRESETS[preset], **options}
+        backbone = options.pop("backbone", None) if backbone is None else backbone
+        self.store: dict[str, Seen] = {}
+        self.tiny: dict[int, Mllm] = {}
+        self.cnn: Any = None
+        self.text = ""
+        super().__init__(source, out=out, backbone=backbone, **options)
+        self.cnn = self.made_reader().eyes.cnn
+        given = {name: value for name, value in self.own_options.items() if value is not None}
+        self.own_options = {**given, "cnn SHA-256": self.cnn.sha}
+
+    def read(self, source: Any) -> Any:
+        """The data; the world as the options have it."""
+        own = self.own_options
+        given = {to: own[name] for name, to in DRAWN.items() if own[name] is not None}
+        if own["all_named"] is not None:
+            given["all_named"] = own["all_named"]
+        if source != WORLD or not given:
+            return super().read(source)
+        if "scales" in given:
+            given["scales"] = _pair(given["scales"])
+        return world(**given)
+
+    def made(self, chosen: Variant[Any], seed: int, backbone: Any, device: Any) -> Any:
+        """As in the base; of the fresh model another one for each seed."""
+        if backbone == TINY or getattr(backbone, "name", None) == TINY:
+            if seed not in self.tiny:
+                self.tiny[seed] = tiny_llava(seed=seed)
+            backbone = self.tiny[seed]
+        return super().made(chosen, seed, backbone, device)
+
+    def settings_of(self, chosen: Variant[Any]) -> dict[str, Any]:
+        """As in the base; frozen features and the network of the fine map are shared."""
+        shared = {} if self.cnn is None else {"cnn": self.cnn}
+        return {**self.options.settings, **shared, "store": self.store}
+
+    def _cell(self, chosen: Variant[Any], seed: int, label: str, data: Any, file: Path) -> None:
+        self.text = chosen.text
+        self.made(chosen, seed, self.network, self.device).eyes.prepare(data.samples)  # outside the times
+        super()._cell(chosen, seed, label, data, file)
+
+    def rows(self, estimator: Any, evaluation: Evaluation, data: Any) -> list[dict[str, Any]]:
+        """A row per group, and again with fewer visual tokens."""
+        found = super().rows(estimator, evaluation, data)
+        if estimator.settings.method == COMPRESSED:
+            compress = resolve("wildsight.compression:compress")
+            for share in self.own_options["tokens"]:
+                with compress(estimator.backbone.model, visual_tokens=share, positions="original"):
+                    fewer = super().rows(estimator, self.evaluate(estimator, data), data)
+                name = f"{self.text}, {share:.0%} of tokens"
+                found += [{"method": name, **row} for row in fewer]
+        count = sum(p.numel() for p in estimator.net.parameters() if p.requires_grad)
+        return [{**row, "parameters": count} for row in found]
+
+    def shown(self, estimator: Any, evaluation: Any, data: Any) -> list[tuple[Any, str]]:
+        """Questions at ranks, worst and best; the first three are also written beside the report."""
+        ranked: list[tuple[Image, str]] = evaluation.at_ranks()
+        if ranked:
+            with atomic_path(self.out / EXAMPLES) as temporary:
+                side_by_side([picture for picture, _ in ranked], 200).save(temporary, format="PNG")
+        return [*ranked, *evaluation.pictures()]
+
+    def facts(self, data: Any) -> dict[str, Any]:
+        """The oracle, and how the epoch is selected."""
+        return {
+            "cube-head": "ORACLE: it is given the true 2D box",
+            "selection": "last epoch; nothing is selected on test data",
+        }
+
+
+def _pair(values: Any) -> tuple[float, float]:
+    """A range of sizes.
 
     Raises:
-        ConfigError: unknown method or backbone.
-        DataError: the source does not fit its layout.
+        ConfigError: something else.
     """
-    for name in methods:
-        config_of(name, {"pool": pool, "d": width})
-    data = (
-        read_source(source)
-        if source != WORLD
-        else world(train, test, image_size, most=most, scales=(scales[0], scales[1]), all_named=True)
-    )
-    cnn = load_backbone("nano-conv")
-    recipe = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    hyper = {"pool": pool, "d": width, "tune": "full" if backbone == TINY else "lora"}
-    rows: list[dict[str, Any]] = []
-    pictures: list[tuple[Image, str]] = []
-    store: dict[str, Seen] = {}
-    sha = _mllm(backbone, 0).sha
-    for seed in range(seeds):
-        for method in methods:
-            key = digest_of([sha, cnn.sha, dict(data.protocol), recipe, hyper, image_size, list(tokens)])[:12]
-            file = out / "cells" / f"{method}-seed{seed}-{key}.json"
-            if not file.is_file():
-                cell, shown = _cell(data, backbone, cnn, method, seed, hyper, recipe, store, tokens, progress)
-                write_json(file, cell)
-                pictures += shown
-                if shown:
-                    _write_row(shown, out / EXAMPLES)
-            rows += read_json(file)
-    facts = {
-        "source": source,
-        "backbone": f"{backbone}, tower frozen, language model tuned: {hyper['tune']}",
-        "backbone SHA-256": sha,
-        "recipe": recipe,
-        "hyper-parameters": hyper,
-        "image size": image_size,
-        "seeds": seeds,
-        "cube-head": "ORACLE: it is told the true 2D box",
-        "selection": "last epoch; nothing is selected on test data",
-        **{f"protocol: {k}": v for k, v in data.protocol.items()},
-    }
-    return {"rows": rows, "metrics": METRICS, "facts": facts, "pictures": pictures, "cost": "fit_seconds"}
-
-
-def _mllm(name: str, seed: int) -> Mllm:
-    return tiny_llava(seed=seed) if name == TINY else load_mllm(name)
-
-
-def _cell(
-    data: SpatialData,
-    backbone: str,
-    cnn: Backbone,
-    method: str,
-    seed: int,
-    hyper: dict[str, Any],
-    recipe: dict[str, Any],
-    store: dict[str, Seen],
-    tokens: Sequence[float],
-    progress: bool,
-) -> tuple[list[dict[str, Any]], list[tuple[Image, str]]]:
-    """One method and seed: a row per group, and pictures of the paper's method."""
-    mllm = _mllm(backbone, seed)
-    grounder = SpatialGrounder(method, mllm, hyper=hyper, cnn=cnn, store=store, seed=seed, strides=STRIDES)
-    grounder.eyes.prepare(data.samples)
-    begin = time.process_time()
-    grounder.fit(data, progress=progress, **recipe)
-    fitted = time.process_time() - begin
-    evaluation = grounder.evaluate(data)
-    extra = {
-        "fit_seconds": fitted,
-        "parameters": sum(p.numel() for p in grounder.net.parameters() if p.requires_grad),
-    }
-    own = {"method": method, "seed": seed, **extra}
-    rows = [{**own, **row} for row in evaluation.rows]
-    if method == COMPRESSED:
-        for share in tokens:
-            few = {**own, "method": f"{method}, {share:.0%} of tokens"}
-            rows += [{**few, **row} for row in _compressed(grounder, data, share)]
-    wanted = method == COMPRESSED and seed == 0
-    return rows, [*at_ranks(evaluation, data), *best_and_worst(evaluation, data)] if wanted else []
-
-
-def _write_row(shown: Sequence[tuple[Image, str]], file: Path) -> None:
-    """The first three pictures in a row."""
-    with atomic_path(file) as temporary:
-        side_by_side([picture for picture, _ in shown[:3]], 200).save(temporary, format="PNG")
-
-
-def _compressed(grounder: SpatialGrounder, data: SpatialData, share: float) -> list[dict[str, Any]]:
-    """The rows of an evaluation that reads ``share`` of the visual tokens."""
-    compress = resolve("wildsight.compression:compress")
-    with compress(grounder.mllm.model, visual_tokens=share, positions="original"):
-        return grounder.evaluate(data).rows
+    try:
+        low, high = (float(v) for v in values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"scales={values!r} is no range", hint="write scales=[1, 1.6]") from error
+    return low, high

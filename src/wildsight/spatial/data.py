@@ -34,7 +34,15 @@ from wildsight.spatial.boxes import Box, checked
 from wildsight.spatial.camera import Camera, read_calibration
 from wildsight.spatial.captions import names_something
 from wildsight.spatial.layouts import read_kitti, read_mono3drefer, read_omni3d
-from wildsight.spatial.samples import SPLITS, SpatialData, SpatialSample, Split, protocol, split_of
+from wildsight.spatial.samples import (
+    SPLITS,
+    SpatialData,
+    SpatialSample,
+    Split,
+    left_out,
+    protocol,
+    split_of,
+)
 
 SIZE = 96
 TRAIN, TEST = 400, 100
@@ -57,11 +65,13 @@ def read_folder(root: Path, faults: Faults | None = None) -> SpatialData:
     if not by_image and not faults.problems:
         raise DataError("holds no label", where=root / LABELS, hint=MEND)
     samples: list[SpatialSample] = []
+    unread: list[tuple[str, str]] = []
     for name, own in by_image.items():
-        with faults.each(root / name):
+        split = str(own[0][1].get("split", split_of(name)))
+        with faults.each(root / name), left_out(faults, unread, split):
             samples += _questions(root, name, own, faults)
     rule = "by the labels' own split, else one picture in five, by the hash of its name, is for testing"
-    return SpatialData(f"folder:{root}", root, tuple(samples), protocol(samples, rule))
+    return SpatialData(f"folder:{root}", root, tuple(samples), protocol(samples, rule), tuple(unread))
 
 
 def _by_image(root: Path, faults: Faults) -> dict[str, list[tuple[int, dict[str, Any]]]]:

@@ -7,7 +7,7 @@ A row is a mapping of tensors (a batch adds B in front):
     picture, pixels; before [T1], after [T2], after_mask [T2]: the question; answer [A], numbers [A2]:
     -1 where nothing stands; centre, size [Q, 3], rotation [Q, 3, 3], box2d [Q, 4], valid [Q];
     depth_map [g, g], metres in the virtual camera, 0 where unknown; of a picture in tiles also
-    behind [M, D], behind_kind [M]: see `wildsight.spatial.tiles`.
+    behind [M, D], behind_kind [M]: see `wildsight.spatial.token_pooling`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wildsight.backbones import Backbone
+from wildsight.errors import WildSightError
+from wildsight.spatial.box_text import written
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, Fit, fitted, zoomed
 from wildsight.spatial.captions import in_words, mirrored_text
 from wildsight.spatial.geometry import F_VIRTUAL
 from wildsight.spatial.mllm import Mllm
 from wildsight.spatial.samples import SpatialSample
-from wildsight.spatial.text_numbers import written
-from wildsight.spatial.tiles import behind, places_of, see_tiles, stacked_behind
+from wildsight.spatial.token_pooling import behind, places_of, see_tiles, stacked_behind
 from wildsight.training.batches import mix
 
 MAP = 24  # cells of the depth map along a side
@@ -49,7 +50,7 @@ class Seen:
         inside: bool [h, w], False in its padding.
         camera: of it.
         tiles: [T, N, D] of the T tiles beside it.
-        places: which of all these tokens stands where, see `wildsight.spatial.tiles.places_of`.
+        places: which of all these tokens stands where, see `wildsight.spatial.token_pooling.places_of`.
     """
 
     tokens: Tensor
@@ -122,24 +123,34 @@ class Eyes:
         at = torch.arange(cells)
         return (at[:, None] < size[1] * scale) & (at[None] < size[0] * scale)
 
-    def prepare(self, samples: Sequence[SpatialSample], batch: int = 32, tick: Any = None) -> None:
-        """See every picture of ``samples`` that was not seen yet, and keep it while there is room."""
+    def prepare(
+        self, samples: Sequence[SpatialSample], batch: int = 32, tick: Any = None
+    ) -> dict[str, WildSightError]:
+        """See every picture of ``samples`` that was not seen yet, and keep it while there is room.
+
+        Returns:
+            The error of each picture that cannot be used, by its key.
+        """
+        errors: dict[str, WildSightError] = {}
         fresh = list({s.key: s for s in samples if s.key not in self.kept}.values())
         room = self._room()
         for start in range(0, len(fresh), batch):
             part = fresh[start : start + batch]
-            for sample, one in zip(part, self._seen(part) if room > 0 else (), strict=room > 0):
-                room -= one.size
-                if room >= 0:
-                    self.kept[sample.key] = one
+            opened = _opened(part, errors)
+            if room > 0 and opened:
+                for (sample, _), features in zip(opened, self._seen(opened), strict=True):
+                    room -= features.size
+                    if room >= 0:
+                        self.kept[sample.key] = features
             if tick is not None:
                 tick(len(part))
+        return errors
 
     def of(self, sample: SpatialSample) -> Seen:
         """The features of a sample's picture."""
         if sample.key in self.kept:
             return self.kept[sample.key]
-        (one,) = self._seen([sample])
+        (one,) = self._seen([(sample, sample.picture())])
         if one.size <= self._room():
             self.kept[sample.key] = one
         return one
@@ -147,9 +158,9 @@ class Eyes:
     def _room(self) -> int:
         return self.limit - sum(one.size for one in self.kept.values())
 
-    def _seen(self, samples: Sequence[SpatialSample]) -> list[Seen]:
+    def _seen(self, opened: Sequence[tuple[SpatialSample, Image]]) -> list[Seen]:
         """Features in half precision."""
-        seen = self.look([(s.picture(), s.camera) for s in samples])
+        seen = self.look([(picture, s.camera) for s, picture in opened])
         return [replace(s, tokens=s.tokens.half(), fine=s.fine.half(), tiles=s.tiles.half()) for s in seen]
 
     def behind(self, seen: Sequence[Seen], length: int | None = None) -> dict[str, Tensor]:
@@ -159,6 +170,19 @@ class Eyes:
             return {}
         rows = [behind(s.tiles.float(), s.places, self.mllm.grid, self.pool) for s in seen]
         return stacked_behind(rows, length)
+
+
+def _opened(
+    samples: Sequence[SpatialSample], errors: dict[str, WildSightError]
+) -> list[tuple[SpatialSample, Image]]:
+    """Samples with their pictures; what cannot be used goes to ``errors``."""
+    opened = []
+    for sample in samples:
+        try:
+            opened.append((sample, sample.picture()))
+        except WildSightError as error:
+            errors[sample.key] = error
+    return opened
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from wildsight.spatial.boxes import Box, checked
 from wildsight.spatial.camera import Camera, read_calibration
 from wildsight.spatial.captions import expressions, leaks
 from wildsight.spatial.iou3d import box_of_corners
-from wildsight.spatial.samples import SpatialData, SpatialSample, Split, protocol, split_of
+from wildsight.spatial.samples import SpatialData, SpatialSample, Split, left_out, protocol, split_of
 
 
 def _kitti_box(label: kitti.KittiLabel) -> Box:
@@ -53,16 +53,17 @@ def read_kitti(root: Path, faults: Faults | None = None) -> SpatialData:
     faults = faults or Faults()
     frames, left = kitti.frames(root)
     samples: list[SpatialSample] = []
+    unread: list[tuple[str, str]] = []
     for frame in frames:
-        with faults.each(root):
+        split = frame.split or split_of(frame.image.stem)
+        with faults.each(root), left_out(faults, unread, split):
             boxes = kitti_labels(frame.labels, faults)
             camera, offset = read_calibration(frame.calibration, image_size(frame.image))
-            split = frame.split or split_of(frame.image.stem)
             samples += asked_by_rule(frame.image, camera, [_moved(b, offset) for b in boxes], split)
     listed = left or any(frame.split == "train" for frame in frames)
     rule = "ImageSets: val is the test split" if listed else "one frame in five, by hash, is for testing"
     facts = protocol(samples, rule, expressions="by rule", frame="camera 2", in_neither_list=left)
-    return SpatialData(f"kitti:{root}", root, tuple(samples), facts)
+    return SpatialData(f"kitti:{root}", root, tuple(samples), facts, tuple(unread))
 
 
 def asked_by_rule(file: Path, camera: Camera, boxes: Sequence[Box], split: Split) -> Iterator[SpatialSample]:
@@ -87,13 +88,17 @@ def read_mono3drefer(root: Path, faults: Faults | None = None) -> SpatialData:
     rows, listing = mono3drefer.read_rows(root)
     cameras: dict[Path, tuple[Camera, Any]] = {}
     every: list[SpatialSample] = []
+    unread: list[tuple[str, str]] = []
     for number, row in enumerate(rows):
         with faults.each(root):
-            every += _described(mono3drefer.read_row(root, number, row, listing), cameras)
+            described = mono3drefer.read_row(root, number, row, listing)
+            with left_out(faults, unread, described.split or ""):
+                every += _described(described, cameras)
     samples = [s for s in every if s.split]
     told = {"leaking": sum(leaks(s.expression) for s in samples), "in_no_list": len(every) - len(samples)}
     facts = protocol(samples, "the published lists", **told)
-    return SpatialData(f"mono3drefer:{root}", root, tuple(samples), facts)
+    damaged = tuple(dict.fromkeys(unread))
+    return SpatialData(f"mono3drefer:{root}", root, tuple(samples), facts, damaged)
 
 
 def _described(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class Mllm:
         mean, std: of the tower's pixels, on the scale 0-1.
         template: of a prompt, with ``<image>`` and ``{question}``.
         words: words that the tokenizer lacks; their tokens follow the vocabulary.
+        trained_by: the network that trains parts of it now.
     """
 
     model: Any
@@ -42,6 +43,8 @@ class Mllm:
     std: Sequence[float]
     template: str = TEMPLATE
     words: list[str] = field(default_factory=list)
+    trained_by: nn.Module | None = None
+    _untrained: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def side(self) -> int:
@@ -81,6 +84,31 @@ class Mllm:
     def device(self) -> torch.device:
         """Where it runs."""
         return next(self.model.parameters()).device
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model; returns the same object."""
+        self.model.to(device)
+        return self
+
+    def lend(self, network: nn.Module, *parts: nn.Module) -> None:
+        """Let ``network`` train ``parts`` of the model in place; `restore` gives them their weights back."""
+        self.trained_by = network
+        ids = {id(p) for part in parts for p in part.parameters()}
+        for name, weight in self.model.named_parameters():
+            if id(weight) in ids:
+                self._untrained.setdefault(name, weight.detach().cpu().clone())
+                weight.requires_grad_(True)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Make the model what it was before any fit: no LoRA, its own weights, no further words."""
+        remove_lora(self.model.model.language_model)
+        weights = dict(self.model.named_parameters())
+        for name, weight in self._untrained.items():
+            weights[name].copy_(weight)
+        self.model.requires_grad_(False)
+        self.words, self.trained_by = [], None
+        self._untrained.clear()
 
     def pixels(self, images: Sequence[Image]) -> Tensor:
         """Square pictures of the tower's side as [B, 3, S, S], normalised."""
@@ -207,18 +235,28 @@ def add_lora(mllm: Mllm, rank: int, alpha: float, dropout: float, targets: Seque
     return sum(w.numel() for w in weights)
 
 
+def remove_lora(model: nn.Module) -> None:
+    """Put the frozen layers back in place of those that `add_lora` wrapped."""
+    from peft.tuners.lora import LoraLayer
+
+    vars(model).pop("peft_config", None)
+    wrapped = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, LoraLayer)]
+    for name, layer in wrapped:
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, layer.get_base_layer())
+
+
 class Speaker(nn.Module):
     """The language model over [before, picture, after, more embeddings].
 
     Attributes:
-        llava: the model; its projector trains, its tower and its own weights do not.
+        llava: the model.
         new_words: embeddings [W, D] of words that the tokenizer lacks.
     """
 
     def __init__(self, mllm: Mllm) -> None:
         super().__init__()
         self.llava = mllm.model
-        self.llava.model.multi_modal_projector.requires_grad_(True)
         rows = self.table.weight.detach()
         drawn = torch.randn(len(mllm.words), mllm.width) * rows.float().std().cpu()
         self.new_words = nn.Parameter(drawn.to(rows), requires_grad=bool(mllm.words))

@@ -1,9 +1,9 @@
-"""What the grounder returns: one result per question, one evaluation per data set."""
+"""What the grounder returns: one result per question."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,12 @@ class GroundingResult(Result):
             "image": None if self.image is None else str(self.image),
         }
 
+    def line(self) -> str:
+        """The result on one line of a terminal."""
+        marks = f" [{', '.join(self.flags)}]" if self.flags else ""
+        where = "the picture" if self.image is None else self.image
+        return f"{where}: {self.answer} (intrinsics: {self.intrinsics_from}){marks}"
+
     def overlay(self, truth: Sequence[Box] = ()) -> Image:
         """The boxes on the picture.
 
@@ -95,24 +101,3 @@ class GroundingResult(Result):
         from wildsight.spatial.gltf import write_gltf
 
         return write_gltf(path, self.boxes)
-
-
-@dataclass(frozen=True)
-class SpatialEvaluation:
-    """Scores of a grounder on a data set.
-
-    Attributes:
-        rows: one mapping per group, then ``all``; see `wildsight.spatial.metrics.grounding_scores`.
-        names: the questions scored.
-        scores: IoU of each, a missing box counting 0; for a question about nothing 1 if it was refused.
-        found: the boxes given to each question.
-        errors: one sentence per question that could not be asked.
-        protocol: split, its hash, its assumptions; whether a method was told the 2D box (ORACLE).
-    """
-
-    rows: list[dict[str, Any]]
-    names: list[str]
-    scores: list[float]
-    found: list[tuple[Box, ...]]
-    errors: list[str] = field(default_factory=list)
-    protocol: Mapping[str, Any] = field(default_factory=dict)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL.Image import Image
 
+from wildsight.datasets.faults import Faults
+from wildsight.errors import ImageError
 from wildsight.files import digest_of
 from wildsight.images import from_array, load_image
 from wildsight.spatial.boxes import Box
@@ -78,21 +81,42 @@ class SpatialData:
         root: the folder; None for the world.
         samples: all questions.
         protocol: how it was read: split, its hash, assumptions, what was left out.
+        unread: (split, a sentence) for each picture that is damaged; its questions are left out.
     """
 
     name: str
     root: Path | None
     samples: tuple[SpatialSample, ...]
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    unread: tuple[tuple[str, str], ...] = ()
 
     def part(self, split: str) -> tuple[SpatialSample, ...]:
         """The samples of one split."""
         return tuple(s for s in self.samples if s.split == split)
 
+    def unread_in(self, split: str) -> list[str]:
+        """A sentence for each damaged picture of one split."""
+        return [text for name, text in self.unread if name == split]
+
     def without_measures(self) -> SpatialData:
         """The same questions, distances and sizes in numbers hidden: some descriptions state the answer."""
         samples = tuple(replace(s, expression=masked(s.expression)) for s in self.samples)
         return replace(self, samples=samples, protocol={**self.protocol, "measures": "hidden"})
+
+
+@contextmanager
+def left_out(faults: Faults, unread: list[tuple[str, str]], split: str) -> Iterator[None]:
+    """The reading of one picture of ``split``: a damaged one goes to ``unread``, or is a fault of a check.
+
+    Raises:
+        ImageError: it is damaged, and faults are noted.
+    """
+    try:
+        yield
+    except ImageError as error:
+        if faults.noted:
+            raise
+        unread.append((split, str(error)))
 
 
 def protocol(samples: Sequence[SpatialSample], rule: str, **more: Any) -> dict[str, Any]:
@@ -101,7 +125,7 @@ def protocol(samples: Sequence[SpatialSample], rule: str, **more: Any) -> dict[s
     split = digest_of([[s.name, s.expression, s.split] for s in samples])
     return {
         "split": rule,
-        "split_sha256": split,
+        "hash": split,
         "questions": counts,
         "pictures": len({s.key for s in samples}),
         "refusals": sum(not s.targets for s in samples),

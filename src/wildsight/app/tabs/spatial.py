@@ -9,9 +9,9 @@ import gradio as gr
 
 from wildsight.app.guard import fitted, guarded, paths, results_of, run_folder, shelf, taught
 from wildsight.files import digest_of
-from wildsight.spatial.lesson import EPOCHS, HYPER, RECIPE, ROOMS, STRIDES
+from wildsight.spatial.presets import EPOCHS, HYPER, RECIPE, SCENES, STRIDES
 
-SAMPLE, CHECKPOINT = "sample rooms (learns on first use)", "a fitted checkpoint"
+SAMPLE, CHECKPOINT = "sample scenes (learns on first use)", "a fitted checkpoint"
 TEST = 8
 LESSON: dict[str, Any] = {"pictures": 1200, "epochs": EPOCHS}
 Asked = dict[str, Any]
@@ -22,7 +22,7 @@ def build() -> None:
     gr.Markdown(
         "**Where in metres is it, from one picture?** Ask in words; the answer is a box in the camera's "
         "frame, drawn on the picture and seen from above. The sample model is tiny: it learns from "
-        "1200 drawn rooms on first use, which takes about two minutes. It is often beside the thing, "
+        "1200 drawn scenes on first use, which takes about two minutes. It is often beside the thing, "
         "so the truth of a sample stands beside its answer, in green. It knows no photographs: for "
         "those, name a checkpoint."
     )
@@ -50,9 +50,9 @@ def sample_question(number: float) -> tuple[str, str, float, Asked]:
     """A test picture of the world, its question and focal length, and what to compare the answer with."""
     from wildsight.spatial.data import world
 
-    samples = [s for s in world(0, TEST, **ROOMS).part("test") if s.targets]
+    samples = [s for s in world(0, TEST, **SCENES).part("test") if s.targets]
     sample = samples[int(number) % len(samples)]
-    file = run_folder("spatial") / f"room-{int(number):02d}.png"
+    file = run_folder("spatial") / f"scene-{int(number):02d}.png"
     sample.picture().save(file)
     asked = {"file": file.name, "words": sample.expression, "truth": sample.targets}
     return str(file), sample.expression, round(sample.camera.fx, 1), asked
@@ -104,18 +104,18 @@ def _grounder(kind: str, folder: str) -> Any:
 
 
 def _taught() -> Any:
-    """A grounder taught on the world's rooms, kept in the cache."""
+    """A grounder taught on the world's scenes, kept in the cache."""
     from wildsight.spatial import SpatialGrounder
     from wildsight.spatial.bench import tiny_llava
     from wildsight.spatial.data import world
 
     blank = tiny_llava()
     grounder = SpatialGrounder("llmi3d", blank, hyper=HYPER, strides=STRIDES)
-    key = digest_of([blank.sha, grounder.eyes.cnn.sha, HYPER, RECIPE, ROOMS, STRIDES, LESSON])[:12]
+    key = digest_of([blank.sha, grounder.eyes.cnn.sha, HYPER, RECIPE, SCENES, STRIDES, LESSON])[:12]
 
     def teach() -> SpatialGrounder:
-        lesson = world(LESSON["pictures"], 0, **ROOMS)
-        return grounder.fit(lesson, progress=False, epochs=LESSON["epochs"], **RECIPE)
+        pictures = world(LESSON["pictures"], 0, **SCENES)
+        return grounder.fit(pictures, progress=False, epochs=LESSON["epochs"], **RECIPE)
 
     def load(folder: Path) -> SpatialGrounder:
         return SpatialGrounder.from_pretrained(folder, backbone=tiny_llava())

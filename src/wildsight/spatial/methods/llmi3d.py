@@ -31,105 +31,80 @@ tokens are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from wildsight.errors import ConfigError
+from wildsight.estimators.registry import check_ranges
 from wildsight.spatial import losses as L
-from wildsight.spatial.enhancer import SpatialEnhancer
-from wildsight.spatial.geometry import F_VIRTUAL
 from wildsight.spatial.heads import GEOMETRIES, Boxes3D, BoxHeads, Readout, decode
-from wildsight.spatial.mllm import Mllm, Speaker, Trained, add_lora
-from wildsight.spatial.tiles import NEWLINE, NOTHING, TOKEN, Kept, pooled, thinned
+from wildsight.spatial.language import COUNT, LanguageMethod, LanguageNet
+from wildsight.spatial.methods import METHODS, one_of
+from wildsight.spatial.mllm import Mllm
+from wildsight.spatial.token_pooling import Kept
 
-TUNES = ("lora", "full")
-RAYS = ("virtual", "camera")
 
-
-@dataclass(frozen=True)
-class LLMI3DConfig:
-    """Hyper-parameters.
+@dataclass(frozen=True, kw_only=True)
+class QueryMethod(LanguageMethod):
+    """LLMI3D, whole or without one of its parts.
 
     Attributes:
         Q: query tokens, the most boxes in one answer.
-        r, alpha, dropout: LoRA's rank, scale and dropout.
-        targets: the projections that LoRA goes beside.
-        tune: ``lora``, or ``full``: the whole language model trains, for one that knows nothing yet.
-        virtual: whether depth is regressed in the virtual camera.
-        f_v: its focal length, pixels.
-        local: whether visual tokens look at fine features.
-        placed: whether the values of that attention carry depth and viewing direction, as its keys do.
-        rays: the code's viewing directions: ``virtual`` (of the virtual camera) or ``camera``.
-        d: width of that attention.
-        K_d, z_min, z_max: bins of the depth predictor and their range, metres in the virtual camera.
-        pool: visual tokens are averaged over blocks of pool x pool.
         hidden: width of the heads.
         geometry: ``virtual``, ``proj`` or ``fused``.
         pixel_error: standard deviation of the 2D height for ``fused``, pixels.
         w_3d, w_joint, w_2d, w_d, w_text, w_there: weights of the losses.
-        threshold: score below which nothing is said to be there.
     """
 
     Q: int = 1
-    r: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
-    tune: str = "lora"
-    virtual: bool = True
-    f_v: float = F_VIRTUAL
-    local: bool = True
-    placed: bool = True
-    rays: str = "virtual"
-    d: int = 64
-    K_d: int = 64
-    z_min: float = 0.5
-    z_max: float = 80.0
-    pool: int = 1
     hidden: int = 256
     geometry: str = "virtual"
     pixel_error: float = 2.0
     w_3d: float = 1.0
     w_joint: float = 0.5
     w_2d: float = 1.0
-    w_d: float = 1.0
     w_text: float = 1.0
     w_there: float = 1.0
-    threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if min(self.Q, self.r, self.pool, self.K_d, self.d, self.hidden) < 1:
-            raise ConfigError("Q, r, pool, K_d, d and hidden are counts", hint="give at least 1 of each")
-        if self.f_v <= 0 or not 0 < self.z_min < self.z_max or not 0 <= self.dropout < 1:
-            raise ConfigError("f_v, z_min, z_max or dropout is outside its range", hint="see LLMI3DConfig")
-        if self.tune not in TUNES:
-            raise ConfigError(f"tune={self.tune!r} is unknown", hint=f"use one of {', '.join(TUNES)}")
-        if self.rays not in RAYS:
-            raise ConfigError(f"rays={self.rays!r} is unknown", hint=f"use one of {', '.join(RAYS)}")
-        if self.geometry not in GEOMETRIES:
-            raise ConfigError(
-                f"geometry={self.geometry!r} is unknown", hint=f"use one of {', '.join(GEOMETRIES)}"
-            )
+        super().__post_init__()
+        check_ranges(self, Q=COUNT, hidden=COUNT, geometry=one_of(GEOMETRIES))
 
-    @property
-    def f_or_none(self) -> float | None:
-        """f_v, or None without the virtual camera."""
-        return self.f_v if self.virtual else None
+    def network(self, mllm: Mllm, channels: int) -> LLMI3DNet:
+        """Query tokens behind the prompt, and heads."""
+        return LLMI3DNet(mllm, channels, self)
 
 
-def virtual_camera(camera: Tensor, side: int) -> Tensor:
-    """Intrinsics rows [B, 4] of the same pixels, for a focal length fy of one picture side.
+@METHODS.register("llmi3d")
+@dataclass(frozen=True, kw_only=True)
+class LLMI3D(QueryMethod):
+    """LLMI3D with its hyper-parameters."""
 
-    >>> virtual_camera(torch.tensor([[200.0, 100.0, 48.0, 48.0]]), 96).tolist()
-    [[192.0, 96.0, 48.0, 48.0]]
-    """
-    return torch.cat((camera[:, :2] * side / camera[:, 1:2], camera[:, 2:]), 1)
+    title = "LLMI3D"
+
+
+@METHODS.register("no-virtual-depth")
+@dataclass(frozen=True, kw_only=True)
+class NoVirtualDepth(QueryMethod):
+    """LLMI3D with metres regressed as they are."""
+
+    title = "LLMI3D without virtual depth"
+
+    virtual: bool = field(default=False, init=False)
+
+
+@METHODS.register("no-local")
+@dataclass(frozen=True, kw_only=True)
+class NoLocal(QueryMethod):
+    """LLMI3D without the CNN's features."""
+
+    title = "LLMI3D without local features"
+
+    local: bool = field(default=False, init=False)
 
 
 def assignment(cost: Tensor, valid: Tensor) -> Tensor:
@@ -150,98 +125,16 @@ def assignment(cost: Tensor, valid: Tensor) -> Tensor:
     return torch.stack(rows).to(cost.device)
 
 
-class Sighted(Trained):
-    """What all methods on an MLLM share: visual tokens, fine features, the prompt.
-
-    Args:
-        mllm: frozen; LoRA goes into it.
-        channels: of the fine map.
-        config: hyper-parameters.
-    """
-
-    def __init__(self, mllm: Mllm, channels: int, config: LLMI3DConfig) -> None:
-        super().__init__()
-        self.config, self.side, self.grid = config, mllm.side, mllm.grid
-        if config.tune == "full":
-            mllm.model.model.language_model.requires_grad_(True)
-            mllm.model.lm_head.requires_grad_(True)
-        else:
-            add_lora(mllm, config.r, config.alpha, config.dropout, config.targets)
-        self.speaker = Speaker(mllm)
-        self.enhancer: SpatialEnhancer | None = None
-        if config.local:
-            self.enhancer = SpatialEnhancer(
-                mllm.tower_width,
-                channels,
-                mllm.grid // config.pool,
-                config.d,
-                config.K_d,
-                config.z_min,
-                config.z_max,
-                placed=config.placed,
-            )
-
-    def prefix(self, batch: Mapping[str, Any], keep: Kept | None = None) -> tuple[list[Any], Tensor]:
-        """The embedded question about the picture, and the loss of the depth map.
-
-        Args:
-            batch: see `wildsight.spatial.inputs`.
-            keep: the visual tokens that stay; None: all.
-        """
-        tokens = pooled(batch["tokens"], self.grid, self.config.pool)
-        loss = tokens.new_zeros(())
-        if self.enhancer is not None:
-            camera = batch["camera"]
-            if self.config.rays == "virtual":
-                camera = virtual_camera(camera, self.side)
-            seen = self.enhancer(tokens, batch["fine"], camera, batch["inside"], self.side)
-            tokens, truth = seen.tokens, self._map(batch, seen.depth.shape[-1])
-            loss = L.depth_map_loss(seen.depth_logits, seen.depth, truth, self.enhancer.depth.edges)
-        kinds = torch.full(tokens.shape[:2], TOKEN, device=tokens.device)
-        if "behind" in batch:
-            tokens = torch.cat((tokens, batch["behind"]), 1)
-            kinds = torch.cat((kinds, batch["behind_kind"]), 1)
-        here, steps = (kinds != NOTHING).float(), batch["after_mask"].float()
-        if keep is not None:
-            order, here, steps = thinned(keep, kinds != NOTHING, steps)
-            tokens = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[-1]))
-            kinds = kinds.gather(1, order)
-        picture = self.speaker.project(tokens, kinds == NEWLINE if "behind" in batch else None)
-        before, after = self.speaker.embed(batch["before"]), self.speaker.embed(batch["after"])
-        first = torch.ones(before.shape[:2], device=before.device)
-        return [(before, first), (picture.to(before.dtype), here), (after, steps)], loss
-
-    def _map(self, batch: Mapping[str, Any], side: int) -> Tensor:
-        """True depths [B, side, side] in the camera that the network sees, 0 where unknown."""
-        truth: Tensor = batch["depth_map"]
-        if truth.shape[-1] != side:
-            truth = F.interpolate(truth[:, None], size=(side, side))[:, 0]
-        if not self.config.virtual:
-            truth = truth * (batch["camera"][:, 1] / self.config.f_v)[:, None, None]
-        return truth
-
-    def answer_parts(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings and mask of answers [B, A], -1 where nothing stands."""
-        return self.speaker.embed(ids.clamp_min(0)), (ids >= 0).float()
-
-    def answer_loss(self, hidden: Tensor, ids: Tensor) -> Tensor:
-        """Cross-entropy of answers [B, A] from the hidden states [B, A, D] before each of their tokens."""
-        return F.cross_entropy(
-            self.speaker.logits(hidden).float().flatten(0, 1), ids.flatten(), ignore_index=-1
-        )
-
-
-class LLMI3D(Sighted):
+class LLMI3DNet(LanguageNet):
     """The paper's network.
 
     Attributes:
         queries: [Q, D] the learned 3D query tokens.
     """
 
-    numbers = False
-
-    def __init__(self, mllm: Mllm, channels: int, config: LLMI3DConfig) -> None:
+    def __init__(self, mllm: Mllm, channels: int, config: QueryMethod) -> None:
         super().__init__(mllm, channels, config)
+        self.config: QueryMethod = config
         rows = self.speaker.table.weight.detach().float().cpu()
         self.queries = nn.Parameter(rows.mean(0) + torch.randn(config.Q, mllm.width) * rows.std())
         self.heads = BoxHeads(mllm.width, config.hidden)

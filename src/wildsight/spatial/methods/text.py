@@ -6,62 +6,57 @@ The answer is `centre x y z size l h w turn yaw` in metres and radians with two 
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from wildsight.spatial.box_text import NONE, parsed
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.heads import Boxes3D
-from wildsight.spatial.llmi3d import LLMI3DConfig, Sighted
+from wildsight.spatial.language import LanguageMethod, LanguageNet
+from wildsight.spatial.methods import METHODS
 from wildsight.spatial.mllm import Mllm
-from wildsight.spatial.tiles import Kept
+from wildsight.spatial.token_pooling import Kept
 
-NONE = "no"
 MOST = 64
-LIMIT = 1e4
+"""Tokens of an answer."""
 
 
-def written(box: Box | None, factor: float = 1.0) -> str:
-    """The box as text; its depth is multiplied by ``factor``.
+@dataclass(frozen=True, kw_only=True)
+class TextMethod(LanguageMethod):
+    """The box decoded as digits."""
 
-    >>> written(Box.upright((0.1, -1, 5), (4, 1.5, 1.8), 0.3))
-    'centre 0.10 -1.00 5.00 size 4.00 1.50 1.80 turn 0.30'
-    """
-    if box is None:
-        return NONE
-    x, y, z = (float(v) for v in box.centre)
-    numbers = [f"{round(v, 2) + 0.0:.2f}" for v in (x, y, z * factor, *box.size, box.yaw)]
-    return f"centre {' '.join(numbers[:3])} size {' '.join(numbers[3:6])} turn {numbers[6]}"
+    text = True
+
+    def network(self, mllm: Mllm, channels: int) -> TextNet:
+        """The language model alone."""
+        return TextNet(mllm, channels, self)
 
 
-def parsed(text: str, factor: float = 1.0) -> Box | None:
-    """The box that a text tells, or None; `written` turned round. Spaces between digits do not matter where a
-    number has two decimals.
+@METHODS.register("text")
+@dataclass(frozen=True, kw_only=True)
+class Text(TextMethod):
+    """Metres as they are."""
 
-    >>> parsed("centre 0.10 -1.00 5.00 size 4.00 1.50 1.80 turn 0.30").centre.tolist()
-    [0.1, -1.0, 5.0]
-    """
-    tight = re.sub(r"\s+", "", text)
-    number = r"(-?\d{1,5}\.\d\d)"
-    match = re.search(rf"centre{number * 3}size{number * 3}turn{number}", tight, re.IGNORECASE)
-    if match is None:
-        return None
-    x, y, z, length, height, width, yaw = (float(v) for v in match.groups())
-    z = z / factor
-    if (
-        z <= 0
-        or min(length, height, width) <= 0
-        or not all(math.isfinite(v) and abs(v) < LIMIT for v in (x, y, z))
-    ):
-        return None
-    return Box.upright((x, y, z), (length, height, width), yaw)
+    title = "Numbers as text"
+
+    virtual: bool = field(default=False, init=False)
 
 
-class TextNumbers(Sighted):
+@METHODS.register("text-virtual")
+@dataclass(frozen=True, kw_only=True)
+class TextVirtual(TextMethod):
+    """The depth in the virtual camera."""
+
+    title = "Numbers as text, virtual depth"
+
+    virtual: bool = field(default=True, init=False)
+
+
+class TextNet(LanguageNet):
     """The same tokens, enhancer and LoRA; the answer is decoded token by token.
 
     Args:
@@ -70,9 +65,7 @@ class TextNumbers(Sighted):
         config: hyper-parameters; of the losses ``w_d`` alone.
     """
 
-    numbers = True
-
-    def __init__(self, mllm: Mllm, channels: int, config: LLMI3DConfig) -> None:
+    def __init__(self, mllm: Mllm, channels: int, config: TextMethod) -> None:
         super().__init__(mllm, channels, config)
         self._mllm = [mllm]
 
@@ -90,7 +83,7 @@ class TextNumbers(Sighted):
         return {"loss": text + self.config.w_d * depth_loss, "text": text.detach()}
 
     @torch.no_grad()
-    def told(self, batch: Mapping[str, Any], keep: Kept | None = None) -> list[str]:
+    def texts(self, batch: Mapping[str, Any], keep: Kept | None = None) -> list[str]:
         """The answers as text."""
         mllm = self._mllm[0]
         parts, _ = self.prefix(batch, keep)
@@ -107,7 +100,7 @@ class TextNumbers(Sighted):
 
     def answers(self, batch: Mapping[str, Any], keep: Kept | None = None) -> tuple[Boxes3D, list[bool]]:
         """The same, and whether each text could be read: it tells a box, or that there is none."""
-        texts = self.told(batch, keep)
+        texts = self.texts(batch, keep)
         found = self.read_boxes(texts, batch["camera"])
         read = [b is not None or t.strip() == NONE for b, t in zip(found, texts, strict=True)]
         return stacked(found, batch["camera"]), read

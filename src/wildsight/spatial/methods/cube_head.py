@@ -10,17 +10,19 @@ Reference: Omni3D / Cube R-CNN, CVPR 2023 (arXiv 2207.10660); the detector that 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wildsight.estimators.registry import at_least, check_ranges
 from wildsight.spatial import losses as L
-from wildsight.spatial.heads import Boxes3D, BoxHeads, Readout, decode
-from wildsight.spatial.llmi3d import LLMI3DConfig
+from wildsight.spatial.heads import GEOMETRIES, Boxes3D, BoxHeads, Readout, decode
+from wildsight.spatial.methods import METHODS, SpatialMethod, one_of
 from wildsight.spatial.mllm import Mllm, Trained
-from wildsight.spatial.tiles import Kept
+from wildsight.spatial.token_pooling import Kept
 
 CELLS = 4
 MARGIN = 0.1  # of the box's size, added around it
@@ -41,8 +43,37 @@ def cut_out(fine: Tensor, box: Tensor, cells: int = CELLS) -> Tensor:
     return F.grid_sample(fine, 2 * places - 1, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-class CubeHead(Trained):
-    """The head.
+@METHODS.register("cube-head")
+@dataclass(frozen=True, kw_only=True)
+class CubeHead(SpatialMethod):
+    """The head on a given 2D box, with its hyper-parameters.
+
+    Attributes:
+        hidden: width of the heads.
+        geometry: ``virtual``, ``proj`` or ``fused``.
+        pixel_error: standard deviation of the 2D height for ``fused``, pixels.
+        w_joint: weight of the loss of all parts together.
+    """
+
+    title = "Cube R-CNN-like head on the given 2D box"
+    oracle = True
+
+    hidden: int = 256
+    geometry: str = "virtual"
+    pixel_error: float = 2.0
+    w_joint: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, hidden=at_least(1), geometry=one_of(GEOMETRIES))
+
+    def network(self, mllm: Mllm, channels: int) -> CubeNet:
+        """Heads on features of the fine map."""
+        return CubeNet(mllm, channels, self)
+
+
+class CubeNet(Trained):
+    """The network.
 
     Args:
         mllm: for the side of its picture alone.
@@ -50,9 +81,7 @@ class CubeHead(Trained):
         config: hyper-parameters of the heads and the losses.
     """
 
-    numbers = False
-
-    def __init__(self, mllm: Mllm, channels: int, config: LLMI3DConfig) -> None:
+    def __init__(self, mllm: Mllm, channels: int, config: CubeHead) -> None:
         super().__init__()
         self.config, self.side = config, mllm.side
         width = config.hidden
