@@ -225,6 +225,11 @@ def test_fastv_is_refused_where_pictures_differ() -> None:
         compress(llava(next_=True), visual_tokens=4, visual="fastv")
     with pytest.raises(ConfigError, match="inside the language model"):
         prune_visual_tokens(llava(), llava_inputs(), 4, "fastv")
+    with (
+        compress(llava(), visual_tokens=4, visual="fastv") as handle,
+        pytest.raises(ConfigError, match="no inputs"),
+    ):
+        handle.prune(llava_inputs())
 
 
 def test_a_profile_by_its_file(tmp_path: Path) -> None:
@@ -296,6 +301,16 @@ def test_bench_names_carry_parameters() -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             Plan.of(methods, (4,), (0.5,), 1, parameters)
+
+
+def test_rows_stand_in_the_order_of_the_committed_tables() -> None:
+    made = Plan.of(None, (4,), (0.5,), 1)
+    assert [e.text for e in made.visual] == list(SELECTORS)
+    texts = [e.text for e in made.cache]
+    assert texts[: len(CACHE_METHODS)] == list(CACHE_METHODS)
+    assert texts[len(CACHE_METHODS) :] == [
+        "prefix/window", "prefixkv-online", "sensitivity/attention", "sensitivity/window",
+    ]  # fmt: skip
 
 
 def test_parameters_find_their_method() -> None:

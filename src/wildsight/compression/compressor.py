@@ -116,7 +116,13 @@ class Compressed:
     # -- parts that can be used alone ------------------------------------------------------------------------
 
     def prune(self, inputs: Mapping[str, Any]) -> Pruned:
-        """Shorten a processor's inputs; see `prune_visual_tokens`."""
+        """Shorten a processor's inputs; see `prune_visual_tokens`.
+
+        Raises:
+            ConfigError: the method drops tokens inside the language model.
+        """
+        if not self.config.selects:
+            raise ConfigError(f"{self.visual.name} prunes no inputs", hint="use another selector")
         self.pruned = None
         self.pruned = self._reader.prune(inputs)
         return self.pruned

@@ -17,6 +17,7 @@ from wildsight.errors import ConfigError, DataError, WildSightError
 from wildsight.estimators import Estimator
 from wildsight.estimators.base import batches
 from wildsight.estimators.registry import hyper_names, unknown_name
+from wildsight.estimators.reporting import write_fit
 from wildsight.images import Picture, as_list, as_picture, path_of
 from wildsight.report import Report
 from wildsight.report.plots import curve
@@ -148,11 +149,12 @@ class SketchRetriever(Estimator[RetrievalData, SearchResult]):
         readable = [i for i, ok in zip(items, cached.ok, strict=True) if ok]
         return np.asarray(cached.array[cached.ok], np.float32), readable, [str(e) for e in cached.errors]
 
-    def _write_fit(self, run: RunFolder) -> None:
-        """Measure on the classes that were not trained, and write the report with both."""
+    def _leave(self, run: RunFolder) -> None:
+        """Checkpoint first, then the report, with what is measured on the classes that were not trained."""
+        self.save_pretrained(run.checkpoint)
         if self._data is not None:
             self._measured = self.evaluate(self._data, compare=True)
-        super()._write_fit(run)
+        write_fit(self, run)
 
     def fit_tables(self) -> list[tuple[Table, str]]:
         """What a fit into a folder measured: every metric, trained and untouched."""
