@@ -102,7 +102,7 @@ def build(engine: str, folder: Path, rows: int, width: int) -> dict[str, Any]:
 
 
 def build_own(uri: Path, rows: int, width: int) -> float:
-    from wildsight.retrieval.collection import open_collection
+    from wildsight.retrieval.indexing import open_collection
 
     number = 0
     with open_collection(uri, width, "benchmark") as index:
@@ -150,7 +150,7 @@ def searches(
 ) -> Iterator[tuple[dict[str, int], Callable[[Any], set[str]]]]:
     """Settings of a search, and the ids of the ten nearest of a vector."""
     if not engine.startswith("lancedb"):
-        from wildsight.retrieval.collection import open_collection
+        from wildsight.retrieval.indexing import open_collection
 
         index = open_collection(uri_of(engine, folder), width, "benchmark", create=engine == "milvus")
         yield {}, lambda asked: {hit.id for hit in index.nearest(asked[None], 10)[0]}
