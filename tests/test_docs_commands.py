@@ -58,7 +58,8 @@ SHORTER = {
     r"bench discovery": "--epochs 1 --seeds 1 --image-size 32",
     r"bench fusion": "--epochs 1 --seeds 1 --image-size 32",
     r"bench spatial": "--epochs 1 --seeds 1 --set train=8 --set test=2",
-    r"bench compression": "--method vtc-cls --method prefixkv --method snapkv --seeds 1 --set count=8 --set repeats=0",
+    r"bench compression": "--method vtc-cls --method prefixkv --method snapkv "
+    "--seeds 1 --set count=8 --set repeats=0",
     r"tools.nano": "--steps 1",
     r"world export": "--count 8 --size 32",
 }
