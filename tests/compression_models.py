@@ -60,8 +60,9 @@ def llava(
     torch.manual_seed(seed)
     full = tower != "clip_vision_model"
     options: dict[str, Any] = {
-        "vision_config": vision_part(tower, vision_layers), "text_config": text_part(), "image_token_id": IMAGE,
-        "vision_feature_select_strategy": "full" if full else "default", "attn_implementation": attention,
+        "vision_config": vision_part(tower, vision_layers), "text_config": text_part(),
+        "image_token_id": IMAGE, "attn_implementation": attention,
+        "vision_feature_select_strategy": "full" if full else "default",
     }  # fmt: skip
     if next_:
         config = LlavaNextConfig(**options, image_grid_pinpoints=[[32, 64], [64, 32], [64, 64]])
