@@ -273,14 +273,15 @@ def test_the_bench_measures_what_compress_ships() -> None:
         assert default_of(call, "visual") == defaults.SELECTOR == default_of(compress, "visual")
         assert default_of(call, "kv") == defaults.CACHE == default_of(compress, "cache")
     assert default_of(generate, "positions") == config.positions
-    assert not {"window", "K"} & set(inspect.signature(bench).parameters)
+    assert default_of(bench, "window") is None
 
 
 def test_the_settings_of_the_committed_tables_are_reached() -> None:
     """``--set positions=original --set window=8``."""
-    made = Plan.of(["snapkv", "mixkv", "prefix/window", "h2o", "random"], (4,), (0.5,), 1, {"window": 8})
+    made = Plan.of(["snapkv", "mixkv", "prefix/window", "h2o", "random"], (4,), (0.5,), 1, window=8)
     windows = [getattr(getattr(e.method, "ranking", e.method), "window", None) for e in made.cache]
     assert windows == [8, 8, 8, None, None]
+    assert Plan.of(["vtc-cls"], (4,), (0.5,), 1, window=8) == Plan.of(["vtc-cls"], (4,), (0.5,), 1)
 
 
 def test_bench_names_carry_parameters() -> None:
@@ -298,6 +299,7 @@ def test_bench_names_carry_parameters() -> None:
         (["vtc-cls@1e-3"], {}, "learning rate"),
         (["vtc-cls"], {"windoww": 8}, "unknown option of this bench 'windoww'"),
         (None, {"windoww": 8}, "did you mean 'window'"),
+        (["scope"], {"K": 7}, "unknown option of this bench 'K'"),
     ):
         with pytest.raises(ConfigError, match=said):
             Plan.of(methods, (4,), (0.5,), 1, parameters)

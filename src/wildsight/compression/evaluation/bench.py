@@ -58,6 +58,7 @@ def bench(
     shares: Sequence[float] = (0.5, 0.3, 0.1),
     count: int | None = 1000,
     repeats: int = 2,
+    window: int | None = None,
     positions: str = defaults.POSITIONS,
     precision: str = "fp32",
     device: str = "cpu",
@@ -80,12 +81,13 @@ def bench(
         shares: of the cache, in (0, 1].
         count: questions.
         repeats: timed runs of each setting; 0 leaves times out.
+        window: queries in the observation window of every method that has one; None leaves each its own.
         positions: of the tokens that are kept, ``compact`` (as published) or ``original``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         device: as torch names it.
         progress: show progress and the time left.
-        parameters: of the methods, such as ``window=8`` or ``K=7``: for each that has one of that name, and
-            is not given it in brackets.
+        parameters: of the methods, such as ``K=7``: for each that has one of that name, and is not given it
+            in brackets.
 
     Returns:
         Fields of the bench result: rows, metrics, facts, pictures, cost.
@@ -95,7 +97,7 @@ def bench(
         ConfigError: an unknown method, parameter or model.
         DataError: the source does not fit its layout.
     """
-    plan = Plan.of(methods, tokens, shares, seeds, parameters)
+    plan = Plan.of(methods, tokens, shares, seeds, parameters, window)
     CompressionConfig(positions=positions)
     loaded = load_model(backbone, device=device, precision=precision)
     size = loaded.image_size or questions.SIZE
@@ -112,7 +114,8 @@ def bench(
         "seeds of methods that draw": seeds,
         "threads": torch.get_num_threads(),
         "timed runs": repeats,
-        "parameters": ", ".join(f"{k}={v}" for k, v in parameters.items()) or "as compress() has them",
+        "observation window": "each method's own" if window is None else window,
+        "parameters": ", ".join(f"{k}={v}" for k, v in parameters.items()) or "each method's own",
         "profiles from": f"{SAMPLES} pictures that are not asked about",
         "visual protocol": "pictures are pruned, prompt and answer are read as usual",
         "cache protocol": "the picture is read and compressed, then question and answer come token by token",

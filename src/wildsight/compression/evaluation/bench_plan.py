@@ -116,6 +116,7 @@ class Plan:
         shares: Any,
         seeds: int,
         parameters: Mapping[str, Any] | None = None,
+        window: int | None = None,
     ) -> Plan:
         """From a bench's options; ``random`` is in every table.
 
@@ -124,12 +125,14 @@ class Plan:
             tokens: per image.
             shares: of the cache.
             seeds: how many.
-            parameters: for every method that has them.
+            parameters: for every method that has them; one that none has is refused.
+            window: of every method that has one.
 
         Raises:
             ConfigError: an unknown method or parameter, or a parameter that none of them has.
         """
-        shared = dict(parameters or {})
+        given = dict(parameters or {})
+        shared = given if window is None else {"window": window, **given}
         visual, cache = [*SELECTORS], [*CACHE_METHODS, *MORE_CACHE_METHODS]
         if methods is not None:
             for text in methods:
@@ -142,7 +145,7 @@ class Plan:
             tuple(visual_entry(t, shared) for t in dict.fromkeys(visual)),
             tuple(cache_entry(t, shared) for t in dict.fromkeys(cache)),
         )
-        _check_shared(shared, [e for part in entries for e in part])
+        _check_shared(given, [e for part in entries for e in part])
         return cls(*entries, tuple(tokens), tuple(shares), seeds)
 
     def seeds_of(self, entry: Entry | None) -> range:
@@ -158,7 +161,10 @@ def _check_name(text: str) -> None:
 
 
 def _check_shared(shared: Mapping[str, Any], entries: Sequence[Entry]) -> None:
-    names = {name for e in entries for part in parts_of(e.method) for name in parameters_of(part)}
+    names = {
+        "window",
+        *(name for e in entries for part in parts_of(e.method) for name in parameters_of(part)),
+    }
     for name in shared:
         if name not in names:
             raise unknown_name("option of this bench", name, sorted(names))
