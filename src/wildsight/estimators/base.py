@@ -20,7 +20,6 @@ from wildsight.estimators.registry import (
     configured,
     hyper_names,
     plain_value,
-    unknown_name,
 )
 from wildsight.files import MANIFEST, check_replaceable
 from wildsight.images import Picture, as_list, as_picture, path_of
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from wildsight.report import Report
     from wildsight.training import History, TrainConfig
 
-FORMAT = 1
 BATCH = 16
 Data = TypeVar("Data")
 R = TypeVar("R")
@@ -80,10 +78,6 @@ class Estimator(Checkpointed, Generic[Data, R]):
         self.method = self._create_method(self.default_method if method is None else method, hyper)
         name = self.methods.name_of(self.method)
         chosen: Any = self.default_backbone if backbone is None else backbone
-        known = [f.name for f in fields(self.settings_type) if f.name not in ("method", "backbone")]
-        for word in settings:
-            if word not in known:
-                raise unknown_name("setting", word, known)
         self.settings: Any = configured(
             self.settings_type, settings, method=name, backbone=getattr(chosen, "name", str(chosen))
         )
@@ -192,10 +186,6 @@ class Estimator(Checkpointed, Generic[Data, R]):
         from wildsight.training import TrainConfig
 
         recipe = replace(self._recipe(), seed=self.settings.seed)
-        known = [f.name for f in fields(TrainConfig)]
-        for word in given:
-            if word not in known:
-                raise unknown_name("training setting", word, known)
         values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
         return configured(TrainConfig, {**values, **given}, noun="training setting")
 

@@ -82,7 +82,7 @@ def configured(
         kind: the dataclass.
         given: values by name, or an instance, which is returned as it is unless ``fixed`` differs.
         noun: what a field is called in messages: ``setting`` or ``hyper-parameter``.
-        fixed: values that are not the user's; they win.
+        fixed: values that are not the user's to set; they win.
 
     Raises:
         ConfigError: an unknown name, with the nearest one; a value of another type or outside its range.
@@ -103,7 +103,7 @@ def configured(
     else:
         text = f"{noun}s of {kind.__name__} are given as {type(given).__name__}"
         raise ConfigError(text, hint=f"give a mapping such as {{'name': value}}, or {kind.__name__}(...)")
-    known = hyper_names(kind)
+    known = [name for name in hyper_names(kind) if name not in fixed]
     if not isinstance(given, kind):
         for name in values:
             if name not in known:
