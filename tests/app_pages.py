@@ -163,7 +163,7 @@ def fusion(panel: Any, folder: Path) -> None:
 
 def spatial(panel: Any, folder: Path) -> None:
     press(panel, "Take a sample picture and sentence")
-    until(panel, "task-")
+    until(panel, "scene-")
     press(panel, "Find it")
     until(panel, "sure to")
 
