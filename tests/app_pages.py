@@ -22,7 +22,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WAIT = 280_000
+WAIT = 150_000
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 800}
 BYTES = 60_000
 PHONE_SHOT = "phone"
@@ -171,7 +171,7 @@ def spatial(panel: Any, folder: Path) -> None:
 def continual(panel: Any, folder: Path) -> None:
     panel.get_by_label("Folder of the learner").fill(str(folder / "learner"))
     press(panel, "1. Teach the sample tasks")
-    until(panel, "tasks stand")
+    until(panel, "tasks are learned")
     press(panel, "Take a sample task")
     until(panel, ".zip")
     press(panel, "2. Teach this task")

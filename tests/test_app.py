@@ -183,7 +183,7 @@ def prepare(name: str, panel: Any, folder: Path) -> None:
         panel.get_by_label("Folder of the learner").fill(str(folder / "learner"))
         panel.get_by_label("Name of one more task").fill("bad")
         press(panel, "1. Teach the sample tasks")
-        until(panel, "tasks stand")
+        until(panel, "tasks are learned")
     elif name == "discovery":
         panel.get_by_label("my pictures").click()
         upload_many(panel, 0, labelled(folder))
@@ -237,7 +237,7 @@ def test_a_closed_browser_loses_nothing(chromium: Any, address: str, tmp_path: P
     panel = show(page, "continual")
     panel.get_by_label("Folder of the learner").fill(str(tmp_path / "learner"))
     press(panel, "1. Teach the sample tasks")
-    until(panel, "2 tasks stand")
+    until(panel, "2 tasks are learned")
     page.close()
 
 
@@ -248,14 +248,14 @@ def test_a_task_that_breaks_the_guard_is_refused(page: Any, tmp_path: Path) -> N
     panel = show(page, "continual")
     panel.get_by_label("Folder of the learner").fill(str(tmp_path / "learner"))
     press(panel, "1. Teach the sample tasks")
-    until(panel, "2 tasks stand")
+    until(panel, "2 tasks are learned")
     press(panel, "Take a sample task")
     until(panel, ".zip")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(continual.TRAINING, "lr", 0.05)
         press(panel, "2. Teach this task")
         until(panel, "REFUSED")
-    assert panel.get_by_text("2 tasks stand").count() == 1
+    assert panel.get_by_text("2 tasks are learned").count() == 1
     files = sorted(p for p in (tmp_path / "learner" / "checkpoint").iterdir())
     weights = next(f for f in files if f.suffix == ".safetensors")
     weights.write_bytes(weights.read_bytes()[:-64] + bytes(64))
