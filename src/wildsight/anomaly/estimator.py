@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from wildsight.anomaly.crossfit import FOLDS, out_of_fold
 from wildsight.anomaly.data import AnomalyData, AnomalySample, read_source
 from wildsight.anomaly.features import NeckConfig, features_of_files, features_of_images
 from wildsight.anomaly.methods import METHODS, AnomalyMethod
@@ -19,7 +20,7 @@ from wildsight.anomaly.result import AnomalyEvaluation, AnomalyResult
 from wildsight.anomaly.scoring import BATCH, TokenSet, figures, score_tokens
 from wildsight.anomaly.select import SELECTIONS, Selector, headline, held_back, synthetic_judge
 from wildsight.anomaly.settings import DetectorSettings
-from wildsight.anomaly.threshold import Threshold, conformal_threshold
+from wildsight.anomaly.threshold import Threshold, by_category, limit_rows, limits_of, moved, threshold_at
 from wildsight.anomaly.tiling import seen_in_tiles
 from wildsight.errors import ConfigError, DataError
 from wildsight.estimators import Estimator
@@ -56,7 +57,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
     default_backbone = "nano-conv"
     settings_type = DetectorSettings
     noun = "detector"
-    free_settings = frozenset({"false_alarm_rate"})
+    free_settings = frozenset({"false_alarm_rate", "folds"})
 
     method: AnomalyMethod
     settings: DetectorSettings
@@ -79,6 +80,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         self._inference: nn.Module | None = None
         self.channels = 0
         self.thresholds: dict[str, Threshold] = {}
+        self.good_scores: dict[str, list[float]] = {}
 
     def fit(
         self,
@@ -120,7 +122,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         self, data: AnomalyData, config: TrainConfig, folder: Path | None, progress: bool, **options: Any
     ) -> dict[str, Any]:
         select = options["select"]
-        features, samples = self._cached(data.normal, data.root, progress)
+        features, samples, self.not_read = self._features(data.normal, data.root, progress)
         learn, held = self._split(len(samples))
         self.channels = int(features.shape[1])
         self.head, self._inference = self._new_head(), None
@@ -129,32 +131,35 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             judged = data.test if select == "test" else ()
             learned = [(s.image, s.masks, s.label) for s in [*(samples[i] for i in learn), *judged]]
             depends = self.depends(learned, data.root, select=select)  # a category may be the folder's name
-            self._train(TokenSet(features, learn), config, folder, judge, progress, depends)
         else:
-            self.head.fit(features[learn])
-            self.head.to(self.backbone.device)
-        self._set_thresholds(features, samples, held)
+            depends, judge = {}, None
+        self._fit_head(self.head, features, learn, config, folder, judge, progress, depends)
+        scores = np.full(len(samples), np.nan)
+        scores[held] = self._scored(features[held])[0]
+        scores[learn] = self._left_out(features, learn, config, folder, progress, depends)
+        self.good_scores = by_category([s.category for s in samples], scores.tolist())
+        self.thresholds = limits_of(self.good_scores, self.settings.false_alarm_rate)
         return {
             "good": len(learn),
             "held_out": len(held),
+            "threshold_rests_on": self.thresholds[""].n,
             "selection": SELECTIONS[select],
             "protocol": dict(data.protocol),
         }
 
-    def _cached(
+    def _features(
         self, samples: Sequence[AnomalySample], where: Path, progress: bool
-    ) -> tuple[np.ndarray, list[AnomalySample]]:
-        """Features of the readable samples; the others are listed in ``not_read``."""
-        if not samples:
-            raise DataError("no good training picture", where=where, hint="see the layouts in the docs")
+    ) -> tuple[np.ndarray, list[AnomalySample], list[str]]:
+        """Features [N, C, h, w] of the readable samples, those samples, and a sentence for each other one."""
         with Meter("features", len(samples), enabled=progress) as meter:
             files = [s.image for s in samples]
             cached = features_of_files(self.backbone, files, self.settings.neck, meter.add)
-        self.not_read = [str(error) for error in cached.errors]
-        readable = [s for s, ok in zip(samples, cached.ok, strict=True) if ok]
-        if not readable:
-            raise cached.errors[0]
-        return cached.array if cached.ok.all() else cached.array[np.flatnonzero(cached.ok)], readable
+        keep = np.flatnonzero(cached.ok)
+        if not len(keep):
+            nothing = DataError("no picture to use", where=where, hint="run `wildsight check anomaly`")
+            raise cached.errors[0] if cached.errors else nothing
+        features = cached.array if len(keep) == len(samples) else cached.array[keep]
+        return features, [samples[int(i)] for i in keep], [str(error) for error in cached.errors]
 
     def _judge(
         self, select: str, data: AnomalyData, samples: Sequence[AnomalySample], learn: np.ndarray
@@ -187,21 +192,27 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         self.method = self.method.on(self.channels, self.settings.neck.grid, self.settings.seed)
         return self.method.head().to(self.device)
 
-    def _train(
+    def _fit_head(
         self,
-        data: TokenSet,
+        head: nn.Module,
+        features: np.ndarray,
+        learn: np.ndarray,
         config: TrainConfig,
         folder: Path | None,
         judge: Callable[[nn.Module], float] | None,
         progress: bool,
         depends: Mapping[str, Any],
     ) -> None:
-        head, step = self._fitted_head(), self.method.step
+        """Fit a new head on the pictures ``learn``."""
+        if not self.method.trained:
+            cast(Any, head).fit(features[learn])
+            head.to(self.backbone.device)
+            return
         keep = None if judge is None else Selector(judge, None if folder is None else folder / "best")
-        self.history = train(
+        history = train(
             head,
-            data,
-            step,
+            TokenSet(features, learn),
+            self.method.step,
             config,
             folder=folder,
             validate=keep,
@@ -213,18 +224,66 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         if keep is not None:
             keep.restore(head)
         head.to(self.device)
+        if head is self.head:
+            self.history = history
 
-    def _set_thresholds(
-        self, features: np.ndarray, samples: Sequence[AnomalySample], held: np.ndarray
-    ) -> None:
-        """A global threshold under the empty name, and one per category: the global where none was held."""
-        scores, _ = self._scored(features[held])
-        names = [samples[i].category for i in held]
-        rate = self.settings.false_alarm_rate
-        self.thresholds = {"": conformal_threshold(scores.tolist(), rate)}
-        for name in sorted({s.category for s in samples}):
-            chosen = [float(s) for s, n in zip(scores, names, strict=True) if n == name]
-            self.thresholds[name] = conformal_threshold(chosen, rate) if chosen else self.thresholds[""]
+    def _left_out(
+        self,
+        features: np.ndarray,
+        learn: np.ndarray,
+        config: TrainConfig,
+        folder: Path | None,
+        progress: bool,
+        depends: Mapping[str, Any],
+    ) -> np.ndarray:
+        """Score of each picture of ``learn`` by a fit without it, NaN where there is none."""
+        folds = self.settings.folds
+        if folds is None:
+            scores = self.method.left_out_scores(self._fitted_head(), features[learn])
+            if scores is not None:
+                return scores
+            folds = 1 if self.method.trained else FOLDS
+
+        def scored(fold: int, rest: np.ndarray, left: np.ndarray) -> np.ndarray:
+            head, where = self._new_head(), None if folder is None else folder / f"fold-{fold}"
+            self._fit_head(head, features, rest, config, where, None, progress, {**depends, "fold": fold})
+            return self._scored(features[left], head.eval())[0]
+
+        return out_of_fold(learn, folds, self.settings.seed, scored, progress and not self.method.trained)
+
+    def set_threshold(
+        self,
+        *,
+        false_alarm_rate: float | None = None,
+        value: float | None = None,
+        good: Sequence[Picture] | None = None,
+        category: str | None = None,
+    ) -> Self:
+        """Move the limits without another fit.
+
+        Args:
+            false_alarm_rate: wanted of good pictures, in (0, 1); the rate of the fit where None.
+            value: the limit itself, of all categories or of ``category``.
+            good: new good pictures, whose scores take the place of those of the fit.
+            category: the one that ``value`` or ``good`` is for; every category where None.
+
+        Raises:
+            ConfigError: not fitted, a rate outside (0, 1), ``value`` with a rate or pictures, an unknown
+                category, or a checkpoint without scores of good pictures.
+            ImageError: a picture cannot be read.
+        """
+        self.threshold(category)
+        if value is not None and (false_alarm_rate, good) != (None, None):
+            raise ConfigError("a value is given with a rate or pictures", hint="give one of them")
+        if good is not None:
+            names = [n for n in self.thresholds if n] if category is None else [category]
+            new = {category or "": [r.score for r in self.predict(good)]}
+            self.good_scores |= {name: [] for name in names} | new
+        rate = self.settings.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+        limits, scores = self.thresholds, self.good_scores
+        self.thresholds = moved(limits, scores, rate=rate, value=value, category=category)
+        self.settings = replace(self.settings, false_alarm_rate=rate)
+        return self
 
     def _scored(
         self, features: np.ndarray | Tensor, head: nn.Module | None = None
@@ -261,6 +320,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         batch_size: int | None = None,
         category: str | None = None,
         tile: int | None = None,
+        threshold: float | None = None,
     ) -> list[AnomalyResult]:
         """Score pictures.
 
@@ -270,6 +330,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             category: use this category's threshold; default the global one.
             tile: cut larger pictures into overlapping tiles of this side, pixels, for a detector whose good
                 pictures show what one tile shows; None stretches the whole picture.
+            threshold: a limit for this call, in place of the detector's own.
 
         Returns:
             One result per picture, in order.
@@ -278,7 +339,8 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             ImageError: a picture cannot be read.
             ConfigError: not fitted, or a category that was not trained.
         """
-        return super().predict(pictures, batch_size=batch_size, category=category, tile=tile)
+        options = {"tile": tile, "threshold": threshold}
+        return super().predict(pictures, batch_size=batch_size, category=category, **options)
 
     def _predict(
         self,
@@ -287,13 +349,12 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         *,
         category: str | None = None,
         tile: int | None = None,
+        threshold: float | None = None,
     ) -> list[AnomalyResult]:
-        limit = self.threshold(category)
+        limit = self.threshold(category) if threshold is None else threshold_at(threshold, ())
         found = self._seen(pictures) if tile is None else [self._seen_in_tiles(p, tile) for p in pictures]
-        return [
-            AnomalyResult(file, score, limit.value, score > limit.value, heat, category)
-            for file, (score, heat) in zip(files, found, strict=True)
-        ]
+        seen, at = zip(files, found, strict=True), limit.value
+        return [AnomalyResult(file, score, at, score > at, heat, category) for file, (score, heat) in seen]
 
     def _seen(self, pictures: Sequence[Image]) -> list[tuple[float, np.ndarray]]:
         """Raw score and map of each picture."""
@@ -331,16 +392,10 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         self, data: AnomalyData, head: nn.Module | None, progress: bool = False
     ) -> AnomalyEvaluation:
         """`evaluate` with a head that may still be learning."""
-        with Meter("features", len(data.test), enabled=progress) as meter:
-            files = [s.image for s in data.test]
-            cached = features_of_files(self.backbone, files, self.settings.neck, meter.add)
-        keep = np.flatnonzero(cached.ok)
-        if not len(keep):
-            raise DataError("no readable test picture", where=data.root, hint="run `wildsight check anomaly`")
-        samples = [data.test[int(i)] for i in keep]
-        scores, maps = self._scored(cached.array if cached.ok.all() else cached.array[keep], head)
+        features, samples, unread = self._features(data.test, data.root, progress)
+        scores, maps = self._scored(features, head)
         rows, faults = figures(samples, scores, maps)
-        errors = [*(str(e) for e in cached.errors), *faults]
+        errors = [*unread, *faults]
         protocol = {**data.protocol, "selection": self.fitted_on.get("selection", SELECTIONS["last"])}
         limits = np.array([self.threshold(s.category).value for s in samples]) if self.thresholds else None
         return AnomalyEvaluation(
@@ -354,30 +409,33 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         )
 
     def fit_facts(self) -> dict[str, Any]:
-        """The thresholds, for ``scores.json``."""
-        return {"thresholds": self._limits()}
+        """The thresholds."""
+        return {"thresholds": limit_rows(self.thresholds)}
 
-    def _limits(self) -> list[dict[str, Any]]:
-        return [
-            {"category": n or "(global)", "threshold": t.value, "false_alarm_rate": t.rate, "held_out": t.n}
-            for n, t in self.thresholds.items()
-        ]
+    def fit_summary(self) -> list[str]:
+        """What was learned, and the false-alarm rate that the good pictures bear out."""
+        limit = self.threshold()
+        learned = f"learned from {self.fitted_on['good']} good pictures"
+        return [f"{learned}; threshold {limit.value:.4f}: {limit.words(self.settings.false_alarm_rate)}"]
 
     def fit_tables(self) -> list[tuple[Table, str]]:
         """The thresholds, for the report of a fit."""
-        words = "Thresholds, from held-out good pictures: a score above is anomalous"
-        return [(table_of(self._limits()), words)]
+        words = "Thresholds, from good pictures that were not learned from: a score above is anomalous"
+        return [(table_of(limit_rows(self.thresholds)), words)]
 
     def warnings(self) -> list[str]:
         """What a reader of its reports must know first."""
-        selection = str(self.fitted_on.get("selection", ""))
-        return [selection] if selection.startswith("ORACLE") else []
+        selection, asked = str(self.fitted_on.get("selection", "")), self.settings.false_alarm_rate
+        notes = [selection] if selection.startswith("ORACLE") else []
+        limit = self.thresholds.get("")
+        return [*notes, limit.words(asked)] if limit is not None and limit.rate > asked else notes
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return dict(self._fitted_head().state_dict()), {
             "channels": self.channels,
             "normalisation": {"mean": list(self.backbone.mean), "std": list(self.backbone.std)},
             "thresholds": {k: asdict(v) for k, v in self.thresholds.items()},
+            "good_scores": self.good_scores,
         }
 
     def _load_state(self, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
@@ -385,6 +443,7 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         self.method = self.method.on(self.channels, self.settings.neck.grid, 0)
         self.head = self.method.restore(tensors).to(self.device)
         self.thresholds = {k: Threshold(**v) for k, v in config["thresholds"].items()}
+        self.good_scores = {k: [float(s) for s in v] for k, v in config.get("good_scores", {}).items()}
 
 
 __all__ = ["AnomalyDetector", "AnomalyEvaluation", "AnomalyResult", "DetectorSettings"]

@@ -20,10 +20,14 @@ from torch.nn.functional import interpolate
 from wildsight.anomaly.data import read_source
 from wildsight.anomaly.estimator import AnomalyDetector
 from wildsight.anomaly.features import assemble
-from wildsight.errors import ConfigError
+from wildsight.anomaly.threshold import Threshold, limit_lines, moved
+from wildsight.errors import CheckpointError, ConfigError
 from wildsight.export import ExportReport, export_onnx, open_session, pillow_resize
+from wildsight.files import read_json, write_json
 from wildsight.images import expand, load_image
 
+SETTINGS = "detector.json"
+"""What turns raw scores into verdicts; written beside the graph."""
 AXES = {0: "batch", 1: "height", 2: "width"}
 
 
@@ -118,6 +122,39 @@ def export_detector(
     return DetectorExport(report, max(gaps), differ)
 
 
+def move_exported(
+    folder: Path,
+    *,
+    false_alarm_rate: float | None = None,
+    value: float | None = None,
+    category: str | None = None,
+) -> list[str]:
+    """Move the limits in an export's JSON, as `AnomalyDetector.set_threshold` moves a detector's.
+
+    Returns:
+        A line for each limit.
+
+    Raises:
+        CheckpointError: the file is damaged.
+        ConfigError: as `set_threshold`.
+        DataError: it cannot be written.
+    """
+    file = folder / SETTINGS
+    facts = read_json(file)
+    try:
+        limits = {name: Threshold(**limit) for name, limit in facts["thresholds"].items()}
+        scores, asked = facts.get("good_scores", {}), facts.get("false_alarm_rate", 0.0)
+    except (KeyError, TypeError, AttributeError) as error:
+        what = f"is no export of a detector ({error})"
+        raise CheckpointError(what, where=file, hint="export the detector again") from error
+    if false_alarm_rate is not None or value is not None:
+        asked = asked if false_alarm_rate is None else false_alarm_rate
+        limits = moved(limits, scores, rate=asked, value=value, category=category)
+        facts |= {"thresholds": {n: asdict(t) for n, t in limits.items()}, "false_alarm_rate": asked}
+        write_json(file, facts)
+    return limit_lines(limits, asked)
+
+
 def sample_pictures(names: Sequence[str]) -> list[Image]:
     """The pictures that files, globs or folders name; without any, eight of the embedded world's.
 
@@ -140,4 +177,6 @@ def _settings(detector: AnomalyDetector) -> dict[str, Any]:
         "image_size": detector.settings.neck.image_size,
         "verdict": "anomalous where score > threshold; the empty name is the threshold for any category",
         "thresholds": {name: asdict(limit) for name, limit in detector.thresholds.items()},
+        "false_alarm_rate": detector.settings.false_alarm_rate,
+        "good_scores": detector.good_scores,
     }

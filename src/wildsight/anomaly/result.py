@@ -69,7 +69,7 @@ class AnomalyResult(Result):
         return boxes_of(self.map, self.threshold, picture_size=picture_size, **settings)
 
     def overlay(self, picture: Image | None = None) -> Image:
-        """The heat map over the picture; red is at or above the threshold."""
+        """The heat map over the picture; red is above the threshold."""
         from wildsight.report.plots import overlay_heatmap
 
         if picture is None and self.image is None:
@@ -103,6 +103,22 @@ class AnomalyEvaluation(Evaluation):
     maps: np.ndarray
     samples: list[AnomalySample]
     limits: np.ndarray | None = None
+
+    def summary(self) -> list[str]:
+        """At the thresholds: false alarms among the good pictures, and defects found, by kind."""
+        if self.limits is None:
+            return []
+        labels, above = np.array([s.label for s in self.samples]), self.scores > self.limits
+        alarms, good = int(above[labels == 0].sum()), int((labels == 0).sum())
+        hits, bad = int(above[labels == 1].sum()), int((labels == 1).sum())
+        kinds: dict[str, list[bool]] = {}
+        for sample, over in zip(self.samples, above, strict=True):
+            if sample.label:
+                kinds.setdefault(sample.defect, []).append(bool(over))
+        counted = ", ".join(f"{kind} {sum(v)} of {len(v)}" for kind, v in sorted(kinds.items()))
+        alarm = f"{alarms} false alarms among {good} good pictures"
+        lines = [f"at this threshold: {alarm}, {hits} of {bad} defects found"]
+        return [*lines, f"found by kind: {counted}"] if len(kinds) > 1 else lines
 
     def pictures(self, each: int = 4) -> list[tuple[Image, str]]:
         """Heat maps of the defects found best, the defects missed most, and the worst false alarms."""

@@ -1,4 +1,4 @@
-"""``wildsight anomaly``: fit, predict, evaluate, check, bench, methods, export."""
+"""``wildsight anomaly``: fit, predict, evaluate, check, bench, methods, threshold, export."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ commands = AnomalyCommands(
     fits=(
         Flag("image_size", int, None, "Side of the input square, pixels.", min=32),
         Flag("false_alarm_rate", float, None, "Share of good pictures above the limit."),
+        Flag("calibration", float, None, "Share of good pictures held out.", spelled="--hold-out"),
+        Flag("folds", int, None, "Fits for the threshold; 1: held-out pictures alone.", min=1),
         Flag("noise_ratio", float, None, "Feature noise, relative to RMS."),
         Flag("select", str, None, "Epoch kept: last, or val (synthetic defects)."),
     ),
@@ -62,6 +64,7 @@ commands = AnomalyCommands(
     ),
     predicts=(
         Flag("category", str, None, "Use this category's threshold."),
+        Flag("threshold", float, None, "A limit for this run, in place of the detector's."),
         Flag("tile", int, None, "Cut larger pictures into tiles, pixels.", min=32),
     ),
     predict_extras=(
@@ -70,6 +73,38 @@ commands = AnomalyCommands(
     ),
 )
 commands.add(*COMMON)
+
+
+@app.command()
+def threshold(
+    model: Annotated[Path, typer.Argument(help="Folder written by `fit`, or by `export`.")],
+    false_alarm_rate: Annotated[float | None, typer.Option(help="Share of good pictures above it.")] = None,
+    value: Annotated[float | None, typer.Option(help="The limit itself.")] = None,
+    good: Annotated[list[str] | None, typer.Option(help="New good pictures; repeat it.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only this category's limit.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Show the limits, or move them without another fit; the folder is rewritten whole."""
+    from wildsight.anomaly.export import SETTINGS, move_exported
+    from wildsight.anomaly.threshold import limit_lines
+    from wildsight.cli.common import console
+
+    chosen: dict[str, Any] = {"false_alarm_rate": false_alarm_rate, "value": value, "category": category}
+    if (model / SETTINGS).is_file() and not good:
+        lines = move_exported(model, **chosen)
+    else:
+        from wildsight.anomaly import AnomalyDetector
+        from wildsight.cli.task import pictures_of
+
+        detector = AnomalyDetector.from_pretrained(model, backbone=backbone, device=device)
+        if any(v is not None for v in (false_alarm_rate, value)) or good:
+            pictures = list(pictures_of(good)) if good else None
+            detector.set_threshold(**chosen, good=pictures)
+            detector.save_pretrained(model)
+        lines = limit_lines(detector.thresholds, detector.settings.false_alarm_rate)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -62,6 +62,7 @@ commands = RetrievalCommands(
     task="retrieval",
     app=app,
     source=source_help("sketchy-2:/data/sketchy"),
+    follows="index",
     fits=(
         Flag("image_size", int, None, "Side of the input square, pixels.", min=32),
         Flag("bits", int, None, "Binary codes of so many bits; 0 for none.", min=0),

@@ -45,6 +45,7 @@ class TaskCommands:
         evaluates: own options of ``evaluate``.
         fit_extras, predict_extras, evaluate_extras: options that the command itself reads.
         pictures: help of PICTURES.
+        follows: the command that a user wants after ``fit``.
     """
 
     task: str
@@ -57,6 +58,7 @@ class TaskCommands:
     predict_extras: Sequence[Flag] = ()
     evaluate_extras: Sequence[Flag] = ()
     pictures: str = "Files, globs or folders."
+    follows: str = "predict"
 
     @property
     def estimator(self) -> Any:
@@ -133,10 +135,13 @@ class TaskCommands:
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
         estimator.fit(self.data(values), out, **options.fit, **options.training)
-        for line in self.after_fit(estimator):
+        for line in [*estimator.fit_summary(), *self.after_fit(estimator)]:
             console.print(line, markup=False, soft_wrap=True, highlight=False)
         say(estimator, estimator.not_read)
         finish(out / "report.html")
+        if (out / "checkpoint").is_dir():
+            following = f"next: wildsight {self.task} {self.follows} {out / 'checkpoint'} PICTURES"
+            console.print(following, markup=False, soft_wrap=True, highlight=False)
         return estimator
 
     # -- predict --------------------------------------------------------------------------------------------
@@ -233,6 +238,8 @@ class TaskCommands:
         data, source = self.scored(values)
         evaluation = self.evaluated(estimator, data, values, options)
         console.print(evaluation.table().rich())
+        for line in evaluation.summary():
+            console.print(line, markup=False, soft_wrap=True, highlight=False)
         say(estimator, evaluation.errors, evaluation.notes())
         finish(write_evaluation(estimator, evaluation, run, source))
 

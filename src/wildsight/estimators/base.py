@@ -155,6 +155,13 @@ class Estimator(Checkpointed, Generic[Data, R]):
         """What else ``scores.json`` of a fit holds."""
         return {}
 
+    def fit_summary(self) -> list[str]:
+        """What was learned and what it promises, in sentences."""
+        counts = {n.replace("_", " "): v for n, v in self.fitted_on.items() if type(v) is int}
+        learned = ", ".join(f"{value} {name}" for name, value in counts.items())
+        fitted = f"fitted {self.settings.method} on {self.fitted_on['source']}"
+        return [f"{fitted}: {learned}" if learned else fitted]
+
     def show_fit(self, report: Report) -> None:
         """Add the task's own figures to the report of a fit; none here."""
 

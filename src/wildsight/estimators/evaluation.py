@@ -48,6 +48,10 @@ class Evaluation:
         """What a reader of the scores must know beside the errors; nothing here."""
         return []
 
+    def summary(self) -> list[str]:
+        """The answer in sentences, before the table; nothing here."""
+        return []
+
     def show(self, report: Report) -> None:
         """Add the task's own figures to a report; none here."""
 

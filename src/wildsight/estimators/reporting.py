@@ -31,6 +31,8 @@ def write_fit(estimator: Any, run: RunFolder) -> Path:
         type(estimator).__name__, f"{estimator.settings.method} on {estimator.fitted_on['source']}"
     )
     _warn(report, estimator.warnings(), estimator.not_read)
+    for line in estimator.fit_summary():
+        report.text(line)
     report.facts({**plain(asdict(estimator.settings)), **plain(estimator.hyper), **estimator.fitted_on})
     if estimator.history is not None and estimator.history.epochs:
         names = [n for n in estimator.history.epochs[0] if n not in UNSHOWN]
@@ -52,6 +54,8 @@ def write_evaluation(estimator: Any, evaluation: Evaluation, run: RunFolder, sou
     run.write_scores({**facts, "environment": environment()})
     report = Report("Evaluation", f"{estimator.settings.method} on {source}")
     _warn(report, [*estimator.warnings(), *evaluation.notes()], evaluation.errors)
+    for line in evaluation.summary():
+        report.text(line)
     report.table(evaluation.table(), evaluation.caption)
     evaluation.show(report)
     pictures = evaluation.pictures()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, mse_loss
@@ -57,6 +58,18 @@ class AnomalyMethod:
     @abstractmethod
     def score(self, head: nn.Module, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map [B, 1, h, w] of features [B, C, h, w], and scores [B], or None for `picture_score`."""
+
+    def left_out_scores(self, head: nn.Module, features: Any) -> np.ndarray | None:  # noqa: ARG002
+        """Score of each picture that ``head`` was fitted on, as if it had not been among them, ``[N]``.
+
+        Args:
+            head: just fitted on ``features``.
+            features: ``[N, C, H, W]``.
+
+        Returns:
+            None where the method knows no way that is cheaper than fits without them.
+        """
+        return None
 
     @staticmethod
     def step(head: nn.Module, batch: Batch) -> dict[str, Tensor]:
