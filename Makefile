@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# A process of tests per core; a file of tests stays in one process, see tests/conftest.py.
+SPREAD := -n auto --maxprocesses 8 --dist loadgroup
 
 .PHONY: help setup tour test test-fast nano lint types contracts docs clean
 
@@ -25,10 +27,10 @@ tour: $(READY)
 	$(BIN)/wildsight tour --out report.html
 
 test: lint types contracts docs $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest $(SPREAD) -m 'not slow'
 
 nano: $(READY)
 	$(BIN)/python -m tools.nano $(NAME) $(ARGS)

@@ -97,10 +97,14 @@ def _small_world() -> Any:
     from wildsight.fusion import demo as _fusion  # noqa: F401  what keeps the whole world under its own name
     from wildsight.spatial import bench as _spatial  # noqa: F401
     from wildsight.spatial import data as spatial
+    from wildsight.workflows import inspect
+    from wildsight.workflows.inspect import describing
 
     patch = pytest.MonkeyPatch()
     sam = replace(nano_models.SAM, width=192)  # as wide as nano-clip, which it begins as
     patch.setattr(fusion, "world", partial(fusion.world, 32, 0.05))
+    patch.setitem(describing.LESSON, "per_pair", 1)
+    patch.setattr(inspect, "learn", partial(inspect.learn, epochs=1))
     patch.setattr(spatial, "world", partial(spatial.world, 8, 2))
     nano_models.few_scores(patch)
     pipelines = ((clip_pipeline, nano_models.CLIP), (llava_pipeline, nano_models.LLAVA), (sam_pipeline, sam))

@@ -127,11 +127,12 @@ class TaskCommands:
 
     def fit(self, values: Values) -> Any:
         """Run ``fit``; returns the estimator."""
-        from wildsight.cli.common import console, finish
+        from wildsight.cli.common import console, finish, fresh_checkpoint
         from wildsight.files import check_writable
 
         out = values["out"]
         check_writable(out / "report.html")
+        fresh_checkpoint(out)
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
         estimator.fit(self.data(values), out, **options.fit, **options.training)
