@@ -404,7 +404,8 @@ def test_every_form_of_a_picture_is_named_alike(base: Backbone, tmp_path: Path) 
     picture("red", 5).save(file)
     forms = [file, str(file), file.read_bytes(), picture("red", 5), np.asarray(picture("red", 5))]
     results = learner.predict(forms, batch_size=5)
-    assert len({r.probabilities for r in results}) == 1 and learner.predict([]) == []
+    said = np.array([r.probabilities for r in results])  # a row is rounded by its place in the batch
+    assert np.abs(said - said[0]).max() < 1e-6 and learner.predict([]) == []
     assert learner.predict(images=file)[0].label == results[0].label
     (tmp_path / "b.png").write_text("no picture")
     found, errors = learner.predict_files([file, tmp_path / "b.png"], top=1)

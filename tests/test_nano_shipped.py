@@ -12,6 +12,7 @@ from wildsight.backbones import hub, load_backbone, nano_folder
 from wildsight.backbones.hub import NANO, nano_names
 from wildsight.errors import CheckpointError, ConfigError
 from wildsight.files import read_json
+from wildsight.world import WORLD_VERSION
 
 SHIPPED = [name for name in ("nano-clip", "nano-conv", "nano-llava", "nano-sam") if name in nano_names()]
 
@@ -33,6 +34,22 @@ def test_each_is_whole_in_half_precision_with_a_card(name: str) -> None:
     card = " ".join((folder / "README.md").read_text().split())
     assert f"{facts['parameters']:,}" in card and "Again: `wildsight pretrain" in card
     assert sum(p.numel() for p in load_backbone(name).model.parameters()) <= facts["parameters"]
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "nano-conv"])
+def test_a_card_holds_scores_on_the_pictures_of_today(name: str) -> None:
+    from tools.nano.rescore import CARDS
+
+    facts = read_json(nano_folder(name) / "training.json")
+    assert facts["world"]["scores"] == WORLD_VERSION
+    assert CARDS[name](facts) == (nano_folder(name) / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_has_no_scores_on_the_world_is_not_scored_again() -> None:
+    from tools.nano.rescore import rescore
+
+    with pytest.raises(ConfigError, match="nano-conv"):
+        rescore("nano-conv")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -292,7 +292,7 @@ def test_sketches_come_in_every_form(fitted: SketchRetriever, folder: Path, tmp_
     with Image.open(file) as opened:
         picture = opened.convert("RGB")
     forms = [file, str(file), picture, np.asarray(picture), file.read_bytes()]
-    results = fitted.predict(forms, index=tmp_path / "p.shelf", k=3)
+    results = fitted.predict(forms, index=tmp_path / "p.shelf", k=3, batch_size=1)  # same bits row by row
     assert {r.hits for r in results} == {results[0].hits} and results[1].query == file
     assert fitted.predict(sketches=file, uri=tmp_path / "p.shelf", k=3) == results[:1]
     assert fitted.predict([], tmp_path / "p.shelf") == []
@@ -301,7 +301,7 @@ def test_sketches_come_in_every_form(fitted: SketchRetriever, folder: Path, tmp_
     Image.new("RGB", (40, 40), "white").save(tmp_path / "blank.png")
     (tmp_path / "bad.png").write_text("no picture")
     files = [file, tmp_path / "blank.png", tmp_path / "bad.png", file]
-    found, errors = fitted.predict_files(files, tmp_path / "p.shelf", k=3)
+    found, errors = fitted.predict_files(files, tmp_path / "p.shelf", k=3, batch_size=1)
     assert [r.hits for r in found] == [results[0].hits] * 2
     assert ["blank.png" in str(errors[0]), "bad.png" in str(errors[1])] == [True, True]
     assert fitted.to("cpu").predict(file, tmp_path / "p.shelf", k=3) == results[:1]

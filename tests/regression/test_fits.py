@@ -1,7 +1,9 @@
 """A fit with the defaults learns what it learned in the first release.
 
 Tolerance, as measured: another kernel (see `test_checkpoints`) moves a loss by 2e-6 of itself, that of
-fusion by 2e-5; a learning rate that is a tenth higher moves it by 4e-4 and more.
+fusion by 2e-5; a learning rate that is a tenth higher moves it by 4e-4 and more. The kernels of SSE move the
+embeddings of retrieval by 4e-6 and its distances by 6e-5: a distance of .1 is the root of twice what a cosine
+lacks of 1, so it magnifies. That learning rate moves them by 7e-2 and 2e-2.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from regression.witness import HERE, WITNESSES, at_home, losses
 
 CURVE = Close(6e-5, 0.0)
 LEARNED = Close(1e-4, 2e-5)
+CLOSE = {"distance": Close(0.0, 2e-4)}
 CHAOTIC = ("fusion",)
 """Its predictions move by 2e-3 with the kernel, after three epochs: as far as with another learning rate."""
 
@@ -27,4 +30,5 @@ def test_a_fit_learns_what_it_learned(task: str) -> None:
         found = {} if task in CHAOTIC else WITNESSES[task].predict(model)
     check_same(json.loads((HERE / "stored" / f"{task}-losses.json").read_text()), losses(task, model), CURVE)
     kept = np.load(HERE / "stored" / f"{task}.npz")
-    check_same({n: kept[n].tolist() for n in found}, {n: v.tolist() for n, v in found.items()}, LEARNED)
+    for name, value in found.items():
+        check_same({name: kept[name].tolist()}, {name: value.tolist()}, CLOSE.get(name, LEARNED))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from wildsight.files import MANIFEST, atomic_folder, write_json, write_manifest, write_text
+from wildsight.world import WORLD_VERSION
 
 BILINEAR = 2
 
@@ -79,11 +80,17 @@ def ship(
         for file in folder.glob("*.safetensors"):
             file.chmod(0o644)
         extras(folder)
-        facts = {"parameters": sum(p.numel() for p in model.parameters()), **measure(folder)}
-        write_json(folder / "training.json", facts)
-        write_text(folder / "README.md", card(facts))
-        write_manifest(folder)
+        world = {"training": WORLD_VERSION, "scores": WORLD_VERSION}
+        count = sum(p.numel() for p in model.parameters())
+        describe(folder, {"parameters": count, "world": world, **measure(folder)}, card)
     return out
+
+
+def describe(folder: Path, facts: dict[str, Any], card: Callable[[dict[str, Any]], str]) -> None:
+    """Write facts, card and manifest of a checkpoint."""
+    write_json(folder / "training.json", facts)
+    write_text(folder / "README.md", card(facts))
+    write_manifest(folder)
 
 
 def plain_json(value: Any) -> Any:

@@ -32,6 +32,17 @@ def _again(name: str, facts: dict[str, Any], option: str = "") -> str:
     )
 
 
+def _world(name: str, facts: dict[str, Any]) -> str:
+    """Which pictures the scores belong to, and how they were measured where training did not."""
+    trained, scored = facts["world"]["training"], facts["world"]["scores"]
+    if trained == scored:
+        return f"Pictures of world version {scored}."
+    return (
+        f"Trained on pictures of world version {trained}, scored on those of version {scored} with "
+        f"`python -m tools.nano.rescore {name}`."
+    )
+
+
 def _photographs(facts: dict[str, Any]) -> str:
     named = facts["photographs"]
     if not named:
@@ -75,6 +86,12 @@ def clip_card(facts: dict[str, Any]) -> str:
         f"In the last layer {share[-1]:.2f} of the class token's attention on patches lies on things, which",
         f"cover {scores['area of things']:.2f} of them.",
     )
+    scored = _text(
+        'Scenes of held-out seeds; the nearest of all texts "a photo of a ...".',
+        f"Chance: pair {chance:.3f}, others 0.125.",
+        _world("nano-clip", facts),
+        "What is read off a patch was measured in training, by readers that are not in the checkpoint.",
+    )
     photographs = "Photographs: their features were not scored; the losses are in `training.json`."
     return f"""# nano-clip
 
@@ -88,8 +105,7 @@ def clip_card(facts: dict[str, Any]) -> str:
 {_again("nano-clip", facts, " --data FOLDER" if facts["photographs"] else "")}
 
 ## Scores
-Scenes of held-out seeds; the nearest of all texts "a photo of a ...". Chance: pair {chance:.3f}, others
-0.125.
+{scored}
 
 {_table("pairs never seen in training, accuracy", never)}
 
@@ -134,6 +150,7 @@ def llava_card(facts: dict[str, Any]) -> str:
         f"{scores['questions']} questions about scenes of held-out seeds, answered greedily",
         "and compared as whole",
         'texts. "without": all picture tokens are zero; "commonest": the best constant answer to each form.',
+        _world("nano-llava", facts),
     )
     return f"""# nano-llava
 
@@ -178,6 +195,11 @@ def sam_card(facts: dict[str, Any]) -> str:
         "points, both, or a draft of the mask. Cross-entropy and Dice on the best mask, and the predicted",
         "IoU.",
     )
+    scored = _text(
+        "Things of held-out scenes, tight boxes, masks at the picture's size;",
+        '"of three": the one of three masks that the model itself rates best.',
+        _world("nano-sam", facts),
+    )
     return f"""# nano-sam
 
 {what}
@@ -188,8 +210,7 @@ def sam_card(facts: dict[str, Any]) -> str:
 {_again("nano-sam", facts)}
 
 ## Scores
-Things of held-out scenes, tight boxes, masks at the picture's size; "of three": the one of three masks that
-the model itself rates best.
+{scored}
 
 {_table("prompt, mean IoU", scores)}
 

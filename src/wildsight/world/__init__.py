@@ -1,4 +1,4 @@
-"""The embedded world: procedural pictures with exact labels, the same for the same seed on every processor.
+"""The embedded world: procedural pictures with exact labels, equal bits for the same seed on one machine.
 
 One description renders to everything: `scene` says what stands where, `render` draws it, `labels` says what
 is where, `sensors` sees it in other ways, `language` talks about it, `drawing` sketches it. `products`
