@@ -171,6 +171,19 @@ def as_picture(item: Picture) -> Image.Image:
     return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
 
 
+def no_larger(picture: Image.Image, side: int | None) -> Image.Image:
+    """A picture whose longer side is at most ``side`` pixels; as it is where it fits, or where that is None.
+
+    >>> no_larger(Image.new("RGB", (400, 100)), 200).size
+    (200, 50)
+    """
+    longest = max(picture.size)
+    if side is None or longest <= side:
+        return picture
+    width, height = (max(1, round(n * side / longest)) for n in picture.size)
+    return picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
 def as_list(items: Picture | Sequence[Picture]) -> list[Picture]:
     """One picture or several as a list."""
     single = isinstance(items, str | Path | Image.Image | np.ndarray | bytes)

@@ -22,7 +22,7 @@ from wildsight.anomaly.settings import DetectorSettings
 from wildsight.anomaly.threshold import Threshold, conformal_threshold
 from wildsight.anomaly.tiling import seen_in_tiles
 from wildsight.errors import ConfigError, DataError
-from wildsight.estimators import Estimator
+from wildsight.estimators import PictureEstimator
 from wildsight.estimators.evaluation import table_of
 from wildsight.images import Picture
 from wildsight.results import Table
@@ -30,7 +30,7 @@ from wildsight.training import TrainConfig, train
 from wildsight.training.progress import Meter
 
 
-class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
+class AnomalyDetector(PictureEstimator[AnomalyData, AnomalyResult]):
     """Says which picture is wrong, how sure it is, and where.
 
     >>> AnomalyDetector(method="nosuch")
@@ -279,6 +279,10 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
             ConfigError: not fitted, or a category that was not trained.
         """
         return super().predict(pictures, batch_size=batch_size, category=category, tile=tile)
+
+    def _shrunk(self, picture: Image, **options: Any) -> Image:
+        whole = options.get("tile") is not None
+        return picture if whole else self.backbone.resized(picture, self.settings.neck.image_size)
 
     def _predict(
         self,
