@@ -1,7 +1,7 @@
 """The base of every public object: constructor, five verbs, checkpoints, and what a fit depends on.
 
-A task writes what is its own: `_fit`, `_evaluate`, `_state` and `_load_state`; and how it predicts: `_predict` of
-`PictureEstimator`, or `predict` and `iter_files` where it answers something else than single pictures.
+A task writes what is its own: `_fit`, `_evaluate`, `_state`, `_load_state`; and how it predicts: `_predict`
+of `PictureEstimator`, or `predict` and `iter_files` where it answers something else than single pictures.
 """
 
 from __future__ import annotations
