@@ -153,19 +153,27 @@ class Predictions(ABC, Generic[R]):
 
     def __enter__(self) -> Self:
         check_writable(self.folder.report)
-        with explained(self.out):
-            for old in (self.folder.report, self.folder.scores):
-                old.unlink(missing_ok=True)
-        self._table, self._listed = RowWriter(self.folder.results), _Listed(self.out)
         self._pool, self._waiting = ThreadPoolExecutor(1), deque[Future[None]]()
+        self._table: RowWriter | None = None
+        self._listed = _Listed(self.out)
         return self
+
+    def _begun(self) -> RowWriter:
+        """The table; an earlier run's files go when it is made: a run that is refused loses nothing."""
+        if self._table is None:
+            with explained(self.out):
+                for old in (self.folder.report, self.folder.scores):
+                    old.unlink(missing_ok=True)
+            self._table = RowWriter(self.folder.results)
+        return self._table
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        self._table.close()
         self._listed.close()
+        if self._table is not None:
+            self._table.close()
 
     def add(self, result: R, picture: Image | None = None) -> None:
         """Write a result.
@@ -173,8 +181,9 @@ class Predictions(ABC, Generic[R]):
         Raises:
             DataError: the folder cannot be written, by this result or by one before it.
         """
+        table = self._begun()
         for row in self.rows(result):
-            self._table.add(row)
+            table.add(row)
         if self.listed:
             self._listed.add(self.entry(result))
         while len(self._waiting) >= BEHIND:
@@ -196,6 +205,7 @@ class Predictions(ABC, Generic[R]):
         Raises:
             DataError: the folder cannot be written.
         """
+        self._begun()
         while self._waiting:
             self._waiting.popleft().result()
         more = {**self.facts(), "not_read": self.errors, "environment": environment()}
