@@ -145,9 +145,10 @@ def part_merged(base: SamBase, repeats: int) -> dict[str, float]:
     boxes = boxes_in(200, 1)
 
     def predict(network: PromptedSam) -> Any:
-        from wildsight.segmentation.inference import embed
+        from wildsight.segmentation.inference import embed, placed
 
-        return outline(network, embed(network, [picture], "squash")[0], boxes, [], 8 << 30)
+        embedded = embed(network, [placed(base, picture, "squash")], "squash")[0]
+        return outline(network, embedded, boxes, [], 8 << 30)
 
     tokens = base.grid[0] * base.grid[1]
     embedding, keys = torch.randn(1, base.channels, *base.grid), torch.randn(1, 1, tokens, base.channels)

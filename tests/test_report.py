@@ -133,3 +133,18 @@ def test_the_outline_is_the_inner_border_stretched() -> None:
     assert outline_mask(mask, (20, 10)).shape == (10, 20)
     shown = np.asarray(overlay_heatmap(picture().resize((5, 5)), np.zeros((5, 5)), mask))
     assert np.array_equal((shown == 255).all(axis=2), edge)
+
+
+def test_a_heat_map_is_the_blend_it_stands_for() -> None:
+    """8-bit arithmetic differs from the formula by the steps of its levels alone."""
+    from wildsight.report.plots import COLOURS, LEVELS
+
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    heat = np.linspace(0, 2.2, 40 * 60).reshape(40, 60)
+    level = np.clip(heat, 0, 2)
+    colours = np.stack([np.interp(level, LEVELS, c) for c in zip(*COLOURS, strict=True)], axis=2)
+    weight = np.clip(0.6 * level, 0, 0.75)[..., None]
+    wanted = base * (1 - weight) + 255 * colours * weight
+    shown = np.asarray(overlay_heatmap(Image.fromarray(base), heat), float)
+    assert np.abs(shown - wanted).max() < 5 and np.abs(shown - wanted).mean() < 1

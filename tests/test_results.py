@@ -17,6 +17,7 @@ import torch
 from wildsight.errors import DataError
 from wildsight.results import (
     Result,
+    RowWriter,
     RunFolder,
     Table,
     environment,
@@ -128,3 +129,17 @@ def test_environment_names_versions() -> None:
     assert facts["wildsight"] in (wildsight.__version__, "not installed")
     assert facts["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert int(facts["cores"]) >= 1
+
+
+def test_rows_are_on_disk_when_they_are_added(tmp_path: Path) -> None:
+    """A row with a column that is new widens those before it; what is written equals a table made at once."""
+    rows: list[dict[str, object]] = [{"a": 1, "b": "x, y"}, {"a": 2, "c": 0.5}, {"b": 'say "no"', "c": None}]
+    writer = RowWriter(tmp_path / "rows.csv")
+    for count, row in enumerate(rows, 1):
+        writer.add(row)
+        write_csv(tmp_path / "whole.csv", rows[:count])
+        assert (tmp_path / "rows.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    writer.close()
+    RowWriter(tmp_path / "rows.csv").close()
+    write_csv(tmp_path / "whole.csv", [])
+    assert (tmp_path / "rows.csv").read_text() == (tmp_path / "whole.csv").read_text()

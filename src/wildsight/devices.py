@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from wildsight.errors import ConfigError
+from wildsight.errors import BudgetError, ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +18,8 @@ VARIABLE = "WILDSIGHT_DEVICE"
 """Environment variable that names the device meant by ``auto``."""
 NAMES = ("auto", "cpu", "cuda", "gpu", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+T = TypeVar("T")
+Done = TypeVar("Done")
 
 
 def resolve_device(device: str | int | torch.device | None = "auto") -> torch.device:
@@ -84,6 +89,54 @@ def driver_trouble() -> str | None:
         return None
     reason = _cuda_fault()
     return None if "no NVIDIA driver" in reason else reason
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or of the system says that memory is full."""
+    words = ("out of memory", "allocate memory")
+    full = isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+    return full or isinstance(error, MemoryError)
+
+
+class Halving:
+    """Calls a function with no more of a batch at a time than memory holds.
+
+    Args:
+        noun: what the batch holds, for messages.
+    """
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        self.most: int | None = None
+
+    def parts(self, call: Callable[[Sequence[T]], Done], batch: Sequence[T]) -> Iterator[Done]:
+        """``call`` of the batch, or of parts of it: halved, from now on, each time that memory is full.
+
+        Raises:
+            BudgetError: memory does not hold even one.
+        """
+        start = 0
+        while start < len(batch):
+            part = batch[start : start + (self.most or len(batch))]
+            try:
+                done = call(part)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if len(part) == 1:
+                    hint = "use a smaller image size, another device, or free some memory"
+                    raise BudgetError(f"no memory for one of the {self.noun}", hint=hint) from error
+                self._halve(len(part))
+                continue
+            yield done
+            start += len(part)
+
+    def _halve(self, count: int) -> None:
+        self.most = count // 2
+        text = f"memory does not hold {count} {self.noun} at a time: going on with {self.most}"
+        warnings.warn(text, UserWarning, stacklevel=4)
+        if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+            sys.modules["torch"].cuda.empty_cache()
 
 
 def _name(device: Any) -> str:

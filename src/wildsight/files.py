@@ -94,7 +94,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: object) -> None:
     """Write ``value`` as indented JSON, whole or not at all; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, default=_plain) + "\n")
+    write_text(path, as_json(value) + "\n")
+
+
+def as_json(value: object, indent: int | None = 2) -> str:
+    """``value`` as JSON, with paths, arrays and sets in plain forms; NaN and infinity are refused."""
+    return json.dumps(value, indent=indent, allow_nan=False, default=_plain)
 
 
 def _plain(value: object) -> object:

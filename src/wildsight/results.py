@@ -123,6 +123,49 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, Table(columns, [[row.get(c, "") for c in columns] for row in many]).csv())
 
 
+class RowWriter:
+    """A CSV whose rows are on disk as soon as they are added; what is there when a run ends can be read.
+
+    Args:
+        path: the file; an earlier one is replaced.
+
+    Raises:
+        DataError: disk full, or the folder cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.columns: list[str] = []
+        write_csv(self.path, [])
+        self._open()
+
+    def _open(self) -> None:
+        with explained(self.path):
+            self.stream = self.path.open("a", newline="", encoding="utf-8")
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Write a row; one with a column that is new widens those before it."""
+        if new := [name for name in row if name not in self.columns]:
+            self.close()
+            with self.path.open(newline="", encoding="utf-8") as stream:
+                before = list(csv.DictReader(stream)) if self.columns else []
+            self.columns += new
+            write_text(
+                self.path, Table(self.columns, [[r.get(c, "") for c in self.columns] for r in before]).csv()
+            )
+            self._open()
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow([row.get(c, "") for c in self.columns])
+        with explained(self.path):
+            self.stream.write(line.getvalue())
+            self.stream.flush()
+
+    def close(self) -> None:
+        """Nothing more is added."""
+        with explained(self.path):
+            self.stream.close()
+
+
 def spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (0 for one value).
 

@@ -23,7 +23,7 @@ from wildsight.anomaly.settings import DetectorSettings
 from wildsight.anomaly.threshold import Threshold, by_category, limit_rows, limits_of, moved, threshold_at
 from wildsight.anomaly.tiling import seen_in_tiles
 from wildsight.errors import ConfigError, DataError
-from wildsight.estimators import Estimator
+from wildsight.estimators import PictureEstimator
 from wildsight.estimators.evaluation import table_of
 from wildsight.images import Picture
 from wildsight.results import Table
@@ -31,7 +31,7 @@ from wildsight.training import TrainConfig, train
 from wildsight.training.progress import Meter
 
 
-class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
+class AnomalyDetector(PictureEstimator[AnomalyData, AnomalyResult]):
     """Says which picture is wrong, how sure it is, and where.
 
     >>> AnomalyDetector(method="nosuch")
@@ -341,6 +341,10 @@ class AnomalyDetector(Estimator[AnomalyData, AnomalyResult]):
         """
         options = {"tile": tile, "threshold": threshold}
         return super().predict(pictures, batch_size=batch_size, category=category, **options)
+
+    def _shrunk(self, picture: Image, **options: Any) -> Image:
+        whole = options.get("tile") is not None
+        return picture if whole else self.backbone.resized(picture, self.settings.neck.image_size)
 
     def _predict(
         self,

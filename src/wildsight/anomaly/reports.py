@@ -5,16 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from wildsight.anomaly.result import AnomalyResult
-from wildsight.files import atomic_path
-from wildsight.report import Report
-from wildsight.results import RunFolder, environment, write_csv
+from PIL.Image import Image
 
-SHOWN = 48
+from wildsight.anomaly.result import AnomalyResult
+from wildsight.estimators.predictions import FIT, SMALL, Predictions, numbered, write_all
+
+
+class AnomalyPredictions(Predictions[AnomalyResult]):
+    """An overlay per picture, the highest scores in the report."""
+
+    title, caption = "Anomalies", "Highest scores first"
+
+    @property
+    def side(self) -> int | None:
+        """As large as overlays are."""
+        return {"fit": FIT, "full": None, "none": SMALL}[self.overlay]
+
+    def draw(self, number: int, result: AnomalyResult, picture: Image | None) -> None:
+        """The heat map over the picture."""
+        times = result.score / max(result.threshold, 1e-12)
+        if self.overlay == "none" and not self.gallery.wants(-times):
+            return
+        overlay = result.overlay(self.picture_of(result.image, picture))
+        if self.overlay != "none":
+            self.save("overlays", numbered(number, result.image), overlay)
+        self.gallery.add(-times, overlay, f"{result.image}: {times:.2f} x the threshold")
+
+    def subtitle(self) -> str:
+        """How many are anomalous."""
+        return f"{self.alarms} of {self.count} pictures anomalous"
 
 
 def write_predictions(results: Sequence[AnomalyResult], errors: Sequence[str], out: Path) -> Path:
-    """Write the folder of a prediction.
+    """Write the folder of a prediction; see `Predictions`.
 
     Args:
         results: one per readable picture.
@@ -27,21 +50,4 @@ def write_predictions(results: Sequence[AnomalyResult], errors: Sequence[str], o
     Raises:
         DataError: the folder cannot be written.
     """
-    folder = RunFolder(out)
-    shown = []
-    for number, result in enumerate(results):
-        overlay = result.overlay()
-        name = f"{number:05d}-{result.image.stem if result.image else 'picture'}.png"
-        with atomic_path(out / "overlays" / name) as temporary:
-            overlay.save(temporary, format="PNG")
-        shown.append((result.score / max(result.threshold, 1e-12), overlay, result))
-    write_csv(folder.results, [r.to_dict() for r in results])
-    scores = {"pictures": [r.to_dict() for r in results], "not_read": list(errors)}
-    folder.write_scores({**scores, "environment": environment()})
-    report = Report("Anomalies", f"{sum(r.anomalous for r in results)} of {len(results)} pictures anomalous")
-    for error in errors:
-        report.warning(f"not read: {error}")
-    worst = sorted(shown, key=lambda item: -item[0])[:SHOWN]
-    report.gallery([(o, f"{r.image}: {x:.2f} x the threshold") for x, o, r in worst], "Highest scores first")
-    report.save(folder.report)
-    return folder.report
+    return write_all(AnomalyPredictions(out), results, errors)

@@ -13,7 +13,7 @@ from wildsight.anomaly.boxes import AnomalyBox, boxes_of
 from wildsight.anomaly.data import AnomalySample, read_mask
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.estimators.evaluation import Evaluation
-from wildsight.images import load_image
+from wildsight.images import load_image, no_larger
 from wildsight.results import Result
 
 
@@ -122,6 +122,7 @@ class AnomalyEvaluation(Evaluation):
 
     def pictures(self, each: int = 4) -> list[tuple[Image, str]]:
         """Heat maps of the defects found best, the defects missed most, and the worst false alarms."""
+        from wildsight.estimators.predictions import SMALL
         from wildsight.report.plots import overlay_heatmap
 
         if self.limits is None:
@@ -138,7 +139,8 @@ class AnomalyEvaluation(Evaluation):
         for kind, i in chosen:
             sample = self.samples[i]
             mask = _mask(sample, self.maps.shape[1:])
-            heat = overlay_heatmap(load_image(sample.image), self.maps[i] / max(self.limits[i], 1e-12), mask)
+            picture = no_larger(load_image(sample.image), SMALL)
+            heat = overlay_heatmap(picture, self.maps[i] / max(self.limits[i], 1e-12), mask)
             shown.append(
                 (heat, f"{kind}: {sample.category}/{sample.defect}, {excess[i]:.2f} x the threshold")
             )

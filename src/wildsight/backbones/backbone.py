@@ -107,11 +107,16 @@ class Backbone:
 
     def preprocess(self, images: Sequence[Image], size: int | tuple[int, int]) -> Tensor:
         """RGB pictures to [B, 3, H, W], normalised; stretched to ``size`` (side, or (H, W)), bilinear."""
-        height, width = (size, size) if isinstance(size, int) else size
-        arrays = [np.asarray(im.resize((width, height), Resampling.BILINEAR)) for im in images]
+        arrays = [np.asarray(self.resized(im, size)) for im in images]
         pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div_(255.0)
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return pixels.sub_(mean).div_(std).to(self.device)
+
+    @staticmethod
+    def resized(image: Image, size: int | tuple[int, int]) -> Image:
+        """The first step of `preprocess`, for threads that read ahead; a second time it changes nothing."""
+        height, width = (size, size) if isinstance(size, int) else size
+        return image.resize((width, height), Resampling.BILINEAR)
 
     @property
     def strides(self) -> tuple[int, ...]:

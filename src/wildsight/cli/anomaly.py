@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from wildsight.cli.options import Flag, Values, chosen
+from wildsight.cli.options import OVERLAY, Flag, Values
 from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
 app = task_app("Find what is wrong in pictures, from good ones alone.")
@@ -27,18 +26,28 @@ class AnomalyCommands(TaskCommands):
         values["select"] = "test" if oracle else values["select"]
         super().fit(values)
 
+    outlines: Any = None
+    """Where what is found is outlined; None where no adapter was given."""
+
     def predict(self, values: Values) -> None:
         """Run ``predict``."""
-        self.refine = chosen(values, "refine", "refine_base")
+        if values["refine"] is not None:
+            from wildsight.workflows.refine import Outlines
+
+            self.outlines = Outlines(values["refine"], values["out"], values["refine_base"])
         super().predict(values)
 
-    def written(self, results: Sequence[Any], out: Path) -> None:
-        """Outline what was found, where an adapter was given."""
-        if "refine" in self.refine:
-            from wildsight.cli.common import finish
-            from wildsight.workflows.refine import write_refined
+    def answered(self, answer: Any, out: Path) -> None:  # noqa: ARG002
+        """Outline what was found."""
+        for result in answer.results if self.outlines is not None else ():
+            self.outlines.add(result)
 
-            finish(write_refined(results, self.refine["refine"], out, self.refine.get("refine_base")))
+    def written(self, out: Path) -> None:  # noqa: ARG002
+        """The page of the outlines."""
+        if self.outlines is not None:
+            from wildsight.cli.common import finish
+
+            finish(self.outlines.finish())
 
 
 commands = AnomalyCommands(
@@ -70,6 +79,7 @@ commands = AnomalyCommands(
     predict_extras=(
         Flag("refine", Path, None, "Adapter that outlines what is found."),
         Flag("refine_base", str, None, "Its base, if that folder has moved."),
+        OVERLAY,
     ),
 )
 commands.add(*COMMON)

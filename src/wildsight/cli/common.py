@@ -24,6 +24,13 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
         yield meter.add
 
 
+def beside(meter: Any, lines: Sequence[str]) -> None:
+    """Print lines while a `Meter` runs: above its bar where it draws one on the same terminal."""
+    place = meter.bar.console if meter.bar is not None and console.is_terminal else console
+    for line in lines:
+        place.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
 def fresh_checkpoint(out: Path) -> Path:
     """Where a fit into ``out`` leaves its checkpoint; refused before the fit where it could not be written.
 

@@ -19,15 +19,6 @@ class FusionCommands(TaskCommands):
         """The scenes that arguments name."""
         return scenes_of(texts)
 
-    def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not used") -> None:
-        """As for every task; says first where no scene has two of the sensors."""
-        from wildsight.cli.common import console
-        from wildsight.fusion.reports import unpaired
-
-        for text in unpaired(results):
-            console.print(f"warning: {text}", markup=False, soft_wrap=True)
-        super().close(results, errors, out, word)
-
     def scored(self, values: Values) -> tuple[Any, str]:
         """The source, without the sensors of ``--without``."""
         from wildsight.fusion.data import read_source, without

@@ -58,6 +58,8 @@ BACKBONE = Flag("backbone", str, None, "Hub id, local folder or nano-*.")
 MOVED = Flag("backbone", str, None, "The backbone, if its folder has moved.")
 DEVICE = Flag("device", str, None, "auto, cpu, cuda, cuda:1 or mps.")
 BATCH = Flag("batch_size", int, None, "Pictures at a time.", min=1)
+READERS = Flag("workers", int, None, "Threads that read ahead of the model.", min=0)
+OVERLAY = Flag("overlay", str, "fit", "Drawn over pictures: fit (at most 1600 pixels), full or none.")
 SEED = Flag("seed", int, 0, "Initialisation, order and draws.", min=0)
 SET = Flag(
     "option", list[str], None, "name=value: a hyper-parameter, setting or training setting.", spelled="--set"

@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wildsight.cli.options import BATCH, DEVICE, MOVED, Flag, Values, argument, chosen, command, out_flag
+from wildsight.cli.options import (
+    BATCH,
+    DEVICE,
+    MOVED,
+    READERS,
+    Flag,
+    Values,
+    argument,
+    chosen,
+    command,
+    out_flag,
+)
 from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
 app = task_app("Find photos by sketch, for classes never trained.")
@@ -80,7 +91,7 @@ command(
     commands.predict,
     "Print the nearest photos of each sketch and write a page with them; the same as predict.",
     [MODEL, argument("pictures", list[str], "Sketch files, globs or folders.")],
-    (out_flag("retrieval-search"), *commands.predicts, MOVED, DEVICE, BATCH),
+    (out_flag("retrieval-search"), *commands.predicts, MOVED, DEVICE, BATCH, READERS),
 )
 command(
     app,

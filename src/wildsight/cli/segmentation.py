@@ -65,10 +65,6 @@ class SegmentationCommands(TaskCommands):
         segmenter = super().loaded(values)
         return segmenter.merge() if values.get("merged") else segmenter
 
-    def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not used") -> None:
-        """Print and write; what was not used may have been read."""
-        super().close(results, errors, out, word)
-
     def scored(self, values: Values) -> tuple[Any, str]:
         """The source, split as for the fit."""
         return self.data(values), values["source"]

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wildsight.cli.options import BATCH, DEVICE, MOVED, Flag, Values, argument, command, out_flag
+from wildsight.cli.options import (
+    BATCH,
+    DEVICE,
+    MOVED,
+    OVERLAY,
+    READERS,
+    Flag,
+    Values,
+    argument,
+    command,
+    out_flag,
+)
 from wildsight.cli.task import COMMON, TaskCommands, pictures_of, source_help, task_app
 
 app = task_app("Where things are in metres, from one picture and a question.")
@@ -17,7 +28,8 @@ class SpatialCommands(TaskCommands):
 
     def add_predict(self) -> None:
         """``predict MODEL PICTURES EXPRESSIONS``."""
-        flags = (out_flag("spatial-predict"), *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH)
+        out = out_flag("spatial-predict")
+        flags = (out, *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH, READERS)
         places = [
             argument("model", Path, "Folder written by `wildsight spatial fit`."),
             argument("pictures", str, "A picture, a glob or a folder."),
@@ -33,10 +45,6 @@ class SpatialCommands(TaskCommands):
     def asked(self, values: Values, files: Sequence[Path]) -> Values:
         """Every expression about every picture, and the 2D box."""
         return {"expression": [values["expressions"]] * len(files), "box": numbers_of(values["box"])}
-
-    def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not used") -> None:
-        """As for every task."""
-        super().close(results, errors, out, word)
 
     def scored(self, values: Values) -> tuple[Any, str]:
         """The source, without the measures that descriptions state if they are to be hidden."""
@@ -81,7 +89,7 @@ commands = SpatialCommands(
         Flag("estimate", bool, None, "Whether the focal length may be guessed."),
         Flag("words", bool, None, "Let the model say the answer."),
     ),
-    predict_extras=(Flag("box", str, None, "left,top,right,bottom, for cube-head."),),
+    predict_extras=(Flag("box", str, None, "left,top,right,bottom, for cube-head."), OVERLAY),
     evaluate_extras=(
         Flag(
             "hide_measures",

@@ -20,6 +20,7 @@ from wildsight.cli.options import (
     DEVICE,
     METHOD,
     MOVED,
+    READERS,
     SEED,
     SET,
     TRAINING,
@@ -149,7 +150,8 @@ class TaskCommands:
 
     def add_predict(self) -> None:
         """``predict MODEL PICTURES``."""
-        flags = (out_flag(f"{self.task}-predict"), *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH)
+        out = out_flag(f"{self.task}-predict")
+        flags = (out, *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH, READERS)
         places = [
             argument("model", Path, f"Folder written by `wildsight {self.task} fit`."),
             argument("pictures", list[str], self.pictures),
@@ -167,41 +169,46 @@ class TaskCommands:
         return self.estimator.from_pretrained(values["model"], **chosen)
 
     def predict(self, values: Values) -> None:
-        """Run ``predict``."""
+        """Run ``predict``: each result is printed and written when it is there."""
+        from wildsight.cli.common import beside, console, finish
         from wildsight.files import check_writable
         from wildsight.training.progress import Meter
 
         files = self.inputs(values["pictures"])
         check_writable(values["out"] / "report.html")
+        kind = resolve(f"wildsight.{self.task}.reports:{self.task.title()}Predictions")
+        folder = kind(values["out"], overlay=values.pop("overlay", "fit"))
         options: Values = {}
-        for flag in (*self.predicts, BATCH):
+        for flag in (*self.predicts, BATCH, READERS):
             options |= flag.given(values)
         options |= self.asked(values, files)
         estimator = self.loaded(values)
-        with Meter("predict", len(files)) as meter:
-            results, errors = estimator.predict_files(files, progress=meter.add, **options)
-        self.close(results, errors, values["out"])
-
-    def asked(self, values: Values, files: Sequence[Path]) -> Values:  # noqa: ARG002
-        """What `predict_files` takes beside the files, where it depends on them."""
-        return {}
-
-    def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not read") -> None:
-        """Print one line per result, write the folder, and exit with what it means."""
-        from wildsight.cli.common import console, finish
-
-        for line in [*(r.line() for r in results), *(f"{word}: {error}" for error in errors)]:
-            console.print(line, markup=False, soft_wrap=True, highlight=False)
-        write = resolve(f"wildsight.{self.task}.reports:write_predictions")
-        finish(write(results, [str(error) for error in errors], out))
-        self.written(results, out)
-        if any(getattr(r, "alarm", False) for r in results):
+        folder.notes += estimator.warnings()
+        with folder, Meter("predict", len(files)) as meter:
+            for answer in estimator.iter_files(files, side=folder.side, progress=meter.add, **options):
+                folder.take(answer)
+                self.answered(answer, folder.out)
+                errors = [] if answer.error is None else [f"not read: {answer.error}"]
+                beside(meter, [*(r.line() for r in answer.results), *errors])
+            report = folder.finish()
+        for text in [*folder.notes, *folder.warnings()]:
+            console.print(f"warning: {text}", markup=False, soft_wrap=True, highlight=False)
+        finish(report)
+        self.written(folder.out)
+        if folder.alarms:
             raise typer.Exit(1)
-        if errors:
+        if folder.errors:
             raise typer.Exit(2)
 
-    def written(self, results: Sequence[Any], out: Path) -> None:
-        """What a task does with predictions beyond the common folder."""
+    def asked(self, values: Values, files: Sequence[Any]) -> Values:  # noqa: ARG002
+        """What `iter_files` takes beside the files, where it depends on them."""
+        return {}
+
+    def answered(self, answer: Any, out: Path) -> None:
+        """What a task does with each answer beyond the common folder."""
+
+    def written(self, out: Path) -> None:
+        """What a task does when all answers are there."""
 
     # -- evaluate -------------------------------------------------------------------------------------------
 

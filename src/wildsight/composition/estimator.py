@@ -32,7 +32,7 @@ from wildsight.composition.settings import RecognizerSettings
 from wildsight.composition.vocabulary import Vocabulary
 from wildsight.datasets.compositions import Pair, PairSample
 from wildsight.errors import ConfigError, DataError, UnsupportedModelError
-from wildsight.estimators import Estimator
+from wildsight.estimators import PictureEstimator
 from wildsight.estimators.evaluation import table_of
 from wildsight.estimators.registry import Variant, unknown_name
 from wildsight.images import Picture
@@ -41,7 +41,7 @@ from wildsight.training import History, TrainConfig
 from wildsight.training.progress import Meter
 
 
-class CompositionRecognizer(Estimator[PairData, PairResult]):
+class CompositionRecognizer(PictureEstimator[PairData, PairResult]):
     """Says what a picture shows and in which state, for pairs seen in training and for new ones.
 
     >>> CompositionRecognizer(method="hdaoe-sdc")  # doctest: +ELLIPSIS
@@ -224,8 +224,7 @@ class CompositionRecognizer(Estimator[PairData, PairResult]):
 
         def probe(held_out: list[Pair]) -> Head:
             fewer, seen = training_set.without(self.vocabulary.seen, held_out)
-            where = None if folder is None else folder / "probe"
-            return self._learn(fewer, seen, config, where, progress)[0]
+            return self._learn(fewer, seen, config, folder and folder / "probe", progress)[0]
 
         return calibrated(
             self._fitted_head(),
@@ -281,8 +280,7 @@ class CompositionRecognizer(Estimator[PairData, PairResult]):
         return self._prepared
 
     def _candidates(self, pairs: Sequence[Pair], trained: set[Pair]) -> Candidates:
-        texts = self.texts if self.method.pair_texts else None
-        return self.vocabulary.candidates(pairs, trained, texts)
+        return self.vocabulary.candidates(pairs, trained, self.texts if self.method.pair_texts else None)
 
     def _with_words_of(self, pairs: tuple[Pair, ...]) -> Self:
         """A copy that also knows the words of ``pairs``, from their texts alone."""
@@ -338,6 +336,9 @@ class CompositionRecognizer(Estimator[PairData, PairResult]):
             raise ConfigError("no pictures were given", hint="predict('picture.png')")
         options = {"pairs": pairs, "top": top, "open_vocabulary": open_vocabulary}
         return super().predict(given, batch_size=batch_size, **options)
+
+    def _shrunk(self, picture: Image, **options: Any) -> Image:
+        return self.backbone.resized(picture, self.image_size)
 
     def _predict(
         self,
@@ -412,8 +413,7 @@ class CompositionRecognizer(Estimator[PairData, PairResult]):
             allowed = scorer.feasible(grid, limit)
             best_open = scorer.top(features, truth, grid, allowed)
             rows.append(scorer.row("open", best_open, grid, truth))
-            count = int(allowed.sum())
-            protocol["open world"] = f"{len(grid.pairs)} pairs, {count} feasible, limit {limit}"
+            protocol["open world"] = f"{len(grid.pairs)} pairs, {allowed.sum()} feasible, limit {limit}"
         return CompositionEvaluation(
             rows=rows,
             errors=errors,

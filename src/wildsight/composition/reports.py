@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
 
 from wildsight.composition.result import PairResult
-from wildsight.images import load_image
-from wildsight.report import Report
-from wildsight.results import RunFolder, environment, write_csv
+from wildsight.estimators.predictions import Predictions, write_all
 
-SHOWN = 36
+COLUMNS = ("image", "attribute", "object", "probability", "known")
+
+
+class CompositionPredictions(Predictions[PairResult]):
+    """The best pair of each picture, the least certain ones in the report."""
+
+    title, caption = "Compositions", "Least certain first"
+    shown = 36
+
+    def rows(self, result: PairResult) -> list[Mapping[str, Any]]:
+        """The best pair alone."""
+        value = result.to_dict()
+        return [{name: value[name] for name in COLUMNS}]
+
+    def draw(self, number: int, result: PairResult, picture: Image | None) -> None:  # noqa: ARG002
+        """Keep the picture."""
+        if result.image and self.gallery.wants(result.probability):
+            shown = self.picture_of(result.image, picture)
+            if shown is not None:
+                self.gallery.add(result.probability, shown, _caption(result))
 
 
 def write_predictions(results: Sequence[PairResult], errors: Sequence[str], out: Path) -> Path:
     """The folder of a prediction; returns its report."""
-    folder = RunFolder(out)
-    flat = ("image", "attribute", "object", "probability", "known")
-    write_csv(folder.results, [{k: r.to_dict()[k] for k in flat} for r in results])
-    facts = {"pictures": [r.to_dict() for r in results], "not_read": list(errors)}
-    folder.write_scores({**facts, "environment": environment()})
-    report = Report("Compositions", f"{len(results)} pictures")
-    for error in errors:
-        report.warning(f"not read: {error}")
-    doubtful = sorted((r for r in results if r.image), key=lambda r: r.probability)[:SHOWN]
-    pictures = [(load_image(r.image), _caption(r)) for r in doubtful if r.image]
-    report.gallery(pictures, "Least certain first")
-    return report.save(folder.report)
+    return write_all(CompositionPredictions(out), results, errors)
 
 
 def _caption(result: PairResult) -> str:

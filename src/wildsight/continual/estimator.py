@@ -37,7 +37,7 @@ from wildsight.continual.towers import Towers
 from wildsight.continual.training import TaskTraining, clear_state
 from wildsight.continual.variants import named_variant
 from wildsight.errors import ConfigError
-from wildsight.estimators import Estimator
+from wildsight.estimators import PictureEstimator
 from wildsight.estimators.base import changed_fields
 from wildsight.estimators.registry import Variant
 from wildsight.files import digest_of, load_checkpoint
@@ -46,7 +46,7 @@ from wildsight.results import RunFolder
 from wildsight.training import TrainConfig
 
 
-class ContinualLearner(Estimator[TaskSequence, ContinualResult]):
+class ContinualLearner(PictureEstimator[TaskSequence, ContinualResult]):
     """Teaches one CLIP new tasks and keeps what it knew.
 
     >>> ContinualLearner(method="nosuch")  # doctest: +ELLIPSIS
@@ -174,8 +174,7 @@ class ContinualLearner(Estimator[TaskSequence, ContinualResult]):
             ConfigError: an unknown training setting or one outside its range.
         """
         self.training_config(training)
-        probes = probes_of(guard)
-        check_tasks([task], probes, tests, self.learned, self.trained, repeat=repeat)
+        check_tasks([task], probes := probes_of(guard), tests, self.learned, self.trained, repeat=repeat)
         grown = self.towers.copied()
         words = [t.format(c) for one in (task, *tests) for t in one.templates for c in one.classes]
         grown.grow(grown.unknown(words))
@@ -340,9 +339,12 @@ class ContinualLearner(Estimator[TaskSequence, ContinualResult]):
         size = 128 if batch_size is None else batch_size
         return super().predict(pictures if images is None else images, batch_size=size, **asked)
 
+    def _shrunk(self, picture: Image, **options: Any) -> Tensor:
+        return torch.from_numpy(np.array(self.towers.pixels(picture)))
+
     def _predict(
         self,
-        pictures: Sequence[Image],
+        pictures: Sequence[Tensor],
         files: Sequence[Path | None],
         *,
         task: str | None = None,
@@ -351,8 +353,7 @@ class ContinualLearner(Estimator[TaskSequence, ContinualResult]):
         top: int = 5,
     ) -> list[ContinualResult]:
         names, texts = self._candidates(task, classes, templates)
-        pixels = torch.stack([torch.from_numpy(np.array(self.towers.pixels(p))) for p in pictures])
-        scores = (self.towers.scale * self.towers.embed(pixels) @ texts.T).softmax(1)
+        scores = (self.towers.scale * self.towers.embed(torch.stack(list(pictures))) @ texts.T).softmax(1)
         return results_of(files, names, scores, top)
 
     def _candidates(

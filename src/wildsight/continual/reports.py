@@ -14,13 +14,14 @@ from PIL.Image import Image
 from wildsight.continual.metrics import forgetting, matrix_scores, triangle
 from wildsight.continual.result import ContinualResult, Update
 from wildsight.errors import DataError
-from wildsight.estimators.reporting import begin_report
-from wildsight.images import as_picture, load_image
+from wildsight.estimators.predictions import Predictions, write_all
+from wildsight.images import as_picture
 from wildsight.report import Report
 from wildsight.report.plots import bars, new_figure
 from wildsight.results import RunFolder, Table, environment, write_csv
 
-SHOWN = 48
+LISTED = 1000
+"""Rows in the report of a prediction at most."""
 
 
 def matrix_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -151,6 +152,37 @@ def _task_sections(report: Report, updates: Sequence[Update]) -> None:
         report.facts({"loss per epoch": [round(v, 4) for v in update.curve], **update.seconds})
 
 
+class ContinualPredictions(Predictions[ContinualResult]):
+    """The best answer to each picture, the first of them in the report."""
+
+    title, caption = "What pictures show", "The first pictures"
+
+    def __init__(self, out: str | Path, **options: Any) -> None:
+        super().__init__(out, **options)
+        self.table: list[list[str]] = []
+
+    def rows(self, result: ContinualResult) -> list[Mapping[str, Any]]:
+        """The best answer."""
+        told = {"image": str(result.image), "label": result.label, "task": result.task}
+        return [{**told, "probability": result.probability}]
+
+    def draw(self, number: int, result: ContinualResult, picture: Image | None) -> None:
+        """Keep the picture, and the row of the report."""
+        if len(self.table) < LISTED:
+            probability = f"{result.probability:.3f}"
+            self.table.append([str(result.image), result.label, result.task, probability])
+        if result.image is not None and self.gallery.wants(number):
+            shown = self.picture_of(result.image, picture)
+            if shown is not None:
+                self.gallery.add(number, shown, f"{result.label} {result.probability:.2f}")
+
+    def show(self, report: Report) -> None:
+        """Rows, and pictures."""
+        more = "" if len(self.table) == self.count else f"the first {LISTED}; all are in results.csv"
+        report.table(Table(["picture", "answer", "task", "probability"], self.table), more)
+        super().show(report)
+
+
 def write_predictions(results: Sequence[ContinualResult], errors: Sequence[str], out: Path) -> Path:
     """Write the folder of a prediction: ``results.csv``, ``scores.json`` and ``report.html``.
 
@@ -165,19 +197,4 @@ def write_predictions(results: Sequence[ContinualResult], errors: Sequence[str],
     Raises:
         DataError: the folder cannot be written.
     """
-    folder = RunFolder(out)
-    rows = [
-        {"image": str(r.image), "label": r.label, "task": r.task, "probability": r.probability}
-        for r in results
-    ]
-    write_csv(folder.results, rows)
-    scores = {"pictures": [r.to_dict() for r in results], "not_read": list(errors)}
-    folder.write_scores({**scores, "environment": environment()})
-    report = begin_report("What pictures show", f"{len(results)} pictures", errors)
-    body = [[*list(row.values())[:3], f"{row['probability']:.3f}"] for row in rows]
-    report.table(Table(["picture", "answer", "task", "probability"], body))
-    shown = [r for r in results if r.image is not None][:SHOWN]
-    pictures = [(load_image(r.image), f"{r.label} {r.probability:.2f}") for r in shown if r.image]
-    if pictures:
-        report.gallery(pictures, "The first pictures")
-    return report.save(folder.report)
+    return write_all(ContinualPredictions(out), results, errors)

@@ -32,7 +32,7 @@ def representatives(rows: np.ndarray, count: int = 9) -> np.ndarray:
     return np.argsort(-near, kind="stable")[:count]
 
 
-def contact_sheet(files: Sequence[Path], columns: int = COLUMNS, side: int = SIDE) -> Image:
+def contact_sheet(files: Sequence[Path | Image], columns: int = COLUMNS, side: int = SIDE) -> Image:
     """Thumbnails in a grid, the first (the medoid) framed; an unreadable file is a grey square."""
     lines = max(1, -(-len(files) // columns))
     size = (columns * (side + GAP) + GAP, lines * (side + GAP) + GAP)
@@ -46,9 +46,10 @@ def contact_sheet(files: Sequence[Path], columns: int = COLUMNS, side: int = SID
     return sheet
 
 
-def _thumbnail(file: Path, side: int) -> Image:
+def _thumbnail(file: Path | Image, side: int) -> Image:
     try:
-        return ImageOps.pad(load_image(file), (side, side), Resampling.BILINEAR, color=(240, 240, 240))
+        picture = load_image(file) if isinstance(file, Path) else file
+        return ImageOps.pad(picture, (side, side), Resampling.BILINEAR, color=(240, 240, 240))
     except WildSightError:
         return PILImage.new("RGB", (side, side), (160, 160, 160))
 

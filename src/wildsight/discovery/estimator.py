@@ -40,7 +40,7 @@ from wildsight.discovery.sorting import check_unedited
 from wildsight.discovery.variants import named_variant
 from wildsight.discovery.whitening import Space, SpaceConfig, fit_space
 from wildsight.errors import CheckpointError, ConfigError, DataError
-from wildsight.estimators import Estimator
+from wildsight.estimators import PictureEstimator
 from wildsight.estimators.base import changed_fields
 from wildsight.estimators.registry import Variant, plain_value
 from wildsight.images import Picture
@@ -49,7 +49,7 @@ from wildsight.training import TrainConfig
 from wildsight.training.progress import Meter
 
 
-class CategoryDiscoverer(Estimator[CategoryData, DiscoveryResult]):
+class CategoryDiscoverer(PictureEstimator[CategoryData, DiscoveryResult]):
     """Sorts unlabelled pictures into the classes that are known and groups that are new.
 
     >>> CategoryDiscoverer(k="many")
@@ -178,8 +178,7 @@ class CategoryDiscoverer(Estimator[CategoryData, DiscoveryResult]):
         pictures = self._frozen(data, progress, options["advance"])
         data, self.rows, frozen = pictures.data, pictures.rows, pictures.vectors
         self.known, self.space = data.known, fit_space(frozen, self.settings.space)
-        projected = self.space(frozen)
-        estimate = self._choose_k(projected, data.labels(), progress)
+        estimate = self._choose_k(projected := self.space(frozen), data.labels(), progress)
         check_rows(projected, data.labels(), self.k)
         if isinstance(self.method, NNGCD):
             self._train(self.method, data, frozen, config, folder, progress)
@@ -261,8 +260,7 @@ class CategoryDiscoverer(Estimator[CategoryData, DiscoveryResult]):
             head, tokens, config, folder=folder, progress=progress, extra=depends, device=self.device
         )
         logits = embed(head, tokens)[2]
-        free = tokens.labels < 0
-        head.renumber(by_size(logits[free].argmax(1), len(self.known), self.k))
+        head.renumber(by_size(logits[tokens.labels < 0].argmax(1), len(self.known), self.k))
         self.head, self.temperature = head, method.tau
 
     def new_head(self, method: NNGCD) -> GCDHead:
@@ -360,11 +358,13 @@ class CategoryDiscoverer(Estimator[CategoryData, DiscoveryResult]):
         """
         return super().predict(pictures if images is None else images, batch_size=batch_size)
 
+    def _shrunk(self, picture: Image, **options: Any) -> Image:
+        return self.backbone.resized(picture, self.settings.views.image_size)
+
     def _predict(
         self, pictures: Sequence[Image], files: Sequence[Path | None], **options: Any
     ) -> list[DiscoveryResult]:
-        verdicts = self._verdict(pictures)
-        return results_of(files, verdicts, self.names, self.known, self.settings.doubt)
+        return results_of(files, self._verdict(pictures), self.names, self.known, self.settings.doubt)
 
     @torch.no_grad()
     def _verdict(self, pictures: Sequence[Image]) -> Verdict:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL.Image import Image
 
 from wildsight.discovery.contact_sheets import (
+    SIDE,
     contact_sheet,
     cooccurrence_figure,
     k_curve,
@@ -21,7 +22,7 @@ from wildsight.discovery.result import DiscoveryEvaluation, DiscoveryResult, Fit
 from wildsight.discovery.settings import DiscovererSettings
 from wildsight.discovery.snmf import diagnostics
 from wildsight.discovery.sorting import duplicates
-from wildsight.estimators.reporting import begin_report
+from wildsight.estimators.predictions import Gallery, Predictions, write_all
 from wildsight.files import atomic_path
 from wildsight.report import Report
 from wildsight.results import RunFolder, Table, environment, summarised, write_csv
@@ -209,6 +210,61 @@ def _diagnosed(report: Report, fitted: Fitted, known: int, after: str) -> None:
     report.table(Table(columns, rows), f"A sample of {len(order)} pictures")
 
 
+@dataclass
+class _Group:
+    """What the report says of a group: its kind, its size and its surest pictures."""
+
+    kind: str
+    pictures: Gallery
+    size: int = 0
+    doubtful: int = 0
+
+
+class DiscoveryPredictions(Predictions[DiscoveryResult]):
+    """A row per picture, a sheet per group."""
+
+    title, caption = "Pictures by group", "The surest pictures of each group, the surest framed"
+    listed = False
+
+    def __init__(self, out: str | Path, **options: Any) -> None:
+        super().__init__(out, **options)
+        self.groups: dict[str, _Group] = {}
+
+    def rows(self, result: DiscoveryResult) -> list[Mapping[str, Any]]:
+        """The group and how sure it is."""
+        return [result.row(str(result.image))]
+
+    @property
+    def side(self) -> int | None:
+        """As large as a thumbnail needs it."""
+        return 2 * SIDE
+
+    def draw(self, number: int, result: DiscoveryResult, picture: Image | None) -> None:  # noqa: ARG002
+        """Keep the picture where it is one of the surest of its group."""
+        group = self.groups.setdefault(result.name, _Group(result.kind, Gallery(EACH)))
+        group.size, group.doubtful = group.size + 1, group.doubtful + result.doubtful
+        if result.image is not None and group.pictures.wants(-result.confidence):
+            shown = self.picture_of(result.image, picture)
+            if shown is not None:
+                group.pictures.add(-result.confidence, shown, "")
+
+    def facts(self) -> dict[str, Any]:
+        """How many there are; the rows are in ``results.csv``."""
+        return {"pictures": self.count}
+
+    def show(self, report: Report) -> None:
+        """A sheet per group."""
+        sheets = [
+            (
+                contact_sheet([picture for picture, _ in group.pictures.pictures()]),
+                f"{name} ({group.kind}): {group.size} pictures, {group.doubtful} doubtful",
+            )
+            for name, group in sorted(self.groups.items())[:SHOWN]
+        ]
+        if sheets:
+            report.gallery(sheets, self.caption)
+
+
 def write_predictions(results: Sequence[DiscoveryResult], errors: Sequence[str], out: Path) -> Path:
     """Write the folder of a prediction: ``results.csv``, ``scores.json`` and a sheet per group.
 
@@ -223,16 +279,4 @@ def write_predictions(results: Sequence[DiscoveryResult], errors: Sequence[str],
     Raises:
         DataError: the folder cannot be written.
     """
-    folder = RunFolder(out)
-    write_csv(folder.results, [r.row(str(r.image)) for r in results])
-    folder.write_scores({"pictures": len(results), "not_read": list(errors), "environment": environment()})
-    report = begin_report("Pictures by group", f"{len(results)} pictures", errors)
-    sheets = []
-    for name in sorted({r.name for r in results}):
-        members = sorted((r for r in results if r.name == name), key=lambda r: -r.confidence)
-        sheet = contact_sheet([r.image for r in members[:EACH] if r.image is not None])
-        doubtful = sum(r.doubtful for r in members)
-        sheets.append((sheet, f"{name} ({members[0].kind}): {len(members)} pictures, {doubtful} doubtful"))
-    if sheets:
-        report.gallery(sheets[:SHOWN], "The surest pictures of each group, the surest framed")
-    return report.save(folder.report)
+    return write_all(DiscoveryPredictions(out), results, errors)

@@ -1,6 +1,7 @@
 """The base of every public object: constructor, five verbs, checkpoints, and what a fit depends on.
 
-A task writes what is its own: `_fit`, `_predict`, `_evaluate`, `_state` and `_load_state`.
+A task writes what is its own: `_fit`, `_evaluate`, `_state`, `_load_state`; and how it predicts: `_predict`
+of `PictureEstimator`, or `predict` and `iter_files` where it answers something else than single pictures.
 """
 
 from __future__ import annotations
@@ -14,13 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.estimators.checkpoints import Checkpointed
 from wildsight.estimators.evaluation import Evaluation
-from wildsight.estimators.registry import (
-    Registry,
-    Variant,
-    configured,
-    hyper_names,
-    plain_value,
-)
+from wildsight.estimators.registry import Registry, Variant, configured, hyper_names, plain_value
+from wildsight.estimators.streaming import BATCH, FileAnswer, Ready, Stream, bytes_of, shown_of
 from wildsight.files import MANIFEST, check_replaceable
 from wildsight.images import Picture, as_list, as_picture, path_of
 from wildsight.results import RunFolder, Table
@@ -32,7 +28,6 @@ if TYPE_CHECKING:
     from wildsight.report import Report
     from wildsight.training import History, TrainConfig
 
-BATCH = 16
 Data = TypeVar("Data")
 R = TypeVar("R")
 P = TypeVar("P")
@@ -118,10 +113,6 @@ class Estimator(Checkpointed, Generic[Data, R]):
         self, data: Data, config: TrainConfig, folder: Path | None, progress: bool, **options: Any
     ) -> dict[str, Any]:
         """Learn from ``data``; returns facts for ``fitted_on``."""
-
-    def _predict(self, pictures: Sequence[Image], files: Sequence[Path | None], **options: Any) -> list[R]:
-        """One result per picture of a batch, in order."""
-        raise NotImplementedError
 
     @abstractmethod
     def _evaluate(self, data: Data, split: str, progress: bool, **options: Any) -> Evaluation:
@@ -268,61 +259,67 @@ class Estimator(Checkpointed, Generic[Data, R]):
         self.save_pretrained(run.checkpoint)
         write_fit(self, run)
 
-    def predict(
-        self, pictures: Picture | Sequence[Picture], *, batch_size: int | None = None, **options: Any
-    ) -> list[R]:
-        """Predict for pictures.
+    @abstractmethod
+    def predict(self, pictures: Any, *, batch_size: int | None = None, **options: Any) -> list[R]:
+        """Predict for one or several of what the task takes; results in order."""
+
+    @abstractmethod
+    def iter_files(
+        self,
+        files: Sequence[Any],
+        *asked: Any,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        side: int | None = 0,
+        progress: Callable[[int], Any] | None = None,
+        **options: Any,
+    ) -> Iterator[FileAnswer[R]]:
+        """`predict` for many files in constant memory: the answer to each as soon as it is there.
 
         Args:
-            pictures: files, PIL pictures, arrays ([H, W] or [H, W, 3]) or encoded bytes; one or several.
-            batch_size: pictures at a time.
-            options: the task's own.
+            files: of what `predict` takes.
+            asked: what `predict` takes after the pictures.
+            batch_size: files at a time; halved, with a warning, where memory does not hold so many.
+            workers: threads that read ahead of the model.
+            side: hand out each picture, its longer side at most this many pixels: 0 none, None as it is.
+            progress: called with the number of files just done.
+            options: as `predict`.
 
         Returns:
-            One result per picture, in order.
+            One answer per file, in order: its results, or why it could not be used.
 
         Raises:
-            ImageError: a picture cannot be read.
             ConfigError: not fitted, or an option outside its range.
         """
-        self.check_fitted()
-        results: list[R] = []
-        for batch in batches(as_list(pictures), batch_size):
-            results += self._predict([as_picture(p) for p in batch], [path_of(p) for p in batch], **options)
-        return results
 
     def predict_files(
         self,
-        files: Sequence[str | Path],
-        *,
+        files: Sequence[Any],
+        *asked: Any,
         progress: Callable[[int], Any] | None = None,
         batch_size: int | None = None,
+        workers: int | None = None,
         **options: Any,
     ) -> tuple[list[R], list[WildSightError]]:
-        """`predict` for many files: the unreadable ones are listed, the others still processed.
+        """`predict` for many files: those that cannot be used are listed, the others still processed.
+
+        All results are held; `iter_files` hands out one after the other.
 
         Args:
-            files: pictures.
+            files: as `iter_files`, with what else it takes.
+            asked: likewise.
             progress: called with the number of files just done.
-            batch_size: pictures at a time.
+            batch_size: files at a time.
+            workers: threads that read ahead of the model.
             options: as `predict`.
         """
-        self.check_fitted()
         results: list[R] = []
         errors: list[WildSightError] = []
-        for batch in batches(files, batch_size):
-            pictures: list[Image] = []
-            readable: list[Path | None] = []
-            for file in batch:
-                try:
-                    pictures.append(as_picture(file))
-                    readable.append(Path(file))
-                except WildSightError as error:
-                    errors.append(error)
-            if pictures:
-                results += self._predict(pictures, readable, **options)
-            if progress:
-                progress(len(batch))
+        shared: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "progress": progress}
+        for answer in self.iter_files(files, *asked, **shared, **options):
+            results += answer.results
+            if answer.error is not None:
+                errors.append(answer.error)
         return results, errors
 
     def evaluate(
@@ -354,6 +351,69 @@ class Estimator(Checkpointed, Generic[Data, R]):
 
     def _to(self, device: torch.device) -> None:
         """Move what the task trained."""
+
+
+class PictureEstimator(Estimator[Data, R]):
+    """An estimator that answers each picture by itself.
+
+    A task adds `_predict`, and `_shrunk` where its model needs less of a picture than all of its pixels.
+    """
+
+    @abstractmethod
+    def _predict(self, pictures: Sequence[Any], files: Sequence[Path | None], **options: Any) -> list[R]:
+        """One result per picture of a batch, in order; the pictures are as `_shrunk` leaves them."""
+
+    def _shrunk(self, picture: Image, **options: Any) -> Any:
+        """What the model needs of a picture; called in a thread ahead of it."""
+        return picture
+
+    def predict(
+        self, pictures: Picture | Sequence[Picture], *, batch_size: int | None = None, **options: Any
+    ) -> list[R]:
+        """Predict for pictures.
+
+        Args:
+            pictures: files, PIL pictures, arrays ([H, W] or [H, W, 3]) or encoded bytes; one or several.
+            batch_size: pictures at a time.
+            options: the task's own.
+
+        Returns:
+            One result per picture, in order.
+
+        Raises:
+            ImageError: a picture cannot be read.
+            ConfigError: not fitted, or an option outside its range.
+        """
+        many = as_list(pictures)
+        files = len(many) > 1 and all(isinstance(p, str | Path) for p in many)
+        workers = (
+            None if files else 0
+        )  # a PIL picture may be given twice, and is read by one thread at a time
+        return [a.result for a in self.iter_files(many, batch_size=batch_size, workers=workers, **options)]
+
+    def iter_files(
+        self,
+        files: Sequence[Picture],
+        *asked: Any,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        side: int | None = 0,
+        progress: Callable[[int], Any] | None = None,
+        **options: Any,
+    ) -> Iterator[FileAnswer[R]]:
+        """See `Estimator.iter_files`."""
+        self.check_fitted()
+
+        def read(item: Picture) -> Ready[tuple[Any, Path | None]]:
+            picture = as_picture(item)
+            shown, needed = shown_of(picture, side), self._shrunk(picture, **options)
+            return Ready((needed, path_of(item)), bytes_of(needed, shown), shown)
+
+        def answer(batch: Sequence[tuple[Any, Path | None]]) -> Iterator[list[R]]:
+            found = self._predict([p for p, _ in batch], [f for _, f in batch], *asked, **options)
+            return ([result] for result in found)
+
+        return Stream(read, answer, batch_size, workers, progress).run(files)
 
 
 def batches(items: Sequence[P], size: int | None) -> Iterator[Sequence[P]]:

@@ -12,6 +12,8 @@ from wildsight.report import Report
 from wildsight.report.plots import curve
 from wildsight.results import RunFolder, environment, write_csv
 
+UNREAD = 200
+"""Sentences on what could not be read that a report shows at most; ``scores.json`` has all of them."""
 UNSHOWN = frozenset({"epoch", "lr", "seconds"})
 
 
@@ -40,7 +42,7 @@ def write_fit(estimator: Any, run: RunFolder) -> Path:
     for table, caption in tables:
         report.table(table, caption)
     estimator.show_fit(report)
-    return _closed(report, run)
+    return close_report(report, run)
 
 
 def write_evaluation(estimator: Any, evaluation: Evaluation, run: RunFolder, source: str) -> Path:
@@ -63,7 +65,7 @@ def write_evaluation(estimator: Any, evaluation: Evaluation, run: RunFolder, sou
         report.gallery(pictures, "Best and worst cases")
     report.section("Settings and protocol")
     report.facts({**plain(asdict(estimator.settings)), **plain(estimator.hyper), **evaluation.protocol})
-    return _closed(report, run)
+    return close_report(report, run)
 
 
 def plain(values: Mapping[str, Any], within: str = "") -> dict[str, Any]:
@@ -89,11 +91,22 @@ def begin_report(title: str, subtitle: str, errors: Sequence[str], notes: Sequen
 def _warn(report: Report, notes: Sequence[str], errors: Sequence[str]) -> None:
     for text in notes:
         report.warning(text)
-    for error in errors:
-        report.warning(f"not read: {error}")
+    for error in shortened([f"not read: {e}" for e in errors], UNREAD):
+        report.warning(error)
 
 
-def _closed(report: Report, run: RunFolder) -> Path:
+def shortened(sentences: Sequence[str], most: int = 24) -> list[str]:
+    """The first few, and how many more there are.
+
+    >>> shortened(["a", "b", "c"], 2)
+    ['a', 'b', 'and 1 more']
+    """
+    more = len(sentences) - most
+    return [*sentences[:most], *([f"and {more} more"] if more > 0 else [])]
+
+
+def close_report(report: Report, run: RunFolder) -> Path:
+    """Write a report that ends with its environment."""
     report.section("Environment")
     report.facts(environment())
     return report.save(run.report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from wildsight.errors import ConfigError, DataError, WildSightError
 from wildsight.estimators import Estimator
 from wildsight.estimators.base import batches
 from wildsight.estimators.evaluation import table_of
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream, bytes_of
 from wildsight.fusion.data import FusionData, FusionSample, gaps, needed, read_source
 from wildsight.fusion.evaluation import FusionEvaluation
 from wildsight.fusion.inputs import Reader, Scenes, Store, held_out
@@ -26,7 +27,7 @@ from wildsight.fusion.methods import METHODS, MOST, FusionMethod
 from wildsight.fusion.methods.single import Single
 from wildsight.fusion.net import EACH, FROZEN, FusionNet, NetConfig, Output
 from wildsight.fusion.result import FusionResult
-from wildsight.fusion.scenes import Scene, depths, opaque_of, sample_of
+from wildsight.fusion.scenes import Scene, decoded, depths, opaque_of, sample_of
 from wildsight.fusion.scoring import Scored, result_of, score, strip_of
 from wildsight.fusion.settings import FusionSettings, tapped
 from wildsight.fusion.steps import Step
@@ -38,7 +39,6 @@ from wildsight.training.progress import Meter
 CHECK = "run `wildsight check fusion`"
 CHOOSE = 0.2
 """Share of the training scenes held out to choose the single best modality."""
-T = TypeVar("T")
 
 
 class FusionSegmenter(Estimator[FusionData, FusionResult]):
@@ -244,8 +244,7 @@ cross-attention, token-selection, single
 
     def fit_tables(self) -> list[tuple[Table, str]]:
         """The epochs, for ``results.csv`` and the report of a fit."""
-        epochs = [] if self.history is None else self.history.epochs
-        return [(table_of(epochs, 6), "Epochs")]
+        return [(table_of([] if self.history is None else self.history.epochs, 6), "Epochs")]
 
     def fit_facts(self) -> dict[str, Any]:
         """What was fused, for ``scores.json``."""
@@ -253,56 +252,51 @@ cross-attention, token-selection, single
 
     # -- predict --------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def _outputs(
         self,
-        items: Sequence[T],
+        samples: Sequence[FusionSample],
         indexed: Indexed,
         *,
-        sample: Callable[[T], FusionSample] | None = None,
         errors: list[WildSightError] | None = None,
-        batch_size: int | None = None,
         progress: Callable[[int], Any] | None = None,
     ) -> Iterator[Scored]:
-        """Each sample with its logits [K, H, W] and shares [M, h, w].
+        """Each sample of a set with its logits [K, H, W] and shares [M, h, w].
 
-        Args:
-            items: the samples, or what ``sample`` makes them of.
-            indexed: classes, units and rules of their set.
-            sample: an item's sample.
-            errors: where faults are listed; None raises them.
-            batch_size: scenes at a time.
-            progress: called with the number of items just done.
+        Faults are listed in ``errors``, or raised where that is None.
         """
-        net, reader = self._fitted_net(), self._reader()
-        for batch in batches(items, batch_size):
-            rows: list[tuple[FusionSample, dict[str, Any]]] = []
-            for item in batch:
-                try:
-                    one: Any = item if sample is None else sample(item)
-                    rows.append((one, reader.row(one, indexed)))
-                except WildSightError as error:
-                    if errors is None:
-                        raise
-                    errors.append(error)
-            if rows:
-                tensors = to_device(default_collate([row for _, row in rows]), self.device)
-                out: Output = net(tensors["x"], tensors["present"], self.settings.size)
-                logits, shares = out.decoded.logits.cpu(), None if out.share is None else out.share.cpu()
-                for i, (one, _) in enumerate(rows):
-                    yield one, logits[i], None if shares is None else shares[i]
+        for batch in batches(samples, None):
+            for outcome in self._seen(batch, indexed, self._reader()):
+                if not isinstance(outcome, WildSightError):
+                    yield outcome
+                elif errors is None:
+                    raise outcome
+                else:
+                    errors.append(outcome)
             if progress is not None:
                 progress(len(batch))
 
-    def _results(self, scenes: Sequence[Scene], **options: Any) -> list[FusionResult]:
-        """One result per scene that can be used; options of `_outputs`."""
-
-        def sample(numbered: tuple[int, Scene]) -> FusionSample:
-            return sample_of(*numbered, self.modalities, self.bits, self.loose, self.opaque)
-
-        known = self._indexed()
-        outputs = self._outputs(list(enumerate(scenes)), known, sample=sample, **options)
-        return [result_of(scored, known) for scored in outputs]
+    @torch.no_grad()
+    def _seen(
+        self, batch: Sequence[FusionSample], indexed: Indexed, reader: Reader
+    ) -> list[Scored | WildSightError]:
+        """What the network says of each scene of a batch, or why it cannot be read."""
+        net = self._fitted_net()
+        rows: list[dict[str, Any] | WildSightError] = []
+        for one in batch:
+            try:
+                rows.append(reader.row(one, indexed))
+            except WildSightError as error:
+                rows.append(error)
+        good = [r for r in rows if isinstance(r, dict)]
+        if not good:
+            return [r for r in rows if isinstance(r, WildSightError)]
+        tensors = to_device(default_collate(good), self.device)
+        out: Output = net(tensors["x"], tensors["present"], self.settings.size)
+        shares = [None] * len(good) if out.share is None else out.share.cpu()
+        said = iter(zip(out.decoded.logits.cpu(), shares, strict=True))
+        return [
+            r if isinstance(r, WildSightError) else (s, *next(said)) for s, r in zip(batch, rows, strict=True)
+        ]
 
     def predict(
         self,
@@ -328,30 +322,37 @@ cross-attention, token-selection, single
             ImageError: a picture cannot be read.
             ConfigError: not fitted, or no scene.
         """
-        self.check_fitted()
         given = scenes if pictures is None else pictures
         if given is None:
             raise ConfigError("no scene was given", hint="predict({'rgb': 'a.png', 'thermal': 'a_ir.png'})")
         many = [given] if isinstance(given, Mapping) else list(given)
-        return self._results(many, batch_size=batch_size)
+        return [a.result for a in self.iter_files(many, batch_size=batch_size, workers=0)]
 
-    def predict_files(
+    def iter_files(
         self,
         files: Sequence[Scene],
         *,
-        progress: Callable[[int], Any] | None = None,
         batch_size: int | None = None,
-    ) -> tuple[list[FusionResult], list[WildSightError]]:
-        """`predict` for many scenes: those that cannot be used are listed, the others still processed.
-
-        Args:
-            files: scenes, as in `predict`.
-            progress: called with the number of scenes just done.
-            batch_size: scenes at a time.
-        """
+        workers: int | None = None,
+        side: int | None = 0,
+        progress: Callable[[int], Any] | None = None,
+    ) -> Iterator[FileAnswer[FusionResult]]:
+        """See `Estimator.iter_files`; files are scenes, as in `predict`, and
+        results hold their pictures, whatever the ``side``."""
         self.check_fitted()
-        errors: list[WildSightError] = []
-        return self._results(files, errors=errors, progress=progress, batch_size=batch_size), errors
+        known, reader = self._indexed(), replace(self._reader(), store=Store(0))  # no scene is met again
+
+        def read(item: tuple[int, Scene]) -> Ready[FusionSample]:
+            sample = decoded(sample_of(*item, self.modalities, self.bits, self.loose, self.opaque), known)
+            return Ready(sample, bytes_of(*sample.pictures.values()))
+
+        def answer(batch: Sequence[FusionSample]) -> Iterator[Any]:
+            return (
+                seen if isinstance(seen, WildSightError) else [result_of(seen, known)]
+                for seen in self._seen(batch, known, reader)
+            )
+
+        return Stream(read, answer, batch_size, workers, progress).run(list(enumerate(files)), files)
 
     def _indexed(self) -> Indexed:
         """What is known of a scene's set."""

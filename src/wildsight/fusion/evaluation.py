@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from wildsight.datasets.multimodal import Indexed
 from wildsight.estimators.evaluation import Evaluation
+from wildsight.estimators.reporting import shortened
 from wildsight.fusion.scoring import Case, strip_of
 
 if TYPE_CHECKING:
     from wildsight.report import Report
-
-SHOWN = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +58,3 @@ class FusionEvaluation(Evaluation):
         """Inputs, truth, prediction and contributions of the worst, then the best scenes."""
         strips = [(score, *strip_of(scored, self.indexed)) for score, _, scored in self.cases]
         return [(strip, f"{score:.2f} {text}") for score, strip, text in strips]
-
-
-def shortened(sentences: Sequence[str]) -> list[str]:
-    """The first few, and how many more there are."""
-    more = len(sentences) - SHOWN
-    return [*sentences[:SHOWN], *([f"and {more} more such scenes"] if more > 0 else [])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 from PIL.Image import Image
 
 from wildsight.fusion.drawing import coloured, legend, spectrum
-from wildsight.images import from_array
+from wildsight.images import from_array, no_larger
 from wildsight.results import Result
 
 
@@ -96,9 +96,19 @@ class FusionResult(Result):
 
         return side_by_side(self.tiles())
 
+    def reduced(self, height: int) -> FusionResult:
+        """The same, every so many pixels left out, where it is far higher than ``height`` pixels."""
+        step = self.labels.shape[0] // (4 * height)
+        if step < 2:
+            return self
+        pictures = {n: no_larger(p, max(p.size) // step) for n, p in self.pictures.items()}
+        labels, confidence = self.labels[::step, ::step], self.confidence[::step, ::step]
+        return replace(self, labels=labels, confidence=confidence, pictures=pictures)
+
     def strip(self, mask: np.ndarray | None = None, height: int = 96) -> Image:
         """All tiles in one picture of the given height."""
-        pictures = [p.resize((max(1, p.width * height // p.height), height)) for p, _ in self.tiles(mask)]
+        tiles = self.tiles(mask) if mask is not None else self.reduced(height).tiles()
+        pictures = [p.resize((max(1, p.width * height // p.height), height)) for p, _ in tiles]
         wide = PILImage.new("RGB", (sum(p.width + 2 for p in pictures) - 2, height), (255, 255, 255))
         at = 0
         for picture in pictures:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL.Image import Image
 
-from wildsight.datasets.multimodal import Band, FusionSample, Picture
+from wildsight.datasets.multimodal import Band, FusionSample, Indexed, Picture
 from wildsight.errors import DataError, ImageError
-from wildsight.fusion.data import file_of, three
+from wildsight.fusion.data import file_of, read_values, same_size, three
 from wildsight.images import as_picture, bit_depth
 
 Shown = str | Path | Image | np.ndarray | bytes
@@ -57,6 +58,18 @@ def sample_of(
         raise DataError(f"sizes differ: {what}", where=f"scene {number}", hint="register them to one grid")
     first = next((f for p in pictures.values() if (f := file_of(p)) is not None), None)
     return FusionSample(first.stem if first else f"scene {number}", pictures, None, "test")
+
+
+def decoded(sample: FusionSample, found: Indexed) -> FusionSample:
+    """A sample whose pictures are values in place of files, so that nothing reads them again.
+
+    Raises:
+        DataError: files of different sizes, or a deep picture in no stated unit.
+        ImageError: an unreadable file.
+    """
+    same_size(sample, found)
+    values = {n: read_values(p, n, found.scales.get(n)) for n, p in sample.pictures.items()}
+    return replace(sample, pictures=values)
 
 
 def file_name(shown: Shown) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from PIL.Image import Image, Resampling
 
 # Colours of a heat map by level: blue is normal, yellow is close, red begins at the threshold (1).
 LEVELS = (0.0, 0.5, 0.8, 1.0, 2.0)
+STEPS = 127
+"""Steps of a heat map's 8-bit level from normal to the threshold."""
 COLOURS = ((0.1, 0.3, 1.0), (0.0, 0.8, 0.6), (1.0, 0.85, 0.0), (1.0, 0.1, 0.0), (0.75, 0.0, 0.1))
 
 
@@ -70,21 +73,27 @@ def overlay_heatmap(picture: Image, heat: np.ndarray, mask: np.ndarray | None = 
 
     Args:
         picture: RGB.
-        heat: [h, w], 0 is normal and 1 the threshold; stretched to the picture.
+        heat: [h, w], 0 is normal and 1 the threshold; stretched to the picture, in steps of 1 / 127.
         mask: [h, w] bool, drawn as a white outline.
     """
-    level = _stretch(np.clip(heat, 0.0, LEVELS[-1]).astype(np.float32), picture.size)
-    colours = np.stack([np.interp(level, LEVELS, channel) for channel in zip(*COLOURS, strict=True)], axis=2)
-    weight = np.clip(0.6 * level, 0.0, 0.75)[..., None]
-    base = np.asarray(picture.convert("RGB"), np.float32) / 255.0
-    mixed = base * (1 - weight) + colours * weight
+    palette, weights = _tables()
+    steps = np.rint(np.clip(heat, 0.0, LEVELS[-1]) * STEPS).astype(np.uint8)
+    level = PILImage.fromarray(steps).resize(picture.size, Resampling.BILINEAR)
+    colours = level.copy()
+    colours.putpalette(palette)
+    mixed = PILImage.composite(colours.convert("RGB"), picture.convert("RGB"), level.point(weights))
     if mask is not None:
-        mixed[outline_mask(mask, picture.size)] = 1.0
-    return PILImage.fromarray(np.rint(mixed * 255).astype(np.uint8))
+        mixed.paste((255, 255, 255), mask=PILImage.fromarray(outline_mask(mask, picture.size)))
+    return mixed
 
 
-def _stretch(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(PILImage.fromarray(values).resize(size, Resampling.BILINEAR))
+@functools.cache
+def _tables() -> tuple[bytes, list[int]]:
+    """Colour and weight of each step of a heat map, 0 to 255."""
+    level = np.arange(256) / STEPS
+    colours = np.stack([np.interp(level, LEVELS, channel) for channel in zip(*COLOURS, strict=True)], axis=1)
+    weights = np.rint(np.clip(0.6 * level, 0.0, 0.75) * 255).astype(int).tolist()
+    return np.rint(colours * 255).astype(np.uint8).tobytes(), weights
 
 
 def outline_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

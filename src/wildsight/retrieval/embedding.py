@@ -69,6 +69,13 @@ class Embedding:
                 raise (error.at(place) if isinstance(place, str | Path) else error) from error
         return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
 
+    def of_sketch(self, given: Picture, decoded: Image) -> np.ndarray | WildSightError:
+        """[1, width] of a sketch by itself, or why it has none."""
+        try:
+            return self.of_sketches([decoded], [given], 1)
+        except WildSightError as error:
+            return error
+
     def of_files(self, files: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[WildSightError]]:
         """[n, width] of the readable photos, whether each is one, and the faults."""
         pictures, ok, errors = [], [], []

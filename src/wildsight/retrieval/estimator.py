@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from wildsight.errors import ConfigError, DataError, WildSightError
 from wildsight.estimators import Estimator
-from wildsight.estimators.base import batches
 from wildsight.estimators.registry import hyper_names, unknown_name
 from wildsight.estimators.reporting import write_fit
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream, bytes_of, shown_of
 from wildsight.images import Picture, as_list, as_picture, path_of
 from wildsight.report import Report
 from wildsight.report.plots import curve
@@ -314,41 +314,41 @@ class SketchRetriever(Estimator[RetrievalData, SearchResult]):
         queries = self._embedding().of_sketches(decoded, many, TOGETHER if batch_size is None else batch_size)
         return search_index(where, self.maker, queries, decoded, [path_of(s) for s in many], k)
 
-    def predict_files(
+    def iter_files(
         self,
-        files: Sequence[str | Path],
+        files: Sequence[Picture],
         index: str | Path | None = None,
         *,
         k: int = 24,
-        progress: Callable[[int], Any] | None = None,
         batch_size: int | None = None,
-    ) -> tuple[list[SearchResult], list[WildSightError]]:
-        """`predict` for many files: unreadable and empty sketches are listed, the others still searched for.
+        workers: int | None = None,
+        side: int | None = 0,
+        progress: Callable[[int], Any] | None = None,
+    ) -> Iterator[FileAnswer[SearchResult]]:
+        """See `Estimator.iter_files`; each sketch is embedded by itself, and one without strokes is a fault.
 
         Args:
-            files: sketches.
+            files, batch_size, workers, side, progress: as there.
             index: the index, see `index`.
             k: photos per sketch, 1 to 1000.
-            progress: called with the number of files just done.
-            batch_size: files between two calls of ``progress``; each is embedded by itself.
         """
         where, embedding = self._checked(index, k), self._embedding()
-        found: list[tuple[np.ndarray, Image, Path]] = []
-        errors: list[WildSightError] = []
-        for batch in batches(files, TOGETHER if batch_size is None else batch_size):
-            for file in batch:
-                try:
-                    picture = as_picture(file)
-                    found.append((embedding.of_sketches([picture], [file], 1), picture, Path(file)))
-                except WildSightError as error:
-                    errors.append(error)
-            if progress:
-                progress(len(batch))
-        if not found:
-            return [], errors
-        queries = np.concatenate([query for query, _, _ in found])
-        pictures, readable = [p for _, p, _ in found], [f for _, _, f in found]
-        return search_index(where, embedding.maker, queries, pictures, readable, k), errors
+        maker = embedding.maker
+
+        def read(item: Picture) -> Ready[tuple[Picture, Image]]:
+            picture = as_picture(item)
+            shown = shown_of(picture, side)
+            return Ready((item, picture), bytes_of(picture, shown), shown)
+
+        def answer(batch: Sequence[tuple[Picture, Image]]) -> Iterator[Any]:
+            queries = [embedding.of_sketch(*one) for one in batch]
+            good = [(q, *one) for q, one in zip(queries, batch, strict=True) if isinstance(q, np.ndarray)]
+            vectors = np.concatenate([q for q, _, _ in good]) if good else np.zeros((0, 1), np.float32)
+            pictures, readable = [p for _, _, p in good], [path_of(item) for _, item, _ in good]
+            found = iter(search_index(where, maker, vectors, pictures, readable, k))
+            return (q if isinstance(q, WildSightError) else [next(found)] for q in queries)
+
+        return Stream(read, answer, batch_size, workers, progress).run(files)
 
     def _checked(self, index: str | Path | None, k: int) -> str | Path:
         """The index of a search whose options are in their ranges."""

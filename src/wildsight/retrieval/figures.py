@@ -21,12 +21,13 @@ Both = tuple[np.ndarray, np.ndarray]
 """Embeddings of the sketches [Q, D] and of the photos [N, D]."""
 
 
-def strip(query: Path, photos: Sequence[Path], right: Sequence[bool] | None = None) -> Image:
+def strip(query: Path | Image, photos: Sequence[Path], right: Sequence[bool] | None = None) -> Image:
     """A query and its photos in a row; a green frame for the right class, a red one for another."""
     sheet = PILImage.new("RGB", (TILE * (len(photos) + 1), TILE), "white")
     pen = ImageDraw.Draw(sheet)
     for place, file in enumerate([query, *photos]):
-        sheet.paste(load_image(file).resize((TILE - 8, TILE - 8)), (place * TILE + 4, 4))
+        picture = load_image(file) if isinstance(file, Path) else file
+        sheet.paste(picture.resize((TILE - 8, TILE - 8)), (place * TILE + 4, 4))
         if place and right is not None:
             box = (place * TILE + 1, 1, place * TILE + TILE - 2, TILE - 2)
             pen.rectangle(box, outline=RIGHT if right[place - 1] else WRONG, width=3)

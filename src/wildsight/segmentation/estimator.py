@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,8 +17,9 @@ from wildsight.errors import CheckpointError, ConfigError, DataError, Unsupporte
 from wildsight.estimators import Estimator
 from wildsight.estimators.base import batches
 from wildsight.estimators.evaluation import table_of
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream, bytes_of, shown_of
 from wildsight.files import write_json
-from wildsight.images import Picture, as_list, as_picture
+from wildsight.images import Picture, as_list, as_picture, path_of
 from wildsight.results import Table
 from wildsight.segmentation import inference
 from wildsight.segmentation.adapter import PromptedSam
@@ -34,6 +35,8 @@ from wildsight.segmentation.training_samples import TrainingSet, TrainingStep, f
 from wildsight.training import TrainConfig, train
 
 BATCH = 4
+Prompts = tuple[Sequence[Any], Sequence[Any]]
+"""Boxes and groups of points of one picture."""
 ADAPTER_VERSION = 1
 RECORDED = ("epochs", "batch_size", "lr", "schedule", "precision")
 """Training settings that a checkpoint names."""
@@ -135,8 +138,7 @@ class AnomalySegmenter(Estimator[SegmentationData, SegmentationResult]):
         if not self.method.trained:
             raise ConfigError(f"{self.settings.method} has nothing to learn", hint="use it without fit")
         self.training_config(training)  # refused before the source is read
-        data = self._read(source)
-        self._run_fit(data, out, folder, progress, training, masks=masks)
+        self._run_fit(data := self._read(source), out, folder, progress, training, masks=masks)
         if out is not None:
             write_json(Path(out) / "splits.json", data.splits())
         return self
@@ -174,8 +176,7 @@ class AnomalySegmenter(Estimator[SegmentationData, SegmentationResult]):
         self.not_read = [str(error) for error in errors]
         if not chosen:
             raise errors[0]
-        files = [s.sample.image for s in chosen]
-        return TrainingSet(self.base, chosen, self._frozen_embeddings(files))
+        return TrainingSet(self.base, chosen, self._frozen_embeddings([s.sample.image for s in chosen]))
 
     def _frozen_embeddings(self, files: Sequence[Path]) -> list[np.ndarray] | None:
         """The encoder's answers, plain and mirrored; None where the method trains the encoder."""
@@ -233,9 +234,12 @@ class AnomalySegmenter(Estimator[SegmentationData, SegmentationResult]):
 
     def _embed(self, items: Sequence[Picture | EmbeddedPicture]) -> list[EmbeddedPicture]:
         """A batch of pictures, those already embedded as they are."""
-        new = [item for item in items if not isinstance(item, EmbeddedPicture)]
+        new = [self._placed(item) for item in items if not isinstance(item, EmbeddedPicture)]
         embedded = iter(inference.embed(self.network, new, self.settings.geometry) if new else ())
         return [item if isinstance(item, EmbeddedPicture) else next(embedded) for item in items]
+
+    def _placed(self, item: Picture) -> inference.PlacedPicture:
+        return inference.placed(self.network.base, item, self.settings.geometry)
 
     def predict(
         self,
@@ -282,47 +286,44 @@ class AnomalySegmenter(Estimator[SegmentationData, SegmentationResult]):
     ) -> SegmentationResult:
         return inference.outline(self.network, embedded, boxes, points, self.settings.memory)
 
-    def predict_files(
+    def iter_files(
         self,
-        files: Sequence[str | Path],
+        files: Sequence[Picture],
         *,
-        progress: Callable[[int], Any] | None = None,
         batch_size: int | None = None,
+        workers: int | None = None,
+        side: int | None = 0,
+        progress: Callable[[int], Any] | None = None,
         boxes: Sequence[Any] | None = None,
         points: Sequence[Any] | None = None,
-    ) -> tuple[list[SegmentationResult], list[WildSightError]]:
-        """`predict` for many files: those that cannot be used are listed, the others still processed.
+    ) -> Iterator[FileAnswer[SegmentationResult]]:
+        """See `Estimator.iter_files`; a prompt that does not fit its file is a fault of that file alone.
 
         Args:
-            files: pictures.
-            progress: called with the number of files just done.
-            batch_size: pictures at a time.
+            files, batch_size, workers, side, progress: as there.
             boxes: a list of boxes per file.
             points: a list of groups of points per file.
-
-        Returns:
-            One result per usable file; one error per other one: unreadable, or with a prompt that does not
-            fit it.
         """
         self.check_fitted()
-        prompts = inference.prompts_of_each(boxes, points, files, False)
-        results: list[SegmentationResult] = []
-        errors: dict[int, WildSightError] = {}
-        for rows in batches(range(len(files)), BATCH if batch_size is None else batch_size):
-            pictures: dict[int, Image] = {}
-            for i in rows:
-                try:
-                    pictures[i] = as_picture(files[i])
-                except WildSightError as error:
-                    errors[i] = error
-            for i, embedded in zip(pictures, self._embed(list(pictures.values())), strict=True):
-                try:
-                    results.append(self._outline(replace(embedded, image=Path(files[i])), *prompts[i]))
-                except WildSightError as error:
-                    errors[i] = error
-            if progress:
-                progress(len(rows))
-        return results, [errors[i] for i in sorted(errors)]
+        items = list(zip(files, inference.prompts_of_each(boxes, points, files, False), strict=True))
+
+        def read(item: tuple[Picture, Prompts]) -> Ready[tuple[inference.PlacedPicture, Prompts]]:
+            picture = as_picture(item[0])
+            placed, shown = replace(self._placed(picture), image=path_of(item[0])), shown_of(picture, side)
+            return Ready((placed, item[1]), bytes_of(placed.square, shown), shown)
+
+        def answer(batch: Sequence[tuple[inference.PlacedPicture, Prompts]]) -> Iterator[Any]:
+            embedded = inference.embed(self.network, [p for p, _ in batch], self.settings.geometry)
+            return (self._tried(e, *prompts) for e, (_, prompts) in zip(embedded, batch, strict=True))
+
+        size = BATCH if batch_size is None else batch_size
+        return Stream(read, answer, size, workers, progress).run(items, files)
+
+    def _tried(self, *asked: Any) -> list[SegmentationResult] | WildSightError:
+        try:
+            return [self._outline(*asked)]
+        except WildSightError as error:
+            return error
 
     # -- evaluate -------------------------------------------------------------------------------------------
 

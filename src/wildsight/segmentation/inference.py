@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wildsight.devices import out_of_memory
 from wildsight.errors import BudgetError, ConfigError, DataError
 from wildsight.images import Picture, as_picture, path_of
 from wildsight.segmentation.adapter import Masks, PromptedSam
@@ -41,21 +42,40 @@ class EmbeddedPicture:
     relation: Tensor | None
 
 
+@dataclass(frozen=True)
+class PlacedPicture:
+    """A picture as the encoder takes it.
+
+    Attributes:
+        image: file, or None.
+        where: its place in the square.
+        square: [S, S, 3] uint8.
+    """
+
+    image: Path | None
+    where: Frame
+    square: np.ndarray
+
+
+def placed(base: SamBase, item: Picture, geometry: str) -> PlacedPicture:
+    """A picture in its square."""
+    picture = as_picture(item)
+    where = frame(*picture.size, base.image_size, geometry)
+    return PlacedPicture(path_of(item), where, place(picture, where))
+
+
 @torch.no_grad()
-def embed(network: PromptedSam, items: Sequence[Picture], geometry: str) -> list[EmbeddedPicture]:
+def embed(network: PromptedSam, pictures: Sequence[PlacedPicture], geometry: str) -> list[EmbeddedPicture]:
     """Encode a batch of pictures."""
-    base = network.base
-    pictures = [as_picture(item) for item in items]
-    frames = [frame(*p.size, base.image_size, geometry) for p in pictures]
-    squares = np.stack([place(p, f) for p, f in zip(pictures, frames, strict=True)])
-    pixels = base.normalise(torch.from_numpy(squares).permute(0, 3, 1, 2), [f.inner for f in frames])
-    embedding = network.encode(pixels)
+    base, frames = network.base, [p.where for p in pictures]
+    squares = torch.from_numpy(np.stack([p.square for p in pictures]))
+    embedding = network.encode(base.normalise(squares.permute(0, 3, 1, 2), [f.inner for f in frames]))
     valid = None if geometry == "squash" else valid_tokens(frames, base.grid).to(base.device)
     looks = []
-    for i, (item, where) in enumerate(zip(items, frames, strict=True)):
+    for i, picture in enumerate(pictures):
         own = embedding.take(slice(i, i + 1))
         relation = network.adapter.relation(own, None if valid is None else valid[i : i + 1])
-        looks.append(EmbeddedPicture(path_of(item), where, own, relation))
+        looks.append(EmbeddedPicture(picture.image, picture.where, own, relation))
     return looks
 
 
@@ -160,16 +180,12 @@ def decode(network: PromptedSam, look: EmbeddedPicture, sparse: Tensor, memory: 
             ]
             drafts, finals = torch.cat([p.draft for p in parts], 1), torch.cat([p.final for p in parts], 1)
             return Masks(drafts[0], finals[0])
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_memory(error):
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
                 raise
             if most == 1:
                 raise BudgetError("no memory for one prompt", hint="use a smaller base") from error
             most = max(1, most // 2)
-
-
-def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 def outline(

@@ -6,40 +6,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL.Image import Image
 
-from wildsight.estimators.reporting import begin_report
-from wildsight.files import atomic_path
-from wildsight.images import load_image
-from wildsight.results import RunFolder, environment, write_csv
+from wildsight.estimators.predictions import Predictions, numbered, write_all
 from wildsight.segmentation.result import SegmentationResult
 
-SHOWN = 24
+
+class SegmentationPredictions(Predictions[SegmentationResult]):
+    """Masks and drafts as PNG of 0 and 255, the first pictures in the report."""
+
+    title, caption = "Outlines", "Draft (blue) and final (red)"
+    shown = 24
+    masks = 0
+
+    def draw(self, number: int, result: SegmentationResult, picture: Image | None) -> None:
+        """Masks, drafts, and a strip for the report."""
+        stem = numbered(number, result.image)
+        for name, masks in (("masks", result.masks), ("drafts", result.drafts)):
+            for i, mask in enumerate(masks):
+                self.save(name, f"{stem}-{i}", PILImage.fromarray(mask.astype(np.uint8) * 255))
+        self.masks += len(result.masks)
+        if result.image is not None and self.gallery.wants(number):
+            shown = self.picture_of(result.image, picture)
+            if shown is not None:
+                self.gallery.add(number, result.strip(shown), f"{result.image}: picture, draft, final")
+
+    def subtitle(self) -> str:
+        """How many masks."""
+        return f"{self.masks} masks in {self.count} pictures"
 
 
 def write_predictions(results: Sequence[SegmentationResult], errors: Sequence[str], out: Path) -> Path:
-    """Write masks and drafts as PNG of 0 and 255, and the folder of a prediction; returns the report."""
-    folder = RunFolder(out)
-    strips: list[tuple[Image, str]] = []
-    for number, result in enumerate(results):
-        stem = f"{number:05d}-{result.image.stem if result.image else 'picture'}"
-        for name, masks in (("masks", result.masks), ("drafts", result.drafts)):
-            for i, mask in enumerate(masks):
-                _save_mask(mask, out / name / f"{stem}-{i}.png")
-        if len(strips) < SHOWN and result.image is not None:
-            strip = result.strip(load_image(result.image))
-            strips.append((strip, f"{result.image}: picture, draft, final"))
-    rows = [r.to_dict() for r in results]
-    write_csv(folder.results, rows)
-    folder.write_scores({"pictures": rows, "not_read": list(errors), "environment": environment()})
-    masks_in_all = sum(len(r.masks) for r in results)
-    report = begin_report("Outlines", f"{masks_in_all} masks in {len(results)} pictures", errors)
-    report.gallery(strips, "Draft (blue) and final (red)")
-    return report.save(folder.report)
-
-
-def _save_mask(mask: NDArray[np.bool_], file: Path) -> None:
-    with atomic_path(file) as temporary:
-        PILImage.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
+    """The folder of a prediction; returns its report."""
+    return write_all(SegmentationPredictions(out), results, errors)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 
 from wildsight.errors import ConfigError
 from wildsight.estimators.evaluation import Evaluation
@@ -95,15 +95,15 @@ class SegmentationResult(Result):
 def paint(
     picture: Image, mask: NDArray[np.bool_], colour: tuple[int, int, int], *, outline: bool = False
 ) -> Image:
-    """A picture with a [H, W] mask laid over it, or its outline."""
+    """A picture with a [H, W] mask, stretched to it, laid over it, or its outline."""
     from wildsight.report.plots import outline_mask
 
-    pixels = np.asarray(picture.convert("RGB"), np.float32).copy()
-    edge = outline_mask(mask, picture.size)
+    shown = picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
     if not outline:
-        pixels[mask] = 0.5 * pixels[mask] + 0.5 * np.asarray(colour, np.float32)
-    pixels[edge] = colour
-    return PILImage.fromarray(np.rint(pixels).astype(np.uint8))
+        half = PILImage.fromarray(mask.astype(np.uint8) * 128)
+        shown.paste(colour, mask=half.resize(picture.size, Resampling.NEAREST))
+    shown.paste(colour, mask=PILImage.fromarray(outline_mask(mask, picture.size)))
+    return shown
 
 
 def beside(pictures: Sequence[Image], gap: int = 4) -> Image:

@@ -42,7 +42,13 @@ def segments(box: Box, intrinsics: Array) -> list[tuple[tuple[float, float], tup
     return lines
 
 
-def on_picture(image: Image, intrinsics: Array, found: Sequence[Box], truth: Sequence[Box] = ()) -> Image:
+def on_picture(
+    image: Image,
+    intrinsics: Array,
+    found: Sequence[Box],
+    truth: Sequence[Box] = (),
+    highest: int | None = None,
+) -> Image:
     """The picture with boxes; the true ones in green.
 
     Args:
@@ -50,9 +56,13 @@ def on_picture(image: Image, intrinsics: Array, found: Sequence[Box], truth: Seq
         intrinsics: [3, 3] of ``image``, pixels.
         found: boxes before the camera, metres.
         truth: likewise.
+        highest: a picture above this height is drawn at it.
     """
-    scale = max(1, math.ceil(SMALLEST / image.width))
-    shown = image.resize((image.width * scale, image.height * scale), Resampling.BILINEAR)
+    scale: float = max(1, math.ceil(SMALLEST / image.width))
+    if highest is not None and image.height > highest:
+        scale = highest / image.height
+    size = (round(image.width * scale), round(image.height * scale))
+    shown = image.resize(size, Resampling.BILINEAR, reducing_gap=2.0 if scale < 1 else None)
     draw = ImageDraw.Draw(shown)
     enlarged = np.diag((scale, scale, 1.0)) @ intrinsics
     pairs = [(b, TRUTH) for b in truth] + [(b, colour_of(i)) for i, b in enumerate(found)]

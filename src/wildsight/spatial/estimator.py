@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.backbones.vlm import active_pruner
-from wildsight.errors import CheckpointError, ConfigError, DataError, WildSightError
+from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.estimators import Estimator
 from wildsight.estimators.base import batches
 from wildsight.estimators.evaluation import table_of
 from wildsight.estimators.registry import unknown_name
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream, bytes_of, shown_of
 from wildsight.images import Picture, as_list
 from wildsight.results import Table
 from wildsight.spatial.answers import Answer, answers_of, expressions_of, kept_tokens, result_of
@@ -278,46 +279,44 @@ text-virtual, cube-head, no-virtual-depth, no-local
         questions = [q for p, e in zip(many, expressions, strict=True) for q in lens.questions(p, e)]
         return self._results(questions, batch_size, box, words)
 
-    def predict_files(
+    def iter_files(
         self,
-        files: Sequence[str | Path],
+        files: Sequence[Picture],
         expression: Expression | None = None,
         *,
-        progress: Callable[[int], Any] | None = None,
         batch_size: int | None = None,
+        workers: int | None = None,
+        side: int | None = 0,
+        progress: Callable[[int], Any] | None = None,
         focal: float | None = None,
         intrinsics: Any = None,
         calibration: str | Path | None = None,
         estimate: bool = True,
         box: Sequence[float] | None = None,
         words: bool = False,
-    ) -> tuple[list[GroundingResult], list[WildSightError]]:
-        """`predict` for many files: those that cannot be used are listed, the others still processed.
+    ) -> Iterator[FileAnswer[GroundingResult]]:
+        """See `Estimator.iter_files`; each answer has one result per expression about its file.
 
         Args:
-            files: pictures.
+            files, batch_size, workers, side, progress: as there.
             expression: one for all, or for each file one or a list.
-            progress: called with the number of files just done.
-            batch_size: files at a time.
             focal, intrinsics, calibration, estimate, box, words: as `predict`.
         """
         self.check_fitted()
-        lens, errors = Lens(focal, intrinsics, calibration, estimate), list[WildSightError]()
-        results: list[GroundingResult] = []
+        lens = Lens(focal, intrinsics, calibration, estimate)
         expressions = per_picture(expression, len(files), not self.method.oracle)
-        for part in batches(list(zip(files, expressions, strict=True)), batch_size):
-            questions: list[Question] = []
-            for file, about in part:
-                try:
-                    questions += lens.questions(file, about)
-                except ConfigError:
-                    raise
-                except WildSightError as error:
-                    errors.append(error)
-            results += self._results(questions, None, box, words)
-            if progress is not None:
-                progress(len(part))
-        return results, errors
+
+        def read(item: tuple[Picture, list[str]]) -> Ready[list[Question]]:
+            questions = lens.questions(*item)
+            shown = shown_of(questions[0].picture, side) if questions else None
+            return Ready(questions, bytes_of(*(q.picture for q in questions[:1]), shown), shown)
+
+        def answer(batch: Sequence[list[Question]]) -> Iterator[list[GroundingResult]]:
+            found = iter(self._results([q for each in batch for q in each], None, box, words))
+            return ([next(found) for _ in each] for each in batch)
+
+        stream = Stream(read, answer, batch_size, workers, progress)
+        return stream.run(list(zip(files, expressions, strict=True)), files)
 
     @torch.no_grad()
     def _results(

@@ -72,15 +72,15 @@ class GroundingResult(Result):
         where = "the picture" if self.image is None else self.image
         return f"{where}: {self.answer} (intrinsics: {self.intrinsics_from}){marks}"
 
-    def overlay(self, truth: Sequence[Box] = ()) -> Image:
-        """The boxes on the picture.
+    def overlay(self, truth: Sequence[Box] = (), highest: int | None = None) -> Image:
+        """The boxes on the picture, which is made smaller where it is above ``highest`` pixels.
 
         Raises:
             ValueError: the result holds no picture.
         """
         if self.picture is None:
             raise ValueError("the result holds no picture")
-        return on_picture(self.picture, self.camera.matrix, self.boxes, truth)
+        return on_picture(self.picture, self.camera.matrix, self.boxes, truth, highest)
 
     def from_above(self, truth: Sequence[Box] = ()) -> Image:
         """The boxes seen from above."""
@@ -88,7 +88,7 @@ class GroundingResult(Result):
 
     def strip(self, truth: Sequence[Box] = (), height: int = 240) -> Image:
         """Picture and bird's-eye view in one row."""
-        return side_by_side([self.overlay(truth), self.from_above(truth)], height)
+        return side_by_side([self.overlay(truth, 2 * height), self.from_above(truth)], height)
 
     def figure(self) -> Any:
         """Picture and bird's-eye view as a matplotlib figure."""

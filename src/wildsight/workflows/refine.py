@@ -21,8 +21,9 @@ from wildsight.anomaly.boxes import boxes_of
 from wildsight.anomaly.estimator import AnomalyDetector
 from wildsight.anomaly.result import AnomalyResult
 from wildsight.errors import ConfigError, DataError, WildSightError
-from wildsight.files import atomic_path, write_json
-from wildsight.images import load_image
+from wildsight.estimators.predictions import SMALL, Gallery, numbered
+from wildsight.files import write_json
+from wildsight.images import load_image, no_larger, save_png
 from wildsight.report import Report
 from wildsight.results import Result
 from wildsight.segmentation.data import MaskSample, SegmentationData
@@ -201,32 +202,45 @@ def evaluate_refinement(
 def write_refined(
     results: Sequence[AnomalyResult], adapter: Path, out: Path, base: str | None = None
 ) -> Path:
-    """Outline every result and write ``outlines/*.png``, ``outlines.json`` and ``outlines.html``.
+    """`Outlines` of results that are there already; returns the page."""
+    outlines = Outlines(adapter, out, base)
+    for result in results:
+        outlines.add(result)
+    return outlines.finish()
+
+
+class Outlines:
+    """Outlines results one by one and writes ``outlines/*.png``, ``outlines.json`` and ``outlines.html``.
 
     Args:
-        results: of files.
         adapter: folder written by ``wildsight segmentation fit``.
         out: the folder of the prediction.
         base: the adapter's base, if its folder has moved.
 
-    Returns:
-        The page.
-
     Raises:
         CheckpointError: damaged, or made for another base.
     """
-    segmenter = AnomalySegmenter.from_pretrained(adapter, backbone=base)
-    strips: list[tuple[Image, str]] = []
-    rows = []
-    for number, result in enumerate(results):
-        refined = refine(result, segmenter)
-        rows.append(refined.to_dict())
-        stem = result.image.stem if result.image else "picture"
-        with atomic_path(out / "outlines" / f"{number:05d}-{stem}.png") as temporary:
-            PILImage.fromarray(refined.mask.astype(np.uint8) * 255).save(temporary, format="PNG")
-        if refined.anomalous and len(strips) < 24:
-            strips.append((refined.strip(load_image(result.image or "")), str(result.image)))
-    write_json(out / "outlines.json", rows)
-    report = Report("Outlines", f"{len(strips)} anomalous pictures: picture, heat map (blue), outline (red)")
-    report.gallery(strips)
-    return report.save(out / "outlines.html")
+
+    def __init__(self, adapter: Path, out: Path, base: str | None = None) -> None:
+        self.segmenter, self.out = AnomalySegmenter.from_pretrained(adapter, backbone=base), out
+        self.strips, self.rows = Gallery(24), list[dict[str, Any]]()
+
+    def add(self, result: AnomalyResult) -> None:
+        """Outline a result of a file."""
+        refined, number = refine(result, self.segmenter), len(self.rows)
+        self.rows.append(refined.to_dict())
+        outline = PILImage.fromarray(refined.mask.astype(np.uint8) * 255)
+        save_png(outline, self.out / "outlines" / f"{numbered(number, result.image)}.png")
+        if refined.anomalous and self.strips.wants(number):
+            shown = no_larger(load_image(result.image or ""), SMALL)
+            self.strips.add(number, refined.strip(shown), str(result.image))
+
+    def finish(self) -> Path:
+        """Write the table and the page, which is returned."""
+        write_json(self.out / "outlines.json", self.rows)
+        shown = self.strips.pictures()
+        report = Report(
+            "Outlines", f"{len(shown)} anomalous pictures: picture, heat map (blue), outline (red)"
+        )
+        report.gallery(shown)
+        return report.save(self.out / "outlines.html")
