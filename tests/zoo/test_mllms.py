@@ -161,7 +161,9 @@ def eager_attention(tower: Any, layer: int, run: Any) -> torch.Tensor:
     return seen[0]
 
 
-@pytest.mark.parametrize(("family", "side"), [("internvl", 2), ("idefics3", 2), ("gemma3", 2), ("mistral3", 2)])
+@pytest.mark.parametrize(
+    ("family", "side"), [("internvl", 2), ("idefics3", 2), ("gemma3", 2), ("mistral3", 2)]
+)
 def test_pooled_scores_come_from_the_tower(family: str, side: int) -> None:
     """Against the weights of the eager tower, pooled over blocks by a loop."""
     model, inputs = built(family)
@@ -187,7 +189,7 @@ def test_pooled_scores_come_from_the_tower(family: str, side: int) -> None:
 
 
 def test_qwen35_reads_what_stays_as_a_prompt_of_its_own() -> None:
-    """Linear attention knows no mask: the reference is the language model over embeddings put together by hand."""
+    """Linear attention knows no mask: the reference is the language model over embeddings made by hand."""
     model, inputs = built("qwen3.5")
     pruned = prune_visual_tokens(model, inputs, 0.4)
     whole = model.model.get_image_features(
@@ -275,9 +277,7 @@ def test_pictures_of_a_later_turn_are_pruned_too(family: str) -> None:
     with compress(model, **how) as handle:
         first = model.generate(input_ids=start[None], **of(order[0]), **HOW)
         said = torch.cat([first.sequences[0], end])[None]
-        second = model.generate(
-            input_ids=said, past_key_values=first.past_key_values, **of(order[1]), **HOW
-        )
+        second = model.generate(input_ids=said, past_key_values=first.past_key_values, **of(order[1]), **HOW)
         late = handle.pruned
         if family == "qwen3-vl":
             both = {k: torch.cat([of(0)[k], of(1)[k]]) for k in parts}
@@ -312,9 +312,9 @@ def test_a_row_without_a_picture_and_one_with_two() -> None:
     width = max(map(len, batch))
     ids = torch.stack([torch.nn.functional.pad(r, (width - len(r), 0)) for r in batch])
     types = (ids == model.config.image_token_id).long()
+    padding = torch.tensor([[width - len(r)] for r in batch])
     given = {
-        "input_ids": ids, "attention_mask": (torch.arange(width) >= torch.tensor([[width - len(r)] for r in batch])).long(),
-        "token_type_ids": types, "pixel_values": inputs["pixel_values"],
+        "input_ids": ids, "attention_mask": (torch.arange(width) >= padding).long(), "token_type_ids": types, "pixel_values": inputs["pixel_values"],
     }  # fmt: skip
     pruned = prune_visual_tokens(model, given, 7, "grid", positions="original")
     assert [f.shape[0] for f in pruned.features] == [7, 7]

@@ -273,6 +273,7 @@ def prompt_template(processor: Any) -> str:
     told = chat_prompt(processor, "QUESTION")
     if told is None:
         return TEMPLATE
+    told = told.replace(getattr(processor, "image_token", None) or IMAGE, IMAGE)
     text = told.replace("{", "{{").replace("}", "}}").replace("QUESTION", "{question}")
     return text if IMAGE in text and "{question}" in text else TEMPLATE
 
