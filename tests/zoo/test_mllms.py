@@ -18,7 +18,8 @@ from wildsight.backbones.vlm import load_model
 from wildsight.compression import prune_visual_tokens
 from wildsight.compression.cache import held
 from wildsight.compression.families import family_of
-from wildsight.errors import ConfigError, UnsupportedModelError
+from wildsight.errors import ConfigError, UnsupportedModelError, WildSightError
+from wildsight.spatial.mllm import check_family
 
 PRUNED = [name for name in FAMILIES if name != "llama-3.2-vision"]
 NEEDS = {"pixtral": "torchvision", "mistral3": "torchvision", "smolvlm": "num2words"}
@@ -314,8 +315,11 @@ def test_a_row_without_a_picture_and_one_with_two() -> None:
     types = (ids == model.config.image_token_id).long()
     padding = torch.tensor([[width - len(r)] for r in batch])
     given = {
-        "input_ids": ids, "attention_mask": (torch.arange(width) >= padding).long(), "token_type_ids": types, "pixel_values": inputs["pixel_values"],
-    }  # fmt: skip
+        "input_ids": ids,
+        "attention_mask": (torch.arange(width) >= padding).long(),
+        "token_type_ids": types,
+        "pixel_values": inputs["pixel_values"],
+    }
     pruned = prune_visual_tokens(model, given, 7, "grid", positions="original")
     assert [f.shape[0] for f in pruned.features] == [7, 7]
     got = model(**pruned.inputs()).logits[:, -1]
@@ -374,3 +378,46 @@ def test_a_wrapped_model_answers_as_the_model_inside(wrap: str) -> None:
         assert torch.equal(logits_of(short), logits_of(model.generate(**inputs, **HOW)))
     assert "generate" not in vars(model)
     assert torch.equal(logits_of(plain), logits_of(outside.generate(**inputs, **HOW)))
+
+
+RANKED = {"cls": "[CLS]", "received attention": "attention received"}
+
+
+def works(call: Any) -> str:
+    try:
+        call()
+    except WildSightError:
+        return "refused"
+    return "yes"
+
+
+def row(family: str) -> str:
+    """A row of the docs' table, from what the model does."""
+    model, inputs = built(family)
+    tower = ", Pixtral tower" if family == "pixtral" else ""
+    ranked = works(lambda: compress(model, visual_tokens=0.5).remove())
+    if ranked == "yes":
+        ranked = RANKED[family_of(model).encode(model, inputs, 1)[0].view.rule]
+
+    def halved() -> None:
+        with compress(model, kv_cache=0.5):
+            model.generate(**inputs, **HOW)
+
+    cells = [
+        f"`{type(model).__name__}`{tower}",
+        ranked,
+        works(lambda: compress(model, visual_tokens=0.5, visual="fastv", K=1).remove()),
+        works(halved),
+        works(lambda: check_family(model)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_docs_say_what_works() -> None:
+    """The table of models on the page of compression is what the models here do, in their order."""
+    page = (Path(__file__).parents[2] / "docs" / "tasks" / "compression.md").read_text(encoding="utf-8")
+    lines = page.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| model of `transformers` |"))
+    table = lines[start + 2 : start + 2 + len(FAMILIES)]
+    assert table == [row(family) for family in FAMILIES]
+    assert not lines[start + 2 + len(FAMILIES)].startswith("|")

@@ -1,4 +1,4 @@
-"""The language model over embedded parts (a question, a picture, more), and modules that are what they learned."""
+"""The language model over embedded parts: question, picture, more; and modules that are what they learned."""
 
 from __future__ import annotations
 
