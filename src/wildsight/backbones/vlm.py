@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Protocol
 
 import torch
@@ -70,9 +73,10 @@ class LoadedModel:
     def inputs(self, images: Sequence[Image], questions: Sequence[str]) -> dict[str, Any]:
         """Keyword arguments of ``generate``: one picture and one question a row, padded on the left."""
         texts = [self.prompt(q) for q in questions]
-        batch = self.processor(images=list(images), text=texts, padding=True, return_tensors="pt")
-        names = ("token_type_ids",)
-        return {k: _placed(v, self.model) for k, v in batch.items() if k not in names}
+        batch = self.processor(images=[[i] for i in images], text=texts, padding=True, return_tensors="pt")
+        known = inspect.signature(self.model.forward).parameters
+        dropped = {"labels"} if "token_type_ids" in known else {"labels", "token_type_ids"}
+        return {k: _placed(v, self.model) for k, v in batch.items() if k not in dropped}
 
     def answer_ids(self, answer: str) -> list[int]:
         """Tokens of an answer, then the end of the text."""
@@ -175,8 +179,10 @@ def _refuse_kind(config: Any, known: bool, folder: Path) -> None:
 
 
 def _missing_package(error: ImportError, folder: Path) -> ConfigError:
-    if "torchvision" in str(error).lower():
-        return ConfigError("needs torchvision", where=folder, hint="pip install torchvision")
+    named = re.search(r"(torchvision)|[Pp]ackage `([\w-]+)`", str(error).replace("Torch", "torch"))
+    if named:
+        name = named[1] or named[2]
+        return ConfigError(f"needs {name}", where=folder, hint=f"pip install {name}")
     what = f"needs a package that is not installed ({reason(error)})"
     return ConfigError(what, where=folder, hint="install it with pip")
 
@@ -236,7 +242,16 @@ def _processor_class(folder: Path) -> Any:
 def _for_pictures(kind: Any) -> Any:
     """A processor class like ``kind`` that has no part for videos."""
     parts = [part for part in kind.get_attributes() if "video" not in part]
-    body = {"get_attributes": classmethod(lambda _: list(parts)), "__module__": kind.__module__}
+    begin = kind.__init__
+    code, defaults = begin.__code__, begin.__defaults__ or ()
+    names = code.co_varnames[1 : code.co_argcount]
+    if "video_processor" in names:  # the signature itself is read by transformers, so it must stay
+        lacking = len(names) - names.index("video_processor") - len(defaults)
+        defaults = (None,) * lacking + defaults
+    begin = FunctionType(code, begin.__globals__, begin.__name__, defaults, begin.__closure__)
+    body = {
+        "get_attributes": classmethod(lambda _: list(parts)), "__module__": kind.__module__, "__init__": begin
+    }  # fmt: skip
     return type(kind.__name__, (kind,), body)
 
 
@@ -246,7 +261,11 @@ def chat_prompt(processor: Any, question: str) -> str | None:
         return None
     content = [{"type": "image"}, {"type": "text", "text": question}]
     messages = [{"role": "user", "content": content}]
-    return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    from transformers import ProcessorMixin
+
+    # What a class adds to the template of all is about videos, and asks for a video processor.
+    kind = type(processor) if hasattr(processor, "video_processor") else ProcessorMixin
+    return str(kind.apply_chat_template(processor, messages, add_generation_prompt=True, tokenize=False))
 
 
 def prompt_template(processor: Any) -> str:
@@ -254,6 +273,7 @@ def prompt_template(processor: Any) -> str:
     told = chat_prompt(processor, "QUESTION")
     if told is None:
         return TEMPLATE
+    told = told.replace(getattr(processor, "image_token", None) or IMAGE, IMAGE)
     text = told.replace("{", "{{").replace("}", "}}").replace("QUESTION", "{question}")
     return text if IMAGE in text and "{question}" in text else TEMPLATE
 

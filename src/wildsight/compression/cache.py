@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from torch import Tensor
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+)
 
 from wildsight.compression import defaults
 from wildsight.compression.cache_layer import RaggedLayer
@@ -103,10 +111,12 @@ class Rotary:
     """A text model's rotary embedding as a function of positions; a copy of a cache shares it."""
 
     module: Any
+    layer_type: tuple[str, ...] = ()
+    """``full_attention`` where the embedding depends on the type of the layer."""
 
     def __call__(self, positions: Any) -> Any:
         """Cosines and sines ``[B, p, d]``."""
-        return self.module(next(self.module.buffers()), positions)
+        return self.module(next(self.module.buffers()), positions, *self.layer_type)
 
     def __deepcopy__(self, _memo: Any) -> Rotary:
         return self
@@ -118,7 +128,10 @@ def rotary_of(model: Any) -> Rope | None:
     if "mrope_section" in (getattr(text, "rope_parameters", None) or {}):
         return None
     found = [m for name, m in model.named_modules() if name.endswith("rotary_emb") and "vis" not in name]
-    return Rotary(found[0]) if len(found) == 1 else None
+    if len(found) != 1:
+        return None
+    by_type = "layer_type" in inspect.signature(found[0].forward).parameters
+    return Rotary(found[0], ("full_attention",) if by_type else ())
 
 
 def build_cache(model: Any, settings: KVSettings, prompt_len: int | None = None) -> RaggedCache:
@@ -143,6 +156,10 @@ def build_cache(model: Any, settings: KVSettings, prompt_len: int | None = None)
     return RaggedCache(model.config, settings, rope, prompt_len=prompt_len)
 
 
+KEPT = (DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer)
+"""Layers that are not compressed: of windows, of a state, and of cross-attention, which no token adds to."""
+
+
 class RaggedCache(Cache):
     """A cache for ``generate`` or ``forward``; use it inside `compress(...)` or `ragged_attention(model)`.
 
@@ -154,7 +171,8 @@ class RaggedCache(Cache):
             token, which is wrong if its last chunk is a single token.
 
     Raises:
-        UnsupportedModelError: a layer that is neither full nor sliding-window attention.
+        UnsupportedModelError: a layer of a kind that is not known. Layers of sliding windows, of linear
+            attention, and of cross-attention to pictures stay as they are.
     """
 
     def __init__(
@@ -169,16 +187,18 @@ class RaggedCache(Cache):
         self.settings, self.prompt_len = settings, prompt_len
         self.lengths: list[int] = []
         self._plans: dict[int, tuple[list[float], list[int]]] = {}
-        self.depth = sum(type(layer) is DynamicLayer for layer in stock)
+        crossing = getattr(config.get_text_config(decoder=True), "cross_attention_layers", None) or ()
+        ragged = [type(layer) is DynamicLayer and i not in crossing for i, layer in enumerate(stock)]
+        self.depth = sum(ragged)
         shares = None if settings.online or isinstance(settings.keep, int) else self._known(settings)
         layers: list[Any] = []
-        for layer in stock:
-            if type(layer) is DynamicLayer:
+        for layer, own in zip(stock, ragged, strict=True):
+            if own:
                 index = sum(isinstance(made, RaggedLayer) for made in layers)
                 whole = shares is not None and shares[index] == 1.0
                 scorer = self.method.scorer(len(layers), settings.seed, rope)
                 layers.append(RaggedLayer(self, index, scorer, whole=whole))
-            elif type(layer) is DynamicSlidingWindowLayer:
+            elif type(layer) in KEPT:
                 layers.append(layer)
             else:
                 raise UnsupportedModelError(
@@ -275,9 +295,8 @@ class RaggedCache(Cache):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of keys and values held now, spare columns and sliding-window layers included."""
-        held = [t for layer in self.layers for t in (layer.keys, layer.values) if t is not None]
-        return sum(t.numel() * t.element_size() for t in held)
+        """Bytes held now, spare columns, sliding windows and the states of linear attention included."""
+        return cache_bytes(self)
 
     def reset(self) -> None:
         """Forget the prompt; the object can be used for another."""
@@ -294,6 +313,22 @@ def _columns(layer: RaggedLayer) -> list[int]:
     if layer.done:
         return list(layer.counts)
     return [] if layer.keys is None else [layer.keys.shape[2]] * layer.keys.shape[0]
+
+
+def held(cache: Any) -> list[Tensor]:
+    """Every tensor that the layers of a cache hold: keys and values, or the states of linear attention."""
+    found: list[Any] = []
+    for layer in cache.layers:
+        found += [getattr(layer, name, None) for name in ("keys", "values")]
+        for name in ("conv_states", "recurrent_states"):
+            states = getattr(layer, name, None) or {}
+            found += states.values() if isinstance(states, dict) else list(states)
+    return [t for t in found if isinstance(t, Tensor)]
+
+
+def cache_bytes(cache: Any) -> int:
+    """Bytes of what a cache holds."""
+    return sum(t.numel() * t.element_size() for t in held(cache))
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from wildsight.backbones.vlm import activate_pruner, release_pruner
 from wildsight.compression import defaults
 from wildsight.compression.cache import KVSettings, RaggedCache
 from wildsight.compression.config import CompressionConfig
-from wildsight.compression.families import family_of
+from wildsight.compression.families import family_of, refuse_video
 from wildsight.compression.generate_call import (
     Call,
     Turn,
     check_cache_call,
     check_plain_call,
-    joined,
     split_turn,
     with_prompt,
 )
@@ -45,6 +44,23 @@ def naming(model: Any) -> Iterator[None]:
         if name in str(error):
             raise
         raise error.at(name) from None
+
+
+def unwrapped(model: Any) -> Any:
+    """The model of `transformers` inside ``torch.compile`` and PEFT, which call its ``generate``.
+
+    Raises:
+        UnsupportedModelError: prompt learning of PEFT, which puts tokens of its own before the prompt.
+    """
+    model = getattr(model, "_orig_mod", model)
+    if not hasattr(model, "get_base_model"):
+        return model
+    if getattr(model.active_peft_config, "is_prompt_learning", False):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} with prompt learning puts tokens of its own before the prompt",
+            hint="merge or remove the adapter",
+        )
+    return unwrapped(model.get_base_model())
 
 
 class Compressed:
@@ -172,19 +188,23 @@ class Compressed:
 
     def _visual(self, call: Call) -> Any:
         """Shorten what is new, put it behind what the cache has seen, and give the caller his prompt back."""
-        turn = None if call.past is None else self._turns.get(call.past)
-        fresh = split_turn(call.options, turn)
-        if turn is None and call.past is not None and call.past.get_seq_length():
+        refuse_video(call.options)
+        pixels = family_of(self.model).pixels
+        before = None if call.past is None else self._turns.get(call.past)
+        fresh = split_turn(call.options, before, pixels)
+        if before is None and call.past is not None and call.past.get_seq_length():
             raise ConfigError(
                 "the cache holds a prompt that was not pruned here", hint="begin with an empty one"
             )
-        if fresh.get("pixel_values") is None and turn is None:
+        pictures = fresh.get("pixel_values") is not None
+        if not pictures and before is None:
             self._refuse_placeholders(fresh)
             return self._with_cache(call)
         prompt = call.options["input_ids"]
-        now = self._turn(fresh, turn, family_of(self.model).pixels)
-        call = call.replaced(now, prompt.shape[1], family_of(self.model).pixels)
-        out = self._with_cache(call)
+        length = fresh["input_ids"].shape[1]
+        now = Turn.of(self.prune(fresh), length) if pictures else Turn.of_text(fresh, pixels)
+        now = now if before is None else before.then(now)
+        out = self._with_cache(call.replaced(now, prompt.shape[1], pixels))
         cache = getattr(out, "past_key_values", None)
         if cache is not None and call.beams == 1:
             self._turns[cache] = now
@@ -195,18 +215,6 @@ class Compressed:
         if fresh.get("mm_encoder_outputs"):
             raise ConfigError("encoded images cannot be pruned", hint="give pixels in their place")
         placeholder_flags(fresh["input_ids"], self.model.config.image_token_id, [], type(self.model).__name__)
-
-    def _turn(self, fresh: Mapping[str, Any], turn: Turn | None, pixels: tuple[str, ...]) -> Turn:
-        if fresh.get("pixel_values") is None:
-            if turn is None:
-                raise ConfigError("a turn without pictures has nothing to prune")
-            return joined(turn, fresh["input_ids"], fresh["attention_mask"], None)
-        pruned = self.prune(fresh)
-        if turn is None:
-            return Turn.first(pruned, fresh["input_ids"].shape[1])
-        if "image_grid_thw" in pixels:
-            raise ConfigError("new pictures in a later turn of this model", hint="begin with an empty cache")
-        return joined(turn, pruned.ids, pruned.mask, pruned, length=fresh["input_ids"].shape[1])
 
     def _inside(self, call: Call) -> Any:
         """Tokens are dropped inside the language model, which reads the prompt as it was given."""
@@ -236,9 +244,9 @@ def compress(
     """Make a multimodal or text model cheaper, until ``remove()`` or the end of a ``with`` block.
 
     Args:
-        model: ``LlavaForConditionalGeneration``, ``LlavaNextForConditionalGeneration`` or
-            ``Qwen2_5_VLForConditionalGeneration``; any decoder-only model of `transformers` for ``kv_cache``
-            alone. Attention must be sdpa or eager where the cache is compressed.
+        model: one of `wildsight.compression.families.FAMILIES`; any decoder-only model of `transformers` for
+            ``kv_cache`` alone. Attention must be sdpa or eager where the cache is compressed. A model inside
+            ``torch.compile`` or PEFT is taken out of it, and answers compressed through either.
         visual_tokens: tokens per image that the language model reads: a count, or a share in (0, 1].
         kv_cache: what the cache keeps: a share in (0, 1] of each row's tokens, or tokens per layer.
         visual: who chooses the tokens: a name from `SELECTORS`, or a method such as ``VTCCLS(K=7)``.
@@ -265,6 +273,7 @@ def compress(
         raise ConfigError("nothing to compress", hint="give visual_tokens, kv_cache or both")
     if kv is not None and cache != defaults.CACHE:
         raise ConfigError("cache and kv are two names for one thing", hint="give cache alone")
+    model = unwrapped(model)
     with naming(model):
         config = CompressionConfig.of(
             visual_tokens,

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from wildsight.compression.cache import KVSettings, RaggedCache
+from wildsight.compression.encoded import encoded
 from wildsight.compression.inputs import running_positions
-from wildsight.compression.prune import Pruned, encoded
+from wildsight.compression.prune import Pruned
 from wildsight.errors import BudgetError, ConfigError, UnsupportedModelError
 
 ASSISTED = ("assistant_model", "prompt_lookup_num_tokens", "penalty_alpha")
-MODEL_INPUTS = ("pixel_values", "image_sizes", "image_grid_thw", "mm_token_type_ids", "pixel_values_videos",
-                "mm_encoder_outputs")  # fmt: skip
+COLUMN_INPUTS = ("token_type_ids", "mm_token_type_ids")
+"""Inputs ``[B, T]`` that say something of each column of the prompt."""
 
 
 @dataclass
@@ -69,8 +70,9 @@ class Call:
         """The call with a shortened prompt; total lengths shrink with it."""
         options = {k: v for k, v in self.options.items() if k not in pixels}
         options |= {"input_ids": turn.ids, "attention_mask": turn.mask, "position_ids": turn.positions}
+        options |= turn.columns
         if turn.features is not None:
-            options["mm_encoder_outputs"] = {"image": encoded(turn.features)}
+            options["mm_encoder_outputs"] = {"image": encoded(turn.features, turn.deep)}
         for name in ("max_length", "min_length"):
             if options.get(name):
                 options[name] = max(1, options[name] - (length - turn.ids.shape[1]))
@@ -86,6 +88,8 @@ class Turn:
         positions: ``[B, T']`` or ``[4, B, T']``.
         length: columns of the conversation before shortening.
         features: of the pictures that are new in this turn.
+        deep: of the same, for each later layer that adds features of its own.
+        columns: token types and the like, ``[B, T']``.
     """
 
     ids: Tensor
@@ -93,33 +97,47 @@ class Turn:
     positions: Tensor
     length: int
     features: list[Tensor] | None = None
+    deep: list[list[Tensor]] = field(default_factory=list)
+    columns: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def first(cls, pruned: Pruned, length: int) -> Turn:
-        """The first turn."""
-        return cls(pruned.ids, pruned.mask, pruned.positions, length, pruned.features)
+    def of(cls, pruned: Pruned, length: int) -> Turn:
+        """Of prompts with pictures, ``length`` columns long before they were shortened."""
+        columns = {k: v for k, v in pruned.rest.items() if k in COLUMN_INPUTS}
+        return cls(
+            pruned.ids, pruned.mask, pruned.positions, length, pruned.features, pruned.deep, columns
+        )  # fmt: skip
+
+    @classmethod
+    def of_text(cls, fresh: Mapping[str, Any], pixels: tuple[str, ...]) -> Turn:
+        """Of text alone, without those of its inputs that only pictures need."""
+        ids, mask = fresh["input_ids"], fresh["attention_mask"]
+        columns = {k: v for k, v in fresh.items() if k in COLUMN_INPUTS and k not in pixels}
+        return cls(ids, mask, running_positions(mask), ids.shape[1], columns=columns)
+
+    def then(self, new: Turn) -> Turn:
+        """This turn with another behind it; positions go on where they ended."""
+        names = {**self.columns, **new.columns}
+        pairs = {k: [t.columns.get(k, torch.zeros_like(t.ids)) for t in (self, new)] for k in names}
+        return Turn(
+            torch.cat([self.ids, new.ids], dim=1),
+            torch.cat([self.mask, new.mask], dim=1),
+            torch.cat([self.positions, self.positions[..., -1:] + 1 + new.positions], dim=-1),
+            self.length + new.length,
+            new.features,
+            new.deep,
+            {k: torch.cat(pair, dim=1) for k, pair in pairs.items()},
+        )
 
 
-def joined(turn: Turn, ids: Tensor, mask: Tensor, pruned: Pruned | None, length: int | None = None) -> Turn:
-    """A turn with more behind it; positions go on where they ended."""
-    after = running_positions(mask) if pruned is None else pruned.positions
-    places = turn.positions[..., -1:] + 1 + after
-    return Turn(
-        torch.cat([turn.ids, ids], dim=1),
-        torch.cat([turn.mask, mask], dim=1),
-        torch.cat([turn.positions, places], dim=-1),
-        turn.length + (ids.shape[1] if length is None else length),
-        None if pruned is None else pruned.features,
-    )
-
-
-def split_turn(options: Mapping[str, Any], turn: Turn | None) -> dict[str, Any]:
+def split_turn(options: Mapping[str, Any], turn: Turn | None, pixels: tuple[str, ...]) -> dict[str, Any]:
     """The part of a call that no earlier turn has seen.
 
     Args:
         options: with the whole conversation in ``input_ids``, or with its new part alone where the mask is
             longer.
         turn: what came before.
+        pixels: names of the inputs that hold pictures.
     """
     ids, mask = options.get("input_ids"), options.get("attention_mask")
     if ids is None:
@@ -131,7 +149,9 @@ def split_turn(options: Mapping[str, Any], turn: Turn | None) -> dict[str, Any]:
         ids, mask = ids if new_alone else ids[:, seen:], mask[:, seen:]
         if ids.shape[1] < 1 or ids.shape[1] != mask.shape[1]:
             raise ConfigError("the conversation is shorter than what the cache holds", hint="give all of it")
-    inputs = {name: options[name] for name in MODEL_INPUTS if options.get(name) is not None}
+    names = (*pixels, *COLUMN_INPUTS, "mm_encoder_outputs")
+    inputs = {name: options[name] for name in names if options.get(name) is not None}
+    inputs |= {k: v[:, -ids.shape[1] :] for k, v in inputs.items() if k in COLUMN_INPUTS}
     return {"input_ids": ids, "attention_mask": mask, **inputs}
 
 

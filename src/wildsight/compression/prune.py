@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from wildsight.compression import defaults
+from wildsight.compression.encoded import encoded
 from wildsight.compression.families import Family, Picture, family_of, refuse_video
 from wildsight.compression.image_tokens import Selection
-from wildsight.compression.inputs import placeholder_flags, shorten
+from wildsight.compression.inputs import Short, placeholder_flags, shorten
 from wildsight.compression.methods.visual.base import SELECTORS, VisualMethod, VisualSelector
 from wildsight.errors import BudgetError, ConfigError
 from wildsight.keep import n_keep
@@ -28,10 +29,12 @@ class Pruned:
         positions: ``[B, T']``, or ``[4, B, T']`` for rotary embeddings in time, height and width.
         columns: ``[B, T']`` the column each token had before, -1 for padding.
         features: what stands at the placeholders, one ``[n_i, D]`` per image.
+        deep: for each later layer that adds features of its own, the same.
         pictures: the images before pruning.
         selections: what was chosen of each.
-        rest: the other inputs, unchanged.
+        rest: the other inputs; what runs along the columns is shortened with them.
         seconds: time that scoring and selecting took, encoding left out.
+        first: position of a prompt's first token as ``forward`` takes it.
     """
 
     ids: Tensor
@@ -43,23 +46,22 @@ class Pruned:
     selections: list[Selection]
     rest: Mapping[str, Any]
     seconds: float = 0.0
+    deep: list[list[Tensor]] = field(default_factory=list)
+    first: int = 0
 
-    def inputs(self) -> dict[str, Any]:
-        """Inputs for ``generate`` or ``forward``: made anew for every call, for beams change them."""
+    def encoded(self) -> Any:
+        """What `transformers` reads the pictures from: made anew for every call, for beams change it."""
+        return encoded(self.features, self.deep)
+
+    def inputs(self, *, generate: bool = False) -> dict[str, Any]:
+        """Inputs for ``forward``, or for ``generate``, which counts positions from 0."""
         return {
             "input_ids": self.ids,
             "attention_mask": self.mask,
-            "position_ids": self.positions,
-            "mm_encoder_outputs": {"image": encoded(self.features)},
+            "position_ids": self.positions if generate else self.positions + self.first,
+            "mm_encoder_outputs": {"image": self.encoded()},
             **self.rest,
         }
-
-
-def encoded(features: list[Tensor]) -> Any:
-    """The container that `transformers` reads pre-encoded images from."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    return BaseModelOutputWithPooling(pooler_output=list(features))
 
 
 def pad_id(model: Any) -> int:
@@ -189,20 +191,31 @@ def prune_visual_tokens(
     chosen = [
         select_per_tile(p, keep, chooser, s)
         if budget == "per_tile"
-        else select_tokens(p, keep, chooser, s, fixed=family.fixed)
+        else select_tokens(p, keep, chooser, s, fixed=family.tokens(model) is not None)
         for p, s in zip(pictures, seeds, strict=True)
     ]
     flags = [p.flags(s.keep, newlines) for p, s in zip(pictures, chosen, strict=True)]
+    deep = [
+        [f[own] for f, own in zip(layer, flags, strict=True)]
+        for layer in zip(*(p.deep for p in pictures), strict=True)
+    ]
     spent = time.perf_counter() - begin
     stay = placeholder_flags(ids, model.config.image_token_id, flags, type(model).__name__)
     short = shorten(ids, mask, stay, pad_id(model))
     features = [_kept(p, s, f) for p, s, f in zip(pictures, chosen, flags, strict=True)]
     used = {"input_ids", "attention_mask", "position_ids", *family.pixels}
-    rest = {k: v for k, v in inputs.items() if k not in used}
+    rest = {k: _shortened(v, short, ids) for k, v in inputs.items() if k not in used}
     place = family.positions(model, inputs, short, mask, positions)
     return Pruned(
-        short.ids, short.mask, place, short.columns, features, pictures, chosen, rest, spent
+        short.ids, short.mask, place, short.columns, features, pictures, chosen, rest, spent, deep,
+        family.first,
     )  # fmt: skip
+
+
+def _shortened(value: Any, short: Short, ids: Tensor) -> Any:
+    """What runs along the columns, such as token types, for the columns that stay."""
+    along = isinstance(value, Tensor) and value.shape == ids.shape
+    return short.gather(value) if along else value
 
 
 def _kept(picture: Picture, selection: Selection, flags: Tensor) -> Tensor:

@@ -151,11 +151,12 @@ def _probe_hook(head: Any, found: Saliency) -> Any:
 def _projection_hooks(module: Any, found: Saliency, rule: str) -> list[Any]:
     """Queries and keys meet in whichever projection runs second."""
     heads = int(module.num_heads)
+    norms = {name: getattr(module, f"{name}_norm", None) or nn.Identity() for name in ("q", "k")}
     waiting: dict[str, Tensor] = {}
 
     def gather(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            waiting[name] = output.detach()
+            waiting[name] = norms[name](output.detach())
             if len(waiting) == 2:
                 q, k = waiting.pop("q"), waiting.pop("k")
                 found.rows.append(cls_row(q, k, heads) if rule == "cls" else received(q, k, heads))

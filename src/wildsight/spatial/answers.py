@@ -143,6 +143,11 @@ def kept_tokens(eyes: Eyes, pictures: Sequence[Image], batch: Mapping[str, Tenso
     pruner = active_pruner(mllm.model)
     if pruner is None:
         return None
+    if mllm.native:
+        raise ConfigError(
+            f"{type(mllm.model).__name__} grounds with all of its visual tokens alone",
+            hint="remove visual_tokens, or use a LLaVA",
+        )
     places, before = places_of(mllm, pictures), batch["before"].shape[1]
     squares = [fitted(p, _plain(p), mllm.side, eyes.fit)[0] for p in pictures]
     text = _with_placeholders(batch, [len(p) for p in places], int(mllm.model.config.image_token_id))

@@ -14,7 +14,8 @@ from wildsight.estimators.registry import ABOVE_ZERO, SHARE, Range, at_least, ch
 from wildsight.spatial import losses as L
 from wildsight.spatial.enhancer import SpatialEnhancer
 from wildsight.spatial.methods import SpatialMethod, one_of
-from wildsight.spatial.mllm import Mllm, Speaker, Trained, add_lora
+from wildsight.spatial.mllm import Mllm, add_lora
+from wildsight.spatial.speaker import Trained, speaker_of
 from wildsight.spatial.token_pooling import NEWLINE, NOTHING, TOKEN, Kept, pooled, thinned
 
 TUNES = ("lora", "full")
@@ -84,11 +85,11 @@ class LanguageNet(Trained):
         self.config, self.side, self.grid = config, mllm.side, mllm.grid
         llava = mllm.model
         if config.tune == "full":
-            mllm.lend(self, llava.model.multi_modal_projector, llava.model.language_model, llava.lm_head)
+            mllm.lend(self, mllm.projector, llava.model.language_model, llava.lm_head)
         else:
-            mllm.lend(self, llava.model.multi_modal_projector)
+            mllm.lend(self, mllm.projector)
             add_lora(mllm, config.r, config.alpha, config.dropout, config.targets)
-        self.speaker = Speaker(mllm)
+        self.speaker = speaker_of(mllm, config.pool)
         self.enhancer: SpatialEnhancer | None = None
         if config.local:
             self.enhancer = SpatialEnhancer(

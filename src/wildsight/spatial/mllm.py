@@ -1,4 +1,5 @@
-"""A LLaVA of `transformers` as the spatial methods use it: a frozen tower, a language model with LoRA."""
+"""A LLaVA or Qwen-VL of `transformers` as the spatial methods use it: a frozen tower, a language model with
+LoRA."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from wildsight.backbones.vlm import DEFAULT, IMAGE, TEMPLATE, load_model, prompt_template
 from wildsight.errors import ConfigError, UnsupportedModelError
+from wildsight.spatial import native
 
 QUESTION = "where is {expression} ?"
 TILED = "LlavaNextForConditionalGeneration"
-KINDS = ("LlavaForConditionalGeneration", TILED, "VipLlavaForConditionalGeneration")
+KINDS = ("LlavaForConditionalGeneration", TILED, "VipLlavaForConditionalGeneration", *native.NATIVE)
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Mllm:
         template: of a prompt, with ``<image>`` and ``{question}``.
         words: words that the tokenizer lacks; their tokens follow the vocabulary.
         trained_by: the network that trains parts of it now.
+        fixed_side: side of the picture, pixels, where the tower reads any size.
     """
 
     model: Any
@@ -44,21 +47,39 @@ class Mllm:
     template: str = TEMPLATE
     words: list[str] = field(default_factory=list)
     trained_by: nn.Module | None = None
+    fixed_side: int = 0
     _untrained: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def side(self) -> int:
         """Side of the tower's picture, pixels."""
-        return int(self.model.config.vision_config.image_size)
+        return self.fixed_side or int(self.model.config.vision_config.image_size)
 
     @property
     def grid(self) -> int:
         """Tokens along a side."""
+        if self.native:
+            return self.side // native.unit(self.model)
         return self.side // int(self.model.config.vision_config.patch_size)
+
+    @property
+    def native(self) -> bool:
+        """Whether the tower reads pictures of any size, see `wildsight.spatial.native`."""
+        return type(self.model).__name__ in native.NATIVE
+
+    @property
+    def projector(self) -> nn.Module:
+        """What makes tokens of the language model of those of the tower."""
+        part: nn.Module = (
+            self.model.model.visual.merger if self.native else self.model.model.multi_modal_projector
+        )
+        return part
 
     @property
     def tower_width(self) -> int:
         """Width of a visual token before the projector."""
+        if self.native:
+            return sum(native.widths(self.model))
         return int(self.model.config.vision_config.hidden_size) * len(self.layers)
 
     @property
@@ -114,12 +135,14 @@ class Mllm:
         """Square pictures of the tower's side as [B, 3, S, S], normalised."""
         stacked = torch.from_numpy(np.stack([np.asarray(i, np.float32) for i in images])).permute(0, 3, 1, 2)
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (self.mean, self.std))
-        dtype = next(self.model.model.vision_tower.parameters()).dtype
+        dtype = next(self.projector.parameters()).dtype
         return ((stacked / 255.0 - mean) / std).to(self.device, dtype)
 
     @torch.no_grad()
     def see(self, pixels: Tensor) -> Tensor:
         """The tower's tokens [B, N, D] before the projector, class token left out."""
+        if self.native:
+            return native.see(self.model, pixels)
         states = self.model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
         tokens = torch.cat([states[i] for i in self.layers], -1)
         extra = tokens.shape[1] - self.grid**2
@@ -181,7 +204,7 @@ class Mllm:
 
 
 def load_mllm(name: str | Path = DEFAULT, *, device: str | int | torch.device | None = "auto") -> Mllm:
-    """A LLaVA with its tokenizer, frozen, in fp32: parts of it are trained.
+    """A LLaVA or Qwen-VL with its tokenizer, frozen, in fp32: parts of it are trained.
 
     Args:
         name: ``nano-llava``, a local folder, or a hub id.
@@ -198,11 +221,13 @@ def load_mllm(name: str | Path = DEFAULT, *, device: str | int | torch.device | 
     return Mllm(
         loaded.model, loaded.tokenizer, loaded.name, loaded.sha,
         list(pictures.image_mean), list(pictures.image_std), prompt_template(loaded.processor),
+        fixed_side=native.picture_side(loaded.model, pictures)
+        if type(loaded.model).__name__ in native.NATIVE else 0,
     )  # fmt: skip
 
 
 def check_family(model: Any) -> None:
-    """Refuse what is no LLaVA with a tower of fixed size.
+    """Refuse what is neither a LLaVA with a tower of fixed size nor a Qwen-VL.
 
     Raises:
         UnsupportedModelError: a model of another family, or a tower whose pictures have many sizes.
@@ -210,6 +235,8 @@ def check_family(model: Any) -> None:
     kind, hint = type(model).__name__, f"use one of {', '.join(KINDS)}"
     if kind not in KINDS:
         raise UnsupportedModelError(f"{kind} is not supported", hint=hint)
+    if kind in native.NATIVE:
+        return
     vision = model.config.vision_config
     if vision.model_type == "pixtral" or not isinstance(getattr(vision, "image_size", None), int):
         what = f"{kind} with a tower {vision.model_type} of no fixed size is not supported"
@@ -244,124 +271,3 @@ def remove_lora(model: nn.Module) -> None:
     for name, layer in wrapped:
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, layer.get_base_layer())
-
-
-class Speaker(nn.Module):
-    """The language model over [before, picture, after, more embeddings].
-
-    Attributes:
-        llava: the model.
-        new_words: embeddings [W, D] of words that the tokenizer lacks.
-    """
-
-    def __init__(self, mllm: Mllm) -> None:
-        super().__init__()
-        self.llava = mllm.model
-        rows = self.table.weight.detach()
-        drawn = torch.randn(len(mllm.words), mllm.width) * rows.float().std().cpu()
-        self.new_words = nn.Parameter(drawn.to(rows), requires_grad=bool(mllm.words))
-
-    @property
-    def table(self) -> nn.Module:
-        """The embeddings of the vocabulary."""
-        return self.llava.get_input_embeddings()
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """[B, T, D] of tokens [B, T], new words among them."""
-        count = self.table.num_embeddings
-        known = self.table(ids.clamp_max(count - 1))
-        if not len(self.new_words):
-            return known
-        new = self.new_words[(ids - count).clamp_min(0)]
-        return torch.where((ids >= count)[..., None], new.to(known.dtype), known)
-
-    def project(self, tokens: Tensor, newlines: Tensor | None = None) -> Tensor:
-        """Visual tokens [B, N, D_v] as the language model reads them, [B, N, D]; the model's newline where
-        ``newlines`` [B, N] is True."""
-        read = self.llava.model.multi_modal_projector(tokens)
-        if newlines is None:
-            return read
-        return torch.where(newlines[..., None], self.llava.model.image_newline.to(read.dtype), read)
-
-    def read(self, parts: Sequence[tuple[Tensor, Tensor]], *, cache: bool = False) -> Any:
-        """The language model's output over embedded parts in a row.
-
-        Args:
-            parts: pairs of embeddings [B, L, D] and masks [B, L]: how many places a token moves on, 0 where
-                nothing stands.
-            cache: keep keys and values, to go on from there.
-
-        Returns:
-            The output of `transformers`; ``last_hidden_state`` is [B, sum of L, D].
-        """
-        mask = torch.cat([m for _, m in parts], 1)
-        places = (mask.long().cumsum(1) - 1).clamp_min(0)
-        return self.llava.model.language_model(
-            inputs_embeds=torch.cat([e for e, _ in parts], 1),
-            attention_mask=(mask > 0).long(),
-            position_ids=places,
-            use_cache=cache,
-        )
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """[..., V] of hidden states [..., D]."""
-        return self.llava.lm_head(hidden)
-
-    @torch.no_grad()
-    def speak(self, output: Any, mask: Tensor, end: int, most: int) -> Tensor:
-        """Greedy tokens [B, <= most] that go on after ``output``, whose mask is [B, L]; filled up with
-        ``end``."""
-        spoken: list[Tensor] = []
-        done = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
-        hidden, past = output.last_hidden_state[:, -1], output.past_key_values
-        for _ in range(most):
-            token = self.logits(hidden).argmax(-1).masked_fill(done, end)
-            spoken.append(token)
-            done |= token == end
-            if bool(done.all()):
-                break
-            mask = torch.cat((mask, torch.ones_like(mask[:, :1])), 1)
-            output = self.llava.model.language_model(
-                inputs_embeds=self.embed(token[:, None]),
-                attention_mask=(mask > 0).long(),
-                position_ids=mask.long().sum(1, keepdim=True) - 1,
-                past_key_values=past,
-                use_cache=True,
-            )
-            hidden, past = output.last_hidden_state[:, -1], output.past_key_values
-        return torch.stack(spoken, 1)
-
-
-class Trained(nn.Module):
-    """A module whose state is what it learned: weights that train, and its own buffers.
-
-    The frozen weights of a base model are not in its state; they come from the base's checkpoint.
-    """
-
-    def _own(self) -> dict[str, Tensor]:
-        own = {n: p for n, p in self.named_parameters() if p.requires_grad}
-        buffers = {n: b for n, b in self.named_buffers() if ".llava." not in f".{n}"}
-        return own | buffers
-
-    def state_dict(self, *_args: Any, **_options: Any) -> dict[str, Tensor]:
-        """Name -> tensor, detached, sharing memory."""
-        return {n: t.detach() for n, t in self._own().items()}
-
-    def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:  # noqa: ARG002
-        """Copy a state in.
-
-        Raises:
-            RuntimeError: names or shapes that do not fit.
-        """
-        own = self._own()
-        if strict and set(own) != set(state):
-            lost = sorted(set(own) ^ set(state))
-            raise RuntimeError(f"{len(lost)} tensors do not fit, {lost[0]} among them")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                if tensor.shape != state[name].shape:
-                    raise RuntimeError(
-                        f"{name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
-                    )
-                tensor.copy_(state[name])
-        return None

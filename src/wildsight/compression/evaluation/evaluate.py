@@ -26,7 +26,7 @@ from wildsight.compression.evaluation.questions import CAPTION, QuestionSample
 from wildsight.compression.families import Picture, family_of
 from wildsight.compression.loading import LoadedModel
 from wildsight.compression.methods.visual.base import SELECTORS, VisualMethod
-from wildsight.compression.prune import encoded, prune_visual_tokens, selector_of
+from wildsight.compression.prune import prune_visual_tokens, selector_of
 from wildsight.compression.reader import reading
 from wildsight.errors import ConfigError
 
@@ -254,7 +254,7 @@ def picture_prompts(
     )
     if not bool(pruned.mask.all()):
         raise ConfigError("pictures of different lengths in one batch", hint="ask one picture at a time")
-    inputs = {"input_ids": pruned.ids, "mm_encoder_outputs": {"image": encoded(pruned.features)}}
+    inputs = {"input_ids": pruned.ids, "mm_encoder_outputs": {"image": pruned.encoded()}}
     if positions == "original":
         inputs["position_ids"] = pruned.positions
     return number, inputs, [p[1] for p in parts]

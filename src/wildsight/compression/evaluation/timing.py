@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from wildsight.compression.cache import cache_bytes
 from wildsight.compression.config import CompressionConfig
 from wildsight.compression.decoding import Decoder
 from wildsight.compression.families import family_of
@@ -45,12 +46,6 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def cache_bytes(cache: Any) -> int:
-    """Bytes of keys and values that any cache of `transformers` holds."""
-    held = [t for layer in cache.layers for t in (layer.keys, layer.values) if isinstance(t, torch.Tensor)]
-    return sum(t.numel() * t.element_size() for t in held)
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from wildsight.estimators.registry import at_least, check_ranges
 from wildsight.spatial import losses as L
 from wildsight.spatial.heads import GEOMETRIES, Boxes3D, BoxHeads, Readout, decode
 from wildsight.spatial.methods import METHODS, SpatialMethod, one_of
-from wildsight.spatial.mllm import Mllm, Trained
+from wildsight.spatial.mllm import Mllm
+from wildsight.spatial.speaker import Trained
 from wildsight.spatial.token_pooling import Kept
 
 CELLS = 4

@@ -47,10 +47,11 @@ class FastV(VisualMethod):
         within(self, 1, math.inf, "K")
 
     def check(self, model: Any) -> None:
-        """LLaVA alone, and a K below the depth of its language model."""
-        if not family_of(model).fixed:
+        """LLaVA and VIP-LLaVA alone, and a K below the depth of their language model."""
+        if not family_of(model).inside:
             raise UnsupportedModelError(
-                f"FastV needs as many tokens for every picture, as {type(model).__name__} has not",
+                f"FastV knows the layers of LLaVA and VIP-LLaVA with a tower of one size, not of"
+                f" {type(model).__name__} as it is here",
                 hint="use another selector",
             )
         depth = int(model.config.get_text_config(decoder=True).num_hidden_layers)
@@ -157,8 +158,7 @@ class ByLastQuery(CacheMethod):
 
 def _one_picture(model: Any, image: Tensor) -> int:
     """Tokens of one picture: all pictures of a LLaVA have the same number."""
-    side = model.config.vision_config.image_size // model.config.vision_config.patch_size
-    tokens = side * side
+    tokens = family_of(model).tokens(model) or 1
     counts = image.sum(dim=1)
     if bool((counts % tokens).any()):
         raise ConfigError(f"the prompts hold no whole pictures of {tokens} tokens", hint="use the processor")
