@@ -305,7 +305,8 @@ def test_revisions_of_a_repository_that_is_here(tmp_path: Path, monkeypatch: pyt
     torch.save({k: v + 1 for k, v in load_file(file).items()}, older / "pytorch_model.bin")
     file.unlink()
     main, first = load_backbone("someone/model"), load_backbone("someone/model", revision="v1")
-    assert main.sha != first.sha and main.name == first.name
+    assert main.sha != first.sha and (main.name, first.name) == ("someone/model", "someone/model@v1")
+    assert load_backbone(first.name).sha == first.sha
     assert main.folder is not None and main.folder.name == "1" * 40
     with pytest.raises(ConfigError, match=r"someone/model.*could not be fetched"):
         load_backbone("someone/model", revision="v9")

@@ -16,7 +16,7 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
-from wildsight.backbones.hub import checkpoint_folder, nano_folder, weight_files
+from wildsight.backbones.hub import checkpoint_folder, full_name, nano_folder, weight_files
 from wildsight.backbones.reading import IMAGENET, normalisation, read_model, read_timm
 from wildsight.backbones.taps import Blocks, all_maps, first_maps, probed_maps
 from wildsight.backbones.texts import read_tokenizer, text_inputs
@@ -50,7 +50,7 @@ class Backbone:
     """A frozen `transformers` or timm model in evaluation mode.
 
     Attributes:
-        name: as it was asked for.
+        name: by which it can be asked for again, with revision and subfolder.
         sha: SHA-256 over configuration and weights.
         mean, std: normalisation that belongs to the weights, on the scale 0-1.
         normalised_by: the file that ``mean`` and ``std`` come from, or ``"ImageNet default"``.
@@ -209,7 +209,7 @@ class Backbone:
         return size if isinstance(size, int) else None
 
     def _maps(self, pixels: Tensor, count: int | None = None) -> Iterator[Tensor]:
-        """Maps [B, C, h, w], shallow to deep, at least ``count``; None probes: all, and how to stop earlier."""
+        """Maps [B, C, h, w], shallow to deep: at least ``count``; None: all, seeing how to stop earlier."""
         model = self._tower
         if hasattr(model, "conv_stem") and hasattr(model, "layer"):  # MobileNet
             yield from chain(model.conv_stem(pixels), model.layer)
@@ -310,8 +310,8 @@ def load_backbone(
     """A frozen backbone by name.
 
     Args:
-        name: ``nano-*`` (inside the package), a local folder in `transformers` form, a hub id, or
-            ``timm:NAME`` when timm is installed.
+        name: ``nano-*`` (inside the package), a local folder in `transformers` form, a hub id (also
+            ``user/name@revision/subfolder``), or ``timm:NAME`` when timm is installed.
         device: where it runs; see `wildsight.devices.resolve_device`.
         precision: of its frozen features, ``fp32``, ``bf16``, ``fp16`` or ``auto``; see
             `wildsight.devices.precision_for`.
@@ -328,9 +328,8 @@ def load_backbone(
     if str(name).startswith("timm:"):
         backbone = _from_timm(str(name))
     else:
-        backbone = _from_folder(
-            checkpoint_folder(str(name), revision=revision, subfolder=subfolder), str(name)
-        )
+        folder = checkpoint_folder(str(name), revision=revision, subfolder=subfolder)
+        backbone = _from_folder(folder, full_name(str(name), revision, subfolder))
     backbone.precision = precision
     return backbone.to(place)
 
