@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from segmentation_models import sam2, sam3
 from vlm_models import tokenizer
 from wildsight.backbones import Backbone, load_backbone
+from wildsight.backbones.taps import all_maps, first_maps
 from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError
 from wildsight.segmentation import AnomalySegmenter
 
@@ -73,6 +74,36 @@ def test_real_geometry_gives_strides_and_stays_as_it_is(name: str) -> None:
     assert before.grid == (side // strides[-1],) * 2
     alone = backbone.features(pixels[:1])
     torch.testing.assert_close(alone.patches, before.patches[:1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if n not in ("swin window 12", "ijepa")])
+def test_a_pass_ends_at_the_last_map_asked_for_and_changes_no_bit(name: str) -> None:
+    """Hiera's maps are not what its blocks take: it runs to its end."""
+    backbone, side = made(name), MODELS[name][1]
+    assert (backbone.strides and backbone._blocks is None) == (name == "hiera")
+    pixels = noise(side, batch=2)
+    with torch.no_grad():
+        whole = all_maps(backbone._tower, pixels, backbone._patch)
+        for count in range(1, len(whole) if backbone._blocks else 0):
+            first = first_maps(backbone._tower, pixels, backbone._patch, backbone._blocks, count)
+            assert len(first) == count
+            for one, other in zip(first, whole, strict=False):
+                assert torch.equal(one, other) and one.stride() == other.stride()
+    assert not any(m._forward_pre_hooks for m in backbone.model.modules()), "left as it was"
+
+
+def test_resnet_runs_its_stem_once_and_no_stage_too_many() -> None:
+    config = hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 16, 24], depths=[1] * 4)
+    backbone, calls = Backbone(hf.ResNetModel(config), "resnet", "", (0.5,) * 3, (0.5,) * 3), []
+    assert backbone.strides == (2, *FOUR)
+    parts = [backbone.model.embedder.embedder, *backbone.model.encoder.stages]
+    for index, part in enumerate(parts):
+        part.register_forward_hook(lambda *_, index=index: calls.append(index))
+    backbone.pyramid(noise(64), (2, 4, 8))
+    assert calls == [0, 1, 2]
+    calls.clear()
+    backbone.pyramid(noise(64), (2,))
+    assert calls == [0]
 
 
 def test_swin_is_as_before_after_a_picture_that_is_too_small() -> None:
@@ -274,7 +305,8 @@ def test_revisions_of_a_repository_that_is_here(tmp_path: Path, monkeypatch: pyt
     torch.save({k: v + 1 for k, v in load_file(file).items()}, older / "pytorch_model.bin")
     file.unlink()
     main, first = load_backbone("someone/model"), load_backbone("someone/model", revision="v1")
-    assert main.sha != first.sha and main.name == first.name
+    assert main.sha != first.sha and (main.name, first.name) == ("someone/model", "someone/model@v1")
+    assert load_backbone(first.name).sha == first.sha
     assert main.folder is not None and main.folder.name == "1" * 40
     with pytest.raises(ConfigError, match=r"someone/model.*could not be fetched"):
         load_backbone("someone/model", revision="v9")

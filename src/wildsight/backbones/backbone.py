@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,10 +16,11 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
-from wildsight.backbones.hub import checkpoint_folder, nano_folder, weight_files
+from wildsight.backbones.hub import checkpoint_folder, full_name, nano_folder, weight_files
 from wildsight.backbones.reading import IMAGENET, normalisation, read_model, read_timm
+from wildsight.backbones.taps import Blocks, all_maps, first_maps, probed_maps
 from wildsight.backbones.texts import read_tokenizer, text_inputs
-from wildsight.backbones.tokens import as_map, chain, channels_first, pooled, token_grid
+from wildsight.backbones.tokens import chain, pooled, token_grid
 from wildsight.backbones.towers import REFUSALS, own_size, refuse_ragged, run_tower
 from wildsight.devices import precision_for, resolve_device
 from wildsight.errors import ConfigError, UnsupportedModelError
@@ -48,7 +50,7 @@ class Backbone:
     """A frozen `transformers` or timm model in evaluation mode.
 
     Attributes:
-        name: as it was asked for.
+        name: by which it can be asked for again, with revision and subfolder.
         sha: SHA-256 over configuration and weights.
         mean, std: normalisation that belongs to the weights, on the scale 0-1.
         normalised_by: the file that ``mean`` and ``std`` come from, or ``"ImageNet default"``.
@@ -73,6 +75,7 @@ class Backbone:
         self.mean, self.std = tuple(mean), tuple(std)
         self.normalised_by, self.folder = normalised_by, folder
         self.precision = precision
+        self._blocks: Blocks | None = None
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +97,8 @@ class Backbone:
         return self
 
     def copied(self) -> Self:
-        """A copy on the CPU with weights of its own, in fp32: for an export."""
+        """A copy on the CPU with weights of its own, in fp32: for an export, which cannot trace the probe."""
+        _ = self._taps
         twin = copy.copy(self)
         twin.model, twin.precision = copy.deepcopy(self.model).cpu(), "fp32"
         return twin
@@ -160,25 +164,24 @@ class Backbone:
         if layers is not None:
             return {strides[0]: self._layers(pixels, layers)}
         wanted = {self._taps[s]: s for s in strides}
-        found: dict[int, Tensor] = {}
-        for index, feature in enumerate(self._maps(pixels)):
-            if index in wanted:
-                found[wanted[index]] = feature
-            if len(found) == len(wanted):
-                break
+        count = 1 + max(wanted, default=-1)
+        maps = islice(self._maps(pixels, count), count)
+        found = {wanted[i]: feature for i, feature in enumerate(maps) if i in wanted}
         return {s: found[s] for s in strides}
 
     def _layers(self, pixels: Tensor, layers: Sequence[int]) -> Tensor:
         if len(self._taps) > 1:
             raise ConfigError(f"{self.name} has several strides", hint="choose strides, not layers")
-        maps = list(self._maps(pixels))
-        wrong = [i for i in layers if not -len(maps) <= i < len(maps)]
+        (deepest,) = self._taps.values()
+        wrong = [i for i in layers if not -deepest - 1 <= i <= deepest]
         if wrong or not layers:
             raise ConfigError(
                 f"{self.name} has no layer {wrong[0] if wrong else layers}",
-                hint=f"choose from 0 to {len(maps) - 1}",
+                hint=f"choose from 0 to {deepest}",
             )
-        return torch.cat([maps[i] for i in layers], dim=1)
+        chosen = [i % (deepest + 1) for i in layers]
+        maps = list(self._maps(pixels, 1 + max(chosen)))
+        return torch.cat([maps[i] for i in chosen], dim=1)
 
     @cached_property
     def _taps(self) -> dict[int, int]:
@@ -195,7 +198,8 @@ class Backbone:
 
     @torch.no_grad()
     def _probed(self, height: int, width: int) -> dict[int, int]:
-        maps = self._maps(torch.zeros(1, 3, height, width, device=self.device))
+        noise = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+        maps = self._maps(noise.to(self.device))
         return {round(width / m.shape[-1]): i for i, m in enumerate(maps)}
 
     @property
@@ -209,8 +213,8 @@ class Backbone:
         size = getattr(getattr(self._tower, "config", None), "patch_size", None)
         return size if isinstance(size, int) else None
 
-    def _maps(self, pixels: Tensor) -> Iterator[Tensor]:
-        """Hidden maps [B, C, h, w], shallow to deep; block by block where the network allows it."""
+    def _maps(self, pixels: Tensor, count: int | None = None) -> Iterator[Tensor]:
+        """Maps [B, C, h, w], shallow to deep: at least ``count``; None: all, seeing how to stop earlier."""
         model = self._tower
         if hasattr(model, "conv_stem") and hasattr(model, "layer"):  # MobileNet
             yield from chain(model.conv_stem(pixels), model.layer)
@@ -218,17 +222,13 @@ class Backbone:
             yield from chain(model.embeddings(pixels), model.encoder.blocks)
         elif not hasattr(model, "config"):  # timm
             yield from model(pixels)
+        elif count is None:
+            maps, self._blocks = probed_maps(model, pixels, self._patch)
+            yield from maps
+        elif self._blocks is None or count > max(self._taps.values()):
+            yield from all_maps(model, pixels, self._patch)
         else:
-            yield from self._hidden_states(pixels)
-
-    def _hidden_states(self, pixels: Tensor) -> Iterator[Tensor]:
-        stem = getattr(getattr(self._tower, "embedder", None), "embedder", None)
-        if stem is not None:  # ResNet's map before its pooling, the only one at stride 2
-            yield stem(pixels)
-        output = run_tower(self._tower, pixels, output_hidden_states=True)
-        hidden = channels_first(output)
-        maps = (as_map(h, pixels, self._patch) for h in hidden)
-        yield from (m for m in maps if m.shape != pixels.shape)  # DINOv3's ConvNeXt begins with the picture
+            yield from first_maps(model, pixels, self._patch, self._blocks, count)
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Features:
@@ -315,8 +315,8 @@ def load_backbone(
     """A frozen backbone by name.
 
     Args:
-        name: ``nano-*`` (inside the package), a local folder in `transformers` form, a hub id, or
-            ``timm:NAME`` when timm is installed.
+        name: ``nano-*`` (inside the package), a local folder in `transformers` form, a hub id (also
+            ``user/name@revision/subfolder``), or ``timm:NAME`` when timm is installed.
         device: where it runs; see `wildsight.devices.resolve_device`.
         precision: of its frozen features, ``fp32``, ``bf16``, ``fp16`` or ``auto``; see
             `wildsight.devices.precision_for`.
@@ -333,9 +333,8 @@ def load_backbone(
     if str(name).startswith("timm:"):
         backbone = _from_timm(str(name))
     else:
-        backbone = _from_folder(
-            checkpoint_folder(str(name), revision=revision, subfolder=subfolder), str(name)
-        )
+        folder = checkpoint_folder(str(name), revision=revision, subfolder=subfolder)
+        backbone = _from_folder(folder, full_name(str(name), revision, subfolder))
     backbone.precision = precision
     return backbone.to(place)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def read_model(folder: Path) -> nn.Module:
 
     Raises:
         ConfigError: it cannot be read.
-        CheckpointError: weights are missing.
+        CheckpointError: weights are missing, or hold NaN or infinity.
         UnsupportedModelError: it needs code of its own repository.
     """
     from transformers import AutoConfig, AutoModel, AutoModelForMaskGeneration
@@ -45,14 +46,31 @@ def read_model(folder: Path) -> nn.Module:
             )
     except Exception as error:
         raise ConfigError(
-            f"cannot be loaded ({reason(error)})", where=folder, hint="check its config.json and weights"
+            f"cannot be loaded ({reason(error)})", where=folder, hint=_loading_hint(error)
         ) from error
+    _check_weights(model, report, folder)
+    return model
+
+
+def _loading_hint(error: Exception) -> str:
+    package = re.search(r"requires the (\w+) library", str(error))
+    if package is None:
+        return "check that its config.json and weights belong together, and fetch it again"
+    return "pip install 'wildsight[timm]'" if package[1] == "timm" else f"pip install {package[1]}"
+
+
+def _check_weights(model: nn.Module, report: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a model of which a weight would be random, or is no finite number."""
     missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
     if missing:
-        raise CheckpointError(
-            f"{len(missing)} weights are missing, {missing[0]} among them", where=folder, hint="save it again"
-        )
-    return model
+        others = report["unexpected_keys"]
+        hint = "give the weights that belong to its config.json" if others else "fetch or save it again"
+        what = f"{len(missing)} weights are missing, {missing[0]} among them"
+        raise CheckpointError(what, where=folder, hint=hint)
+    broken = [name for name, value in model.named_parameters() if not value.sum().isfinite()]
+    if broken:
+        what = f"{len(broken)} weights hold NaN or infinity, {broken[0]} among them"
+        raise CheckpointError(what, where=folder, hint="fetch or save it again")
 
 
 def normalisation(folder: Path) -> tuple[Sequence[float], Sequence[float], str]:

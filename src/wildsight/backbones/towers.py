@@ -21,8 +21,11 @@ def run_tower(tower: nn.Module, pixels: Tensor, **options: Any) -> Any:
     """A tower's output over whole pictures, with position codes stretched to their size where it can.
 
     Raises:
-        UnsupportedModelError: the tower takes no pictures of this size.
+        UnsupportedModelError: the tower takes no pictures of this size, or gives no features.
     """
+    if hasattr(tower, "prompt_encoder"):
+        what = f"{type(tower).__name__} gives masks for boxes and points, no features of pictures"
+        raise UnsupportedModelError(what, hint="use it for segmentation, and a DINOv2, CLIP or ResNet here")
     names = inspect.signature(tower.forward).parameters
     if "interpolate_pos_encoding" in names:
         options["interpolate_pos_encoding"] = True

@@ -54,7 +54,7 @@ class Flag:
 
 
 METHOD = Flag("method", str, None, "A name from `wildsight methods TASK`, also with options: NAME\\[a=1].")
-BACKBONE = Flag("backbone", str, None, "Hub id, local folder or nano-*.")
+BACKBONE = Flag("backbone", str, None, "Hub id (also NAME@REVISION/SUBFOLDER), local folder or nano-*.")
 MOVED = Flag("backbone", str, None, "The backbone, if its folder has moved.")
 DEVICE = Flag("device", str, None, "auto, cpu, cuda, cuda:1 or mps.")
 BATCH = Flag("batch_size", int, None, "Pictures at a time.", min=1)

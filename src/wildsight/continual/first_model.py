@@ -9,6 +9,7 @@ from typing import Self
 import torch
 
 from wildsight.backbones import Backbone, load_backbone
+from wildsight.devices import resolve_device
 from wildsight.errors import CheckpointError
 
 
@@ -38,9 +39,9 @@ class FirstModel:
         return cls(backbone.name, backbone.sha, backbone)
 
     @property
-    def device(self) -> torch.device | str:
-        """Where a loaded network is; ``auto`` for one that is read by its name."""
-        return self.source.device if isinstance(self.source, Backbone) else "auto"
+    def device(self) -> torch.device:
+        """Where a loaded network is; that of ``auto`` for one that is read by its name."""
+        return self.source.device if isinstance(self.source, Backbone) else resolve_device("auto")
 
     def load(self, device: torch.device) -> Backbone:
         """The network on a device.

@@ -78,12 +78,14 @@ def card(config: Mapping[str, Any], method: str, backbone: str, title: str) -> s
     """
     from huggingface_hub import ModelCardData
 
-    task = str(config["task"])
+    from wildsight.backbones.hub import split_name
+
+    task, base = str(config["task"]), split_name(backbone)[0]
     data = ModelCardData(
         library_name="wildsight",
         pipeline_tag=TASKS[task].pipeline,
         tags=["wildsight", task, method],
-        **({"base_model": backbone} if is_repository(backbone) else {}),
+        **({"base_model": base} if is_repository(base) else {}),
     )
     fitted = {k: v for k, v in dict(config.get("fitted_on", {})).items() if not isinstance(v, Mapping)}
     facts = "\n".join(f"- {name}: {value}" for name, value in fitted.items())
