@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from wildsight.cli.options import Flag, Values, chosen
 from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
@@ -40,6 +38,13 @@ class AnomalyCommands(TaskCommands):
 
             finish(write_refined(results, self.refine["refine"], out, self.refine.get("refine_base")))
 
+    def exported(self, estimator: Any, values: Values) -> Any:
+        """The detector: pixels in, raw score and map out."""
+        from wildsight.anomaly.export import export_detector, sample_pictures
+
+        proof = sample_pictures(values["sample"] or [])
+        return export_detector(estimator, values["out"], proof, tolerance=values["tolerance"])
+
 
 commands = AnomalyCommands(
     task="anomaly",
@@ -64,30 +69,10 @@ commands = AnomalyCommands(
         Flag("category", str, None, "Use this category's threshold."),
         Flag("tile", int, None, "Cut larger pictures into tiles, pixels.", min=32),
     ),
+    exports=(Flag("sample", list[str], None, "Pictures to prove it on; repeat it."),),
     predict_extras=(
         Flag("refine", Path, None, "Adapter that outlines what is found."),
         Flag("refine_base", str, None, "Its base, if that folder has moved."),
     ),
 )
-commands.add(*COMMON)
-
-
-@app.command()
-def export(
-    model: Annotated[Path, typer.Argument(help="Folder written by `wildsight anomaly fit`.")],
-    out: Annotated[Path, typer.Option(help="Folder for detector.onnx and detector.json.")] = Path(
-        "runs/anomaly-export"
-    ),
-    sample: Annotated[list[str] | None, typer.Option(help="Pictures to prove it on; repeat it.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest difference allowed from torch.")] = 1e-3,
-    backbone: Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")] = None,
-) -> None:
-    """Write the detector as one ONNX graph (pixels in, raw score and map out), proved on pictures."""
-    from wildsight.anomaly import AnomalyDetector
-    from wildsight.anomaly.export import export_detector, sample_pictures
-    from wildsight.cli.common import console
-
-    detector = AnomalyDetector.from_pretrained(model, backbone=backbone, device="cpu")
-    done = export_detector(detector, out, sample_pictures(sample or []), tolerance=tolerance)
-    for line in done.lines():
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
+commands.add(*COMMON, "export")

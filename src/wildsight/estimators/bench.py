@@ -33,10 +33,9 @@ from wildsight.results import (
     title,
     write_csv,
 )
+from wildsight.training.state import UNLEARNED
 
 NOT_SHARED = ("method", "backbone", "seed")
-WITHOUT_EFFECT = frozenset({"workers", "checkpoint_seconds"})
-"""Training settings that change no result."""
 
 
 class Bench:
@@ -188,7 +187,7 @@ class Bench:
         if self._trained(chosen):
             recipe = asdict(estimator.training_config(self._training(chosen)))
             self.learning_rates.setdefault(chosen.text, recipe["lr"])
-        training = {k: v for k, v in recipe.items() if k not in WITHOUT_EFFECT}
+        training = {k: v for k, v in recipe.items() if k not in UNLEARNED}
         own = {k: v for k, v in self.own_options.items() if k not in self.choosing}
         options = [self.options.fit, self.options.evaluate, own]
         parts = [self.network.sha, dict(data.protocol), settings, asdict(estimator.method), training, options]
