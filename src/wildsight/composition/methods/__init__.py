@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from wildsight.composition.modules import Head, LabelledBatch, Space
-from wildsight.errors import ConfigError
-from wildsight.estimators.registry import Range, Registry, Variant, unknown_name
+from wildsight.estimators.registry import Range, Registry
 from wildsight.training import Batch, TrainConfig
 
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
