@@ -62,10 +62,10 @@ def asked(model: str, count: int) -> tuple[Any, torch.Tensor, list[dict[str, Any
     """A model's own text part, and questions about pictures of the world."""
     from transformers import LlamaForCausalLM
 
+    from wildsight.backbones.vlm import load_model
     from wildsight.compression.evaluation.evaluate import picture_prompts, prepare
     from wildsight.compression.evaluation.layer_profiles import first_questions
     from wildsight.compression.evaluation.questions import world
-    from wildsight.compression.loading import load_model
 
     loaded = load_model(model)
     samples = first_questions(world(count * 5, size=loaded.image_size or 96), count).samples

@@ -8,7 +8,7 @@
 import tempfile
 from pathlib import Path
 
-from wildsight.compression.loading import load_model
+from wildsight.backbones.vlm import load_model
 from wildsight.compression.result import answer
 from wildsight.images import from_array
 from wildsight.world.sets import questions

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from compression_models import nano_folder
+from wildsight.backbones.vlm import load_model
 from wildsight.cli import main
 from wildsight.compression.cache import KVSettings
 from wildsight.compression.evaluation import autotune as plan
 from wildsight.compression.evaluation import metrics, questions
 from wildsight.compression.evaluation.evaluate import ask_cache, ask_visual, prepare
-from wildsight.compression.loading import load_model
 from wildsight.compression.sensitivity import allocate, loss_curve
 from wildsight.errors import BudgetError, CheckpointError, ConfigError, DataError
 from wildsight.estimators import resolve, task_named

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from compression_models import nano_folder
+from wildsight.backbones.vlm import LoadedModel, load_model
 from wildsight.compression import prune_visual_tokens
 from wildsight.compression.bridge import vllm_prompt
-from wildsight.compression.loading import LoadedModel, load_model
 from wildsight.compression.prune import encoded
 from wildsight.errors import ConfigError
 from wildsight.images import from_array

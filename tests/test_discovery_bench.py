@@ -37,7 +37,7 @@ def test_a_bench_keeps_its_cells(classes: str, tmp_path: Path) -> None:
     assert DiscoveryBench(classes, out=tmp_path, **options).run().rows == first.rows  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="unknown method 'magic'"):
         DiscoveryBench(classes, out=tmp_path, methods=["magic"])
-    with pytest.raises(ConfigError, match="no preset is called 'verse'"):
+    with pytest.raises(ConfigError, match="unknown method 'nngcd-verse'; did you mean 'nngcd-"):
         DiscoveryBench(classes, out=tmp_path, methods=["nngcd-verse"])
 
 

@@ -16,7 +16,6 @@ from wildsight.discovery.methods import METHODS
 from wildsight.discovery.methods.nngcd import NNGCD, GCDHead, total_loss
 from wildsight.discovery.methods.simgcd import ABLATION, SimGCD
 from wildsight.discovery.partial_finetune import ResidualTail
-from wildsight.discovery.variants import named_variant
 from wildsight.errors import ConfigError
 
 
@@ -277,8 +276,8 @@ def test_presets() -> None:
     simgcd = SimGCD()
     assert (simgcd.act, simgcd.rho, simgcd.teacher) == ("none", 0.0, "student") and math.isinf(simgcd.sigma)
     assert METHODS.create("nngcd", cub) == cub and METHODS.create("simgcd", {"sigma": "inf"}) == simgcd
-    found = named_variant("nngcd-released:cub[t=1.0]@0.5")
-    assert found is not None and (found.method, found.lr) == (replace(cub, t=1.0), 0.5)
+    found = METHODS.parse("nngcd-released:cub[t=1.0]@0.5")
+    assert (found.method, found.lr) == (replace(cub, t=1.0), 0.5)
     for wrong, match in [
         ({"t": "warm"}, "t='warm' is not a number"),
         ({"epochs": 2.5}, "epochs=2.5 is not a whole number"),

@@ -61,6 +61,18 @@ def test_the_dataclass_of_another_method_is_refused(subject: Subject) -> None:
     other = "retrieval" if subject.name != "retrieval" else "discovery"
     with pytest.raises(ConfigError):
         subject.make(hyper=found(SUBJECTS[other].config)())
+    with pytest.raises(ConfigError, match="is no method here"):
+        subject.make(found(SUBJECTS[other].config)(), hyper={})
+
+
+@each_object
+def test_the_dataclass_of_a_sibling_is_refused(subject: Subject) -> None:
+    """Also where one method's class is derived from the other's, as LoRA from SPT."""
+    methods = subject.cls.methods
+    for sibling, kind in methods.items():
+        if sibling != subject.method:
+            with pytest.raises(ConfigError, match=f"given as {kind.__name__}"):
+                methods.create(subject.method, kind())
 
 
 @each_object

@@ -223,23 +223,6 @@ def read(name: str, path: str | Path) -> AnomalyData:
     return read_named(READERS, name, path)
 
 
-def read_source(text: str | Path) -> AnomalyData:
-    """The data behind a source string.
-
-    Args:
-        text: ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder.
-
-    Raises:
-        DataError: a missing folder, or one that does not fit its layout.
-    """
-    return _SOURCE.read(text)
-
-
-def check_source(text: str | Path) -> list[Problem]:
-    """Every problem found in a source, before any training starts; imports no torch."""
-    return _SOURCE.problems(text)
-
-
 def world_folder() -> Path:
     """The embedded world's products as a folder in the MVTec layout, drawn on first use.
 
@@ -391,3 +374,7 @@ def _mixed(data: AnomalyData, greys: list[bool | None]) -> Iterator[Problem]:
 
 
 _SOURCE = DataSource(READERS, lambda: read("mvtec-ad", world_folder()), check)
+read_source = _SOURCE.read
+"""The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
+check_source = _SOURCE.problems
+"""Every problem found in a source, before any training starts; imports no torch."""

@@ -49,6 +49,13 @@ class AnomalyCommands(TaskCommands):
 
             finish(self.outlines.finish())
 
+    def exported(self, estimator: Any, values: Values) -> Any:
+        """The detector: pixels in, raw score and map out."""
+        from wildsight.anomaly.export import export_detector, sample_pictures
+
+        proof = sample_pictures(values["sample"] or [])
+        return export_detector(estimator, values["out"], proof, tolerance=values["tolerance"])
+
 
 commands = AnomalyCommands(
     task="anomaly",
@@ -76,13 +83,14 @@ commands = AnomalyCommands(
         Flag("threshold", float, None, "A limit for this run, in place of the detector's."),
         Flag("tile", int, None, "Cut larger pictures into tiles, pixels.", min=32),
     ),
+    exports=(Flag("sample", list[str], None, "Pictures to prove it on; repeat it."),),
     predict_extras=(
         Flag("refine", Path, None, "Adapter that outlines what is found."),
         Flag("refine_base", str, None, "Its base, if that folder has moved."),
         OVERLAY,
     ),
 )
-commands.add(*COMMON)
+commands.add(*COMMON, "export")
 
 
 @app.command()
@@ -114,25 +122,4 @@ def threshold(
             detector.save_pretrained(model)
         lines = limit_lines(detector.thresholds, detector.settings.false_alarm_rate)
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
-
-
-@app.command()
-def export(
-    model: Annotated[Path, typer.Argument(help="Folder written by `wildsight anomaly fit`.")],
-    out: Annotated[Path, typer.Option(help="Folder for detector.onnx and detector.json.")] = Path(
-        "runs/anomaly-export"
-    ),
-    sample: Annotated[list[str] | None, typer.Option(help="Pictures to prove it on; repeat it.")] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest difference allowed from torch.")] = 1e-3,
-    backbone: Annotated[str | None, typer.Option(help="The backbone, if its folder has moved.")] = None,
-) -> None:
-    """Write the detector as one ONNX graph (pixels in, raw score and map out), proved on pictures."""
-    from wildsight.anomaly import AnomalyDetector
-    from wildsight.anomaly.export import export_detector, sample_pictures
-    from wildsight.cli.common import console
-
-    detector = AnomalyDetector.from_pretrained(model, backbone=backbone, device="cpu")
-    done = export_detector(detector, out, sample_pictures(sample or []), tolerance=tolerance)
-    for line in done.lines():
         console.print(line, markup=False, soft_wrap=True, highlight=False)

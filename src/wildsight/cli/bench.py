@@ -19,7 +19,14 @@ BENCH_FLAGS = (
     Flag("option", list[str], None, "name=value: any other option of the bench.", spelled="--set"),
 )
 
+UNTRAINED = frozenset(f.name for f in TRAINING if f.name != "precision") | {"image_size"}
+"""What the bench of a task that trains nothing does not have."""
 app = typer.Typer(add_completion=False)
+
+
+def bench_flags(task: str) -> tuple[Flag, ...]:
+    """The options of ``wildsight TASK bench`` beside ``--out``."""
+    return tuple(f for f in BENCH_FLAGS if task != "compression" or f.name not in UNTRAINED)
 
 
 def run(task: str, values: dict[str, Any]) -> None:
@@ -34,7 +41,7 @@ def run(task: str, values: dict[str, Any]) -> None:
         given["hyper"] = {**given.get("hyper", {}), "out": given.pop("out")}
     names = {"method": "methods"}
     for flag in BENCH_FLAGS[:-1]:
-        value = values[flag.name]
+        value = values.get(flag.name)
         if value is not None and value != []:
             given[names.get(flag.name, flag.name)] = value
     _, tables = run_bench(task, values["source"], folder, **given)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-
-from wildsight.errors import ConfigError
 
 console = Console()
 
@@ -41,29 +38,6 @@ def fresh_checkpoint(out: Path) -> Path:
 
     check_replaceable(out / "checkpoint", MANIFEST)
     return out / "checkpoint"
-
-
-def pairs(options: Sequence[str] | None) -> dict[str, Any]:
-    """What ``--set name=value`` gives, each value as JSON where it is, else as text.
-
-    >>> pairs(["epochs=3", "kind=unseen", "avg-freq=null"])
-    {'epochs': 3, 'kind': 'unseen', 'avg_freq': None}
-
-    Raises:
-        ConfigError: an option without a name or a value.
-    """
-    given: dict[str, Any] = {}
-    for text in options or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ConfigError(
-                "needs a name and a value", where=f"--set {text}", hint="write --set name=value"
-            )
-        try:
-            given[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            given[name.replace("-", "_")] = value
-    return given
 
 
 def finish(report: Path) -> None:

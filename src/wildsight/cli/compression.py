@@ -49,12 +49,12 @@ def budget(text: str | None) -> int | float | None:
 
 def _parameters(visual: str, kv: str, texts: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """What ``--set`` gives to the method of visual tokens and to that of the cache, checked."""
-    from wildsight.cli.common import pairs
     from wildsight.compression.config import split_options
     from wildsight.compression.methods.cache.base import CACHE_METHODS
     from wildsight.compression.methods.visual.base import SELECTORS
+    from wildsight.estimators.registry import options_from
 
-    visual_options, cache_options = split_options(visual, kv, pairs(texts))
+    visual_options, cache_options = split_options(visual, kv, options_from(texts or ()))
     SELECTORS.create(visual, visual_options)
     CACHE_METHODS.create(kv, cache_options)
     return visual_options, cache_options
@@ -81,9 +81,9 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/compression-generate"),
 ) -> None:
     """Answer PROMPT about IMAGE, with and without compression, and say what it cost."""
+    from wildsight.backbones.vlm import load_model
     from wildsight.cli.common import finish
     from wildsight.compression.evaluation.autotune import TunedOptions
-    from wildsight.compression.loading import load_model
     from wildsight.compression.reports import write_answer
     from wildsight.compression.result import answer
     from wildsight.errors import ConfigError
@@ -166,18 +166,19 @@ def profile(
     precision: Precision = "auto",
 ) -> None:
     """Find the layer sizes of MODEL on a few pictures of SOURCE, or import published ones."""
-    from wildsight.cli.common import console, pairs
+    from wildsight.cli.common import console
     from wildsight.compression.profile import Profile
+    from wildsight.estimators.registry import options_from
 
     if published:
         found = Profile.from_published(published)
     else:
+        from wildsight.backbones.vlm import load_model
         from wildsight.compression.evaluation.layer_profiles import find_profile
-        from wildsight.compression.loading import load_model
 
         loaded = load_model(model, device=device, precision=precision)
         found = find_profile(
-            loaded, source, how=how, samples=samples, scorer=scorer, options=pairs(parameter)
+            loaded, source, how=how, samples=samples, scorer=scorer, options=options_from(parameter or ())
         )
     found.save(out)
     table = _profile_table(found)
@@ -210,11 +211,11 @@ def plan(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/compression-plan"),
 ) -> None:
     """Search visual tokens and cache together on SOURCE's questions, and write OUT/settings.json."""
+    from wildsight.backbones.vlm import load_model
     from wildsight.cli.common import finish
     from wildsight.compression.evaluation import questions
     from wildsight.compression.evaluation.autotune import plan as find
     from wildsight.compression.evaluation.autotune import read_drop, read_target
-    from wildsight.compression.loading import load_model
 
     wanted, allowed = read_target(target), read_drop(max_drop)
     chosen, kept = _parameters(visual, kv, parameter)

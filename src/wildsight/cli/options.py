@@ -70,6 +70,7 @@ TRAINING = (
     Flag("lr", float, None, "Peak learning rate."),
     Flag("workers", int, None, "Loader processes; changes nothing but speed.", min=0),
     Flag("precision", str, None, "Of training: fp32, bf16 or fp16."),
+    Flag("tracker", str, None, "Also log the curves to tensorboard, wandb, mlflow, ...; see the docs."),
 )
 
 

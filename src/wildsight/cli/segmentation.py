@@ -13,8 +13,6 @@ from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
 app = task_app("Outline a defect exactly, from a box or a few points.")
 
-AdapterFolder = Annotated[Path, typer.Argument(help="Folder written by `wildsight segmentation fit`.")]
-OtherBase = Annotated[str | None, typer.Option(help="The base, if its folder has moved.")]
 BASE = Flag("base", str, None, "A SAM: hub id, local folder or nano-sam; the same as --backbone.")
 MOVED_BASE = Flag("base", str, None, "The base, if its folder has moved; the same as --backbone.")
 FRACTION = Flag("train_fraction", float, 0.5, "Share of each kind of defect that trains.")
@@ -79,6 +77,17 @@ class SegmentationCommands(TaskCommands):
         write_json(out / "splits.json", data.splits())
         write_csv(out / "pictures.csv", evaluation.scores)
         return evaluation
+
+    def exported(self, estimator: Any, values: Values) -> Any:
+        """The segmenter, proved on the boxes of true masks."""
+        from wildsight.images import load_image
+        from wildsight.segmentation.data import read_mask, read_source
+        from wildsight.segmentation.export import export_segmenter
+        from wildsight.segmentation.prompts import tight_box
+
+        chosen = read_source(values["source"]).test[: values["samples"]]
+        proof = [(load_image(s.image), [tight_box(read_mask(s))]) for s in chosen]
+        return export_segmenter(estimator, values["out"], proof, tolerance=values["tolerance"])
 
 
 def _asked(files: Sequence[Path], box: list[str], point: list[str], prompts: Path | None) -> dict[Path, Any]:
@@ -148,34 +157,13 @@ commands = SegmentationCommands(
         Flag("box_jitter", float, None, "Move the box's edges by up to this share."),
     ),
     evaluate_extras=(FRACTION, MOVED_BASE),
-)
-commands.add(*COMMON)
-
-
-@app.command()
-def export(
-    adapter: AdapterFolder,
-    out: Annotated[Path, typer.Option(help="Folder for segmenter.onnx and segmenter.json.")] = Path(
-        "runs/segmentation-export"
+    exports=(
+        Flag("source", str, "world", "Where the pictures to prove it on come from."),
+        Flag("samples", int, 4, "How many pictures.", min=1),
+        MOVED_BASE,
     ),
-    source: Annotated[str, typer.Option(help="Where the pictures to prove it on come from.")] = "world",
-    samples: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 4,
-    tolerance: Annotated[float, typer.Option(help="Largest difference allowed in a logit.")] = 1e-3,
-    base: OtherBase = None,
-) -> None:
-    """Write the segmenter as ONNX; refused where onnxruntime differs from torch above the tolerance."""
-    from wildsight.cli.common import console
-    from wildsight.images import load_image
-    from wildsight.segmentation import AnomalySegmenter
-    from wildsight.segmentation.data import read_mask, read_source
-    from wildsight.segmentation.export import export_segmenter
-    from wildsight.segmentation.prompts import tight_box
-
-    segmenter = AnomalySegmenter.from_pretrained(adapter, backbone=base)
-    chosen = read_source(source).test[:samples]
-    proof = [(load_image(s.image), [tight_box(read_mask(s))]) for s in chosen]
-    for line in export_segmenter(segmenter, out, proof, tolerance=tolerance).lines():
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
+)
+commands.add(*COMMON, "export")
 
 
 @app.command()

@@ -44,7 +44,8 @@ class TaskCommands:
         fits: own options of ``fit``; each is a setting, hyper-parameter, training setting or fit keyword.
         predicts: own options of ``predict``.
         evaluates: own options of ``evaluate``.
-        fit_extras, predict_extras, evaluate_extras: options that the command itself reads.
+        exports: own options of ``export``.
+    fit_extras, predict_extras, evaluate_extras: options that the command itself reads.
         pictures: help of PICTURES.
         follows: the command that a user wants after ``fit``.
     """
@@ -55,6 +56,7 @@ class TaskCommands:
     fits: Sequence[Flag] = ()
     predicts: Sequence[Flag] = ()
     evaluates: Sequence[Flag] = ()
+    exports: Sequence[Flag] = ()
     fit_extras: Sequence[Flag] = ()
     predict_extras: Sequence[Flag] = ()
     evaluate_extras: Sequence[Flag] = ()
@@ -259,6 +261,26 @@ class TaskCommands:
         """What is reported."""
         return estimator.evaluate(data, split=values["split"], **options)
 
+    # -- export ---------------------------------------------------------------------------------------------
+
+    def add_export(self) -> None:
+        """``export MODEL``."""
+        flags = (out_flag(f"{self.task}-export"), *self.exports, TOLERANCE, MOVED)
+        places = [argument("model", Path, f"Folder written by `wildsight {self.task} fit`.")]
+        text = "Write the model as one ONNX graph; refused where onnxruntime differs from torch on the proof."
+        command(self.app, "export", self.export, text, places, flags)
+
+    def export(self, values: Values) -> None:
+        """Run ``export``."""
+        from wildsight.cli.common import console
+
+        for line in self.exported(self.loaded({**values, "device": "cpu"}), values).lines():
+            console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+    def exported(self, estimator: Any, values: Values) -> Any:
+        """The proof of the exported graph; a task that exports has its own."""
+        raise NotImplementedError
+
     # -- check, bench, methods ------------------------------------------------------------------------------
 
     def add_check(self) -> None:
@@ -271,11 +293,12 @@ class TaskCommands:
 
     def add_bench(self) -> None:
         """``bench SOURCE``: the same as ``wildsight bench TASK SOURCE``."""
-        from wildsight.cli.bench import BENCH_FLAGS, run
+        from wildsight.cli.bench import bench_flags, run
 
         text = "Run the methods side by side on SOURCE: one table, mean and spread over seeds."
         places = [argument("source", str, self.source, "world")]
-        flags = (Flag("out", Path, None, f"Folder of the run; default runs/bench-{self.task}."), *BENCH_FLAGS)
+        out = Flag("out", Path, None, f"Folder of the run; default runs/bench-{self.task}.")
+        flags = (out, *bench_flags(self.task))
         command(self.app, "bench", lambda values: run(self.task, values), text, places, flags)
 
     def add_methods(self) -> None:
@@ -286,6 +309,7 @@ class TaskCommands:
         command(self.app, "methods", lambda _: methods(self.task), text, (), ())
 
 
+TOLERANCE = Flag("tolerance", float, 1e-3, "Largest difference allowed from torch.")
 COMMON = ("fit", "predict", "evaluate", "check", "bench", "methods")
 
 

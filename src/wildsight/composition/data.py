@@ -108,23 +108,6 @@ def _index(root: Path, *, name: str) -> PairData:
 READERS: dict[str, Callable[[Path], PairData]] = {name: partial(_index, name=name) for name in LAYOUTS}
 
 
-def read_source(text: str | Path) -> PairData:
-    """The data behind a source string.
-
-    Args:
-        text: ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder.
-
-    Raises:
-        DataError: a missing folder, or one that does not fit its layout.
-    """
-    return _SOURCE.read(text)
-
-
-def check_source(text: str | Path) -> list[Problem]:
-    """Every problem found in a source, before any training starts; imports no torch for plain folders."""
-    return _SOURCE.problems(text)
-
-
 def _indexed(name: str, root: Path, found: Listing) -> PairData:
     every = {pair for many in found.pairs.values() for pair in many}
     attributes = tuple(sorted({a for a, _ in every}))
@@ -257,3 +240,7 @@ def _version(data: PairData) -> Iterator[Problem]:
 
 
 _SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+read_source = _SOURCE.read
+"""The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
+check_source = _SOURCE.problems
+"""Every problem found in a source, before any training starts; imports no torch for plain folders."""

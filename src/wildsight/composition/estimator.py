@@ -24,7 +24,7 @@ from wildsight.composition.features import (
     own_size,
 )
 from wildsight.composition.fitting import TrainingSet, calibrated, fit_head
-from wildsight.composition.methods import METHODS, CompositionMethod, create_method, parse_variant
+from wildsight.composition.methods import METHODS, CompositionMethod
 from wildsight.composition.modules import Head, Space, space_of
 from wildsight.composition.result import CompositionEvaluation, PairResult, result_of
 from wildsight.composition.scoring import Candidates, dense
@@ -34,7 +34,7 @@ from wildsight.datasets.compositions import Pair, PairSample
 from wildsight.errors import ConfigError, DataError, UnsupportedModelError
 from wildsight.estimators import PictureEstimator
 from wildsight.estimators.evaluation import table_of
-from wildsight.estimators.registry import Variant, unknown_name
+from wildsight.estimators.registry import unknown_name
 from wildsight.images import Picture
 from wildsight.results import Table
 from wildsight.training import History, TrainConfig
@@ -94,14 +94,6 @@ class CompositionRecognizer(PictureEstimator[PairData, PairResult]):
         self.calibration = Calibration()
         self._prepared: Candidates | None = None
         self._extended: tuple[tuple[Pair, ...], Self] | None = None
-
-    def _create_method(self, method: Any, hyper: Any) -> CompositionMethod:
-        return create_method(method, hyper)
-
-    @classmethod
-    def variant(cls, text: str) -> Variant[CompositionMethod]:
-        """The method that ``NAME``, ``NAME[a=1]`` or ``NAME@RATE`` names; NAME may be an ablation."""
-        return parse_variant(text)
 
     # -- fit ------------------------------------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wildsight.backbones.vlm import load_model
 from wildsight.compression.evaluation.bench import bench
 from wildsight.compression.evaluation.evaluate import LONGEST
 from wildsight.compression.evaluation.questions import world
-from wildsight.compression.loading import load_model
 from wildsight.report import Report
 from wildsight.results import Table, score_table
 

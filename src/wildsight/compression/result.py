@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from wildsight.backbones.vlm import LoadedModel
 from wildsight.compression.cache import RaggedCache
 from wildsight.compression.compressor import compress
 from wildsight.compression.config import UNCOMPRESSED, CompressionConfig
 from wildsight.compression.evaluation.cost import Shape, prefill_limit, vision_flops
 from wildsight.compression.evaluation.figures import kept_patches, summary_figure
 from wildsight.compression.evaluation.timing import measure
-from wildsight.compression.loading import LoadedModel
 from wildsight.errors import ConfigError
 from wildsight.images import load_image
 from wildsight.results import Result

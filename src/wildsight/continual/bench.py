@@ -61,7 +61,7 @@ class ContinualBench(Bench):
 
     def read(self, source: Any) -> TaskSequence:
         """The sequence; its protocol knows the tasks by their pictures' names and sizes."""
-        sequence: TaskSequence = self.made_reader()._read(source)
+        sequence: TaskSequence = self.first._read(source)
         digest = digest_of([t.digest() for t in sequence.tasks])
         return replace(sequence, protocol={**sequence.protocol, "tasks SHA-256": digest})
 

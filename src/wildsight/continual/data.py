@@ -151,11 +151,6 @@ def read_source(text: str | Path, *, guard: bool = False) -> TaskSequence:
     return _SOURCE.read(text)
 
 
-def check_source(text: str | Path) -> list[Problem]:
-    """Every problem found in a source, before anything is learned; imports no torch."""
-    return _SOURCE.problems(text)
-
-
 def world_folder(
     *, seed: int = 0, size: int = 96, per_class: int = 12, count: int = LEARNED, probes: bool = False
 ) -> Path:
@@ -305,3 +300,5 @@ def reordered(sequence: TaskSequence, order: int) -> TaskSequence:
 
 
 _SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+check_source = _SOURCE.problems
+"""Every problem found in a source, before anything is learned; imports no torch."""

@@ -35,11 +35,8 @@ from wildsight.continual.settings import SCENARIOS, LearnerSettings
 from wildsight.continual.tasks import TEMPLATE, TaskData, TaskSequence
 from wildsight.continual.towers import Towers
 from wildsight.continual.training import TaskTraining, clear_state
-from wildsight.continual.variants import named_variant
 from wildsight.errors import ConfigError
 from wildsight.estimators import PictureEstimator
-from wildsight.estimators.base import changed_fields
-from wildsight.estimators.registry import Variant
 from wildsight.files import digest_of, load_checkpoint
 from wildsight.images import Picture, load_image
 from wildsight.results import RunFolder
@@ -106,18 +103,6 @@ class ContinualLearner(PictureEstimator[TaskSequence, ContinualResult]):
         self.gallery = Gallery()
         self._texts: dict[str, Tensor] = {}
         self._run_identity = ""
-
-    @classmethod
-    def variant(cls, text: str) -> Variant[Any]:
-        """As in the base; also a rung of the ablation, such as ``mulki-uniform``."""
-        return named_variant(text) or super().variant(text)
-
-    def _create_method(self, method: Any, hyper: Any) -> ContinualMethod:
-        if isinstance(method, str) and method not in METHODS:
-            chosen = self.variant(method)
-            method, hyper = chosen.name, {**changed_fields(chosen.method), **(hyper or {})}
-        made: ContinualMethod = super()._create_method(method, hyper)
-        return made
 
     def _load_backbone(self, backbone: Any) -> FirstModel:
         return FirstModel.of(backbone, self.device)

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from typing import Any
-
-from wildsight.continual.methods import METHODS
-from wildsight.continual.methods.mulki import MulKI
-from wildsight.estimators.registry import Variant, configured
 
 _OFF = {"l1": 0.0, "a": 0.0, "b": 0.0, "c": 0.0, "d": 0.0, "weights": "uniform", "avg_freq": 0, "alpha": 1.0}
 _STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -40,24 +34,3 @@ def _ablations() -> dict[str, dict[str, Any]]:
 
 
 ABLATIONS = _ablations()
-
-
-def named_variant(text: str) -> Variant[Any] | None:
-    """The rung of `ABLATIONS` that a text names, also with options or a learning rate behind it.
-
-    Returns:
-        None where it names something else.
-
-    Raises:
-        ConfigError: an unknown hyper-parameter.
-
-    >>> found = named_variant("mulki-uniform[a=1.0]@1e-4")
-    >>> (found.name, found.method.weights, found.method.a, found.lr)
-    ('mulki', 'uniform', 1.0, 0.0001)
-    """
-    stem = re.split(r"[\[@]", text, maxsplit=1)[0].strip()
-    if stem not in ABLATIONS:
-        return None
-    plain = METHODS.parse(f"mulki{text.strip().removeprefix(stem)}")
-    method = configured(MulKI, {**ABLATIONS[stem], **plain.options}, noun="hyper-parameter")
-    return replace(plain, text=text.strip(), method=method)

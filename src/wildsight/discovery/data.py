@@ -322,23 +322,6 @@ def read(name: str, path: str | Path) -> CategoryData:
     return read_named(READERS, name, path)
 
 
-def read_source(text: str | Path) -> CategoryData:
-    """The data behind a source string.
-
-    Args:
-        text: ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder.
-
-    Raises:
-        DataError: a missing folder, or one that does not fit its layout.
-    """
-    return _SOURCE.read(text)
-
-
-def check_source(text: str | Path) -> list[Problem]:
-    """Every problem found in a source, before any training starts; imports no torch."""
-    return _SOURCE.problems(text)
-
-
 def world_folder() -> Path:
     """The embedded world's categories as a plain folder, drawn on first use.
 
@@ -444,3 +427,7 @@ def readable(data: CategoryData, ok: np.ndarray) -> tuple[CategoryData, np.ndarr
 
 
 _SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+read_source = _SOURCE.read
+"""The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
+check_source = _SOURCE.problems
+"""Every problem found in a source, before any training starts; imports no torch."""

@@ -37,12 +37,10 @@ from wildsight.discovery.reports import RunFacts, write_run
 from wildsight.discovery.result import DiscoveryEvaluation, DiscoveryResult, Fitted, evaluated, results_of
 from wildsight.discovery.settings import DiscovererSettings, K, parse_k, space_of, views_of
 from wildsight.discovery.sorting import check_unedited
-from wildsight.discovery.variants import named_variant
 from wildsight.discovery.whitening import Space, SpaceConfig, fit_space
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.estimators import PictureEstimator
-from wildsight.estimators.base import changed_fields
-from wildsight.estimators.registry import Variant, plain_value
+from wildsight.estimators.registry import plain_value
 from wildsight.images import Picture
 from wildsight.results import RunFolder
 from wildsight.training import TrainConfig
@@ -116,18 +114,6 @@ class CategoryDiscoverer(PictureEstimator[CategoryData, DiscoveryResult]):
         self.groups: Ids = np.empty(0, np.int64)
         self.rows: Ids = np.empty(0, np.int64)
         self._record: Fitted | None = None
-
-    @classmethod
-    def variant(cls, text: str) -> Variant[Any]:
-        """As in the base; also a preset (``nngcd-text``, ``nngcd-released:cub``) or a rung of `ABLATION`."""
-        return named_variant(text) or super().variant(text)
-
-    def _create_method(self, method: Any, hyper: Any) -> DiscoveryMethod:
-        if isinstance(method, str) and method not in METHODS:
-            chosen = self.variant(method)
-            method, hyper = chosen.name, {**changed_fields(chosen.method), **(hyper or {})}
-        made: DiscoveryMethod = super()._create_method(method, hyper)
-        return made
 
     def fit(
         self,

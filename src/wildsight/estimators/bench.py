@@ -33,10 +33,9 @@ from wildsight.results import (
     title,
     write_csv,
 )
+from wildsight.training.state import UNLEARNED
 
 NOT_SHARED = ("method", "backbone", "seed")
-UNTOLD = frozenset({"workers", "checkpoint_seconds"})
-"""Training settings that change no result."""
 
 
 class Bench:
@@ -89,10 +88,12 @@ class Bench:
         self.options = sorted_options(kind, [v.method for v in self.variants], options)
         self.source, self.out, self.seeds = source, out, seeds
         self.finished, self.progress = finished, progress
-        first = self.made(self.variants[0], 0, backbone, device)
-        self.network, self.device = first.backbone, first.device
+        self.first = self.made(self.variants[0], 0, backbone, device)
+        self.network, self.device = self.first.backbone, self.first.device
         self.data = self.read(source)
         self.missing: list[str] = []
+        self.learning_rates: dict[str, float] = {}
+        self.shared_settings: dict[str, Any] = {}
 
     own: ClassVar[Mapping[str, Any]] = {}
     """Options of the bench itself with their defaults, such as which categories."""
@@ -105,7 +106,7 @@ class Bench:
 
     def read(self, source: Any) -> Any:
         """The data behind the source."""
-        return self.made_reader()._read(source)
+        return self.first._read(source)
 
     def parts(self, data: Any) -> Iterator[tuple[str, Any]]:
         """(label, data) of each part that is fitted apart; the label stands before its groups."""
@@ -119,6 +120,10 @@ class Bench:
     def settings_of(self, chosen: Variant[Any]) -> dict[str, Any]:
         """The constructor's settings for a method."""
         return self.options.settings
+
+    def cell_seed(self, chosen: Variant[Any], seed: int) -> int:
+        """The seed that a cell is fitted with; the same one for several seeds is fitted once."""
+        return seed
 
     def metrics_of(self, data: Any) -> tuple[str, ...]:
         """The metrics of the tables for this data."""
@@ -138,10 +143,6 @@ class Bench:
 
     # -- the run --------------------------------------------------------------------------------------------
 
-    def made_reader(self) -> Any:
-        """An estimator that reads the source."""
-        return self.made(self.variants[0], 0, self.network, self.device)
-
     def made(self, chosen: Variant[Any], seed: int, backbone: Any, device: Any) -> Any:
         """The estimator of one cell."""
         mine = {n: v for n, v in self.options.hyper.items() if n in hyper_names(chosen.method)}
@@ -157,12 +158,14 @@ class Bench:
         for seed in range(self.seeds):
             for label, part in self.parts(self.data):
                 for chosen in self.variants:
-                    file = self._file(chosen, seed, label, part)
+                    fitted_with = self.cell_seed(chosen, seed)
+                    estimator = self.made(chosen, fitted_with, self.network, self.device)
+                    file = self._file(estimator, chosen, label, part)
                     if not file.is_file():
                         if self.finished:
                             self.missing.append(f"{chosen.text} seed {seed}")
                             continue
-                        self._cell(chosen, seed, label, part, file)
+                        self._cell(estimator, chosen, label, part, file)
                     rows += [{"method": chosen.text, **row, "seed": seed} for row in read_json(file)]
                     pictures += pictures_of(file.with_suffix(""))
         return BenchResult(rows, self.metrics_of(self.data), self._facts(), pictures, self.cost)
@@ -176,35 +179,26 @@ class Bench:
             return {}
         return self.options.training | ({} if chosen.lr is None else {"lr": chosen.lr})
 
-    def _file(self, chosen: Variant[Any], seed: int, label: str, data: Any) -> Path:
+    def _file(self, estimator: Any, chosen: Variant[Any], label: str, data: Any) -> Path:
         """Where a cell is kept; all that its rows depend on is in its name."""
-        made = self.made(chosen, seed, self.network, self.device)
-        settings = {k: v for k, v in asdict(made.settings).items() if k not in NOT_SHARED}
-        recipe = asdict(made.training_config(self._training(chosen))) if self._trained(chosen) else {}
-        training = {k: v for k, v in recipe.items() if k not in UNTOLD}
+        settings = {k: v for k, v in asdict(estimator.settings).items() if k not in NOT_SHARED}
+        self.shared_settings = self.shared_settings or settings
+        recipe: dict[str, Any] = {}
+        if self._trained(chosen):
+            recipe = asdict(estimator.training_config(self._training(chosen)))
+            self.learning_rates.setdefault(chosen.text, recipe["lr"])
+        training = {k: v for k, v in recipe.items() if k not in UNLEARNED}
         own = {k: v for k, v in self.own_options.items() if k not in self.choosing}
-        options = [self.options.fit, self.options.evaluate, own, label]
-        key = digest_of(
-            _stated(
-                [
-                    self.network.sha,
-                    dict(data.protocol),
-                    settings,
-                    asdict(made.method),
-                    training,
-                    options,
-                    label,
-                ]
-            )
-        )
-        return self.out / "cells" / f"{chosen.stem}-seed{seed}-{key[:12]}.json"
+        options = [self.options.fit, self.options.evaluate, own]
+        parts = [self.network.sha, dict(data.protocol), settings, asdict(estimator.method), training, options]
+        key = digest_of(_plain([*parts, label]))
+        return self.out / "cells" / f"{chosen.stem}-seed{estimator.settings.seed}-{key[:12]}.json"
 
     choosing: ClassVar[frozenset[str]] = frozenset()
     """Own options that only choose among parts; the parts' protocols tell them apart."""
 
-    def _cell(self, chosen: Variant[Any], seed: int, label: str, data: Any, file: Path) -> None:
+    def _cell(self, estimator: Any, chosen: Variant[Any], label: str, data: Any, file: Path) -> None:
         """One method with one seed on one part; its rows go to ``file``, its pictures beside it."""
-        estimator = self.made(chosen, seed, self.network, self.device)
         begin, work = time.perf_counter(), time.process_time()
         state = self.out / "train" / file.stem
         self.fit(estimator, data, state, self._training(chosen))
@@ -215,7 +209,7 @@ class Bench:
         rows = [{**row, **times} for row in self.rows(estimator, evaluation, data)]
         for row in rows:
             row["group"] = f"{label} {row['group']}".strip()
-        if self.is_shown(chosen, seed):
+        if self.is_shown(chosen, estimator.settings.seed):
             keep_pictures(self.shown(estimator, evaluation, data), file.with_suffix(""))
         write_json(file, summarised(rows))
 
@@ -225,23 +219,18 @@ class Bench:
 
     def evaluate(self, estimator: Any, data: Any) -> Evaluation:
         """Evaluate one cell."""
-        found: Evaluation = estimator.evaluate(data, progress=self.progress, **self.options.evaluate)
-        return found
+        evaluation: Evaluation = estimator.evaluate(data, progress=self.progress, **self.options.evaluate)
+        return evaluation
 
     def _facts(self) -> dict[str, Any]:
-        first = self.made_reader()
-        settings = {k: v for k, v in asdict(first.settings).items() if k not in NOT_SHARED}
-        trained = [v for v in self.variants if self._trained(v)]
-        made = {v.text: self.made(v, 0, self.network, self.device) for v in trained}
-        rates = {v.text: made[v.text].training_config(self._training(v)).lr for v in trained}
         return {
             "source": str(getattr(self.data, "name", self.source)),
             "backbone": self.network.name,
             "backbone SHA-256": self.network.sha,
             "seeds": self.seeds,
-            "settings": settings,
+            "settings": self.shared_settings,
             "training": self.options.training or "each method's own recipe",
-            "learning rates": ", ".join(f"{name} {lr:g}" for name, lr in rates.items()),
+            "learning rates": ", ".join(f"{name} {lr:g}" for name, lr in self.learning_rates.items()),
             **({"hyper-parameters": self.options.hyper} if self.options.hyper else {}),
             **self.own_options,
             **self.options.fit,
@@ -252,12 +241,12 @@ class Bench:
         }
 
 
-def _stated(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """JSON-able form of what names a cell."""
     if isinstance(value, Mapping):
-        return {str(k): _stated(v) for k, v in value.items()}
+        return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_stated(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [_plain(v) for v in (sorted(value) if isinstance(value, set | frozenset) else value)]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -34,8 +34,10 @@ C = TypeVar("C", bound=type)
 _VARIANT = re.compile(r"(?P<name>[^\[\]@]+)(\[(?P<options>.*)\])?(@(?P<lr>[^@\[\]]+))?")
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], where: str | None = None) -> ConfigError:
-    """The error for a name that is not there, with the nearest one that is.
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], where: str | None = None, unlisted: Iterable[str] = ()
+) -> ConfigError:
+    """The error for a name that is not there, with the nearest one that is; ``unlisted`` may be nearest, too.
 
     >>> print(unknown_name("setting", "dd", ["d", "heads"]))
     unknown setting 'dd'; did you mean 'd'? There are d, heads
@@ -43,8 +45,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str], where: str | None =
     unknown method 'nosuch'; use one of ras, uniad
     """
     names = list(known)
-    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
-    nearest = next((n for n in names if close and n.lower() == close[0]), None)
+    candidates = [*names, *unlisted]
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in candidates], n=1, cutoff=0.5)
+    nearest = next((n for n in candidates if close and n.lower() == close[0]), None)
     listed = ", ".join(names)
     if not names:
         hint = "leave it out; there are none"
@@ -96,7 +99,7 @@ def configured(
     Traceback (most recent call last):
     wildsight.errors.ConfigError: setting d='wide' is not a whole number; it is 256 by default
     """
-    if isinstance(given, kind):
+    if isinstance(given, kind) and _registered_as(given) == _registered_as(kind):
         values = {f.name: getattr(given, f.name) for f in fields(given) if f.init}  # type: ignore[arg-type]
     elif isinstance(given, Mapping) or given is None:
         values = dict(given or {})
@@ -104,10 +107,9 @@ def configured(
         text = f"{noun}s of {kind.__name__} are given as {type(given).__name__}"
         raise ConfigError(text, hint=f"give a mapping such as {{'name': value}}, or {kind.__name__}(...)")
     known = [name for name in hyper_names(kind) if name not in fixed]
-    if not isinstance(given, kind):
-        for name in values:
-            if name not in known:
-                raise unknown_name(noun, str(name), known)
+    for name in [] if isinstance(given, kind) else values:
+        if name not in known:
+            raise unknown_name(noun, str(name), known)
     hints = _hints(typing.cast(Any, kind))
     checked = {n: _checked(kind, n, v, hints.get(n, Any), noun) for n, v in values.items()}
     try:
@@ -116,6 +118,11 @@ def configured(
         raise ConfigError(
             f"{kind.__name__} cannot be made: {error}", hint=f"it has {', '.join(known)}"
         ) from error
+
+
+def _registered_as(method: Any) -> Any:
+    """The name by which a method's class, or the one it is derived from, is registered; None without one."""
+    return getattr(method if isinstance(method, type) else type(method), "name", None)
 
 
 @functools.cache
@@ -255,6 +262,7 @@ class Registry(Mapping[str, type[T]]):
     def __init__(self, kind: str = "method", package: str | None = None, order: Iterable[str] = ()) -> None:
         self.kind, self.package, self.order = kind, package, tuple(order)
         self._methods: dict[str, type[T]] = {}
+        self._presets: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self._loaded = package is None
 
     def register(self, name: str) -> Callable[[C], C]:
@@ -267,11 +275,20 @@ class Registry(Mapping[str, type[T]]):
         def keep(cls: C) -> C:
             if name in self._methods and self._methods[name].__qualname__ != cls.__qualname__:
                 raise ConfigError(f"two {self.kind}s are called {name!r}", hint="give one another name")
-            cls.name = name  # type: ignore[attr-defined]
+            cls.name, cls.registry = name, self  # type: ignore[attr-defined]
             self._methods[name] = cls
             return cls
 
         return keep
+
+    def add_presets(self, method: str, presets: Mapping[str, Mapping[str, Any]]) -> None:
+        """Further names of one method, each with other hyper-parameters, such as the rungs of an ablation.
+
+        Args:
+            method: the name that it is registered by.
+            presets: name -> hyper-parameters; a name that is registered itself keeps its meaning.
+        """
+        self._presets |= {name: (method, options) for name, options in presets.items()}
 
     def _load(self) -> dict[str, type[T]]:
         if not self._loaded and self.package is not None:
@@ -288,7 +305,7 @@ class Registry(Mapping[str, type[T]]):
     def __getitem__(self, name: str) -> type[T]:
         methods = self._load()
         if name not in methods:
-            raise unknown_name(self.kind, str(name), methods)
+            raise unknown_name(self.kind, str(name), methods, unlisted=self._presets)
         return methods[name]
 
     def __contains__(self, name: object) -> bool:
@@ -304,17 +321,43 @@ class Registry(Mapping[str, type[T]]):
         """A method with its parameters checked.
 
         Args:
-            method: its name, or the method itself.
+            method: its name, also that of a preset, or the method itself.
             options: parameters by name, or the method itself.
 
         Raises:
-            ConfigError: an unknown name or parameter, with the nearest one; a value outside its range.
+            ConfigError: an unknown name or parameter, with the nearest one; a value outside its range; the
+                method of another registry.
         """
         if not isinstance(method, str):
             if options:
                 raise ConfigError(f"the {self.kind} carries its parameters", hint="give them once")
+            if getattr(method, "registry", self) is not self:
+                text = f"{type(method).__name__} is no {self.kind} here"
+                raise ConfigError(text, hint=f"use one of {', '.join(self)}")
             return configured(type(method), method, noun="hyper-parameter")
-        return configured(self[method], options, noun="hyper-parameter")
+        if "[" in method:
+            return self._variant_of(method, options)
+        name, preset = self._named(method)
+        if not preset:
+            return configured(self[name], options, noun="hyper-parameter")
+        if options is not None and not isinstance(options, Mapping):
+            text = f"{method} carries hyper-parameters of its own"
+            raise ConfigError(text, hint="give the others as a mapping such as {'name': value}")
+        return configured(self[name], {**preset, **(options or {})}, noun="hyper-parameter")
+
+    def _variant_of(self, text: str, options: Mapping[str, Any] | T | None) -> T:
+        """The method that ``NAME[a=1]`` names, with further options."""
+        variant = self.parse(text)
+        if variant.lr is not None:
+            raise ConfigError("a learning rate is no hyper-parameter", where=text, hint="give lr to fit")
+        if options is not None and not isinstance(options, Mapping):
+            raise ConfigError(f"the {self.kind} carries its parameters", where=text, hint="give them once")
+        preset = self._named(text.partition("[")[0].strip())[1]
+        return self.create(variant.name, {**preset, **variant.options, **(options or {})})
+
+    def _named(self, name: str) -> tuple[str, Mapping[str, Any]]:
+        """The registered name behind a name, and the hyper-parameters of a preset."""
+        return (name, {}) if name in self else self._presets.get(name, (name, {}))
 
     def name_of(self, method: T) -> str:
         """The name that a method is registered by."""
@@ -339,8 +382,8 @@ class Registry(Mapping[str, type[T]]):
             lr = math.nan
         if lr is not None and not 0 < lr < math.inf:
             raise ConfigError(f"{rate!r} is no learning rate", where=text, hint="write NAME@7e-4")
-        name = found["name"].strip()
-        method = self.create(name, options)
+        name, preset = self._named(found["name"].strip())
+        method = self.create(name, {**preset, **options})
         if lr is not None and not getattr(method, "trained", True):
             raise ConfigError(f"{name} is not trained by gradient", where=text, hint=f"write {name}")
         return Variant(text.strip(), name, method, options, lr)

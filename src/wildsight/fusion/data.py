@@ -142,23 +142,6 @@ def read(name: str, path: str | Path) -> FusionData:
     return read_named(READERS, name, path)
 
 
-def read_source(text: str | Path) -> FusionData:
-    """The data behind a source string.
-
-    Args:
-        text: ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder.
-
-    Raises:
-        DataError: a missing folder, or one that does not fit its layout.
-    """
-    return _SOURCE.read(text)
-
-
-def check_source(text: str | Path) -> list[Problem]:
-    """Every problem found in a source, before any training starts; imports no torch."""
-    return _SOURCE.problems(text)
-
-
 @lru_cache(maxsize=2)
 def world(size: int = SIZE, scale: float = 1.0) -> FusionData:
     """The embedded world seen by five sensors, clear and under its failures; drawn on first use.
@@ -411,3 +394,7 @@ def needed(samples: Sequence[FusionSample], names: Sequence[str], allow_missing:
 
 
 _SOURCE = DataSource(READERS, lambda: world(), check)
+read_source = _SOURCE.read
+"""The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
+check_source = _SOURCE.problems
+"""Every problem found in a source, before any training starts; imports no torch."""

@@ -45,8 +45,7 @@ class RetrievalBench(Bench):
 
     def facts(self, data: RetrievalData) -> dict[str, Any]:
         """How long is trained, what codes there are, and that nothing is selected."""
-        first = self.made_reader()
-        bits, training = first.settings.bits, first.training_config(self.options.training)
+        bits, training = self.first.settings.bits, self.first.training_config(self.options.training)
         codes = f"{bits} bits, ITQ on training photos, beside the real values" if bits else "none"
         return {
             "iterations": training.epochs * EPISODES,

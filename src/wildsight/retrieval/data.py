@@ -90,23 +90,6 @@ def _index(root: Path, *, name: str) -> RetrievalData:
 READERS: dict[str, Callable[[Path], RetrievalData]] = {name: partial(_index, name=name) for name in LAYOUTS}
 
 
-def read_source(text: str | Path) -> RetrievalData:
-    """The data behind a source string.
-
-    Args:
-        text: ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder.
-
-    Raises:
-        DataError: a missing folder, or one that does not fit its layout.
-    """
-    return _SOURCE.read(text)
-
-
-def check_source(text: str | Path) -> list[Problem]:
-    """Every problem found in a source, before any training starts; imports no torch."""
-    return _SOURCE.problems(text)
-
-
 def world_folder() -> Path:
     """The embedded world's sketches and photos as a plain folder, drawn on first use.
 
@@ -177,3 +160,7 @@ def check(data: RetrievalData) -> list[Problem]:
 
 
 _SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+read_source = _SOURCE.read
+"""The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
+check_source = _SOURCE.problems
+"""Every problem found in a source, before any training starts; imports no torch."""

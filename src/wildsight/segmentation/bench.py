@@ -46,9 +46,9 @@ class SegmentationBench(Bench):
             return settings
         return {**settings, "prompts": evaluated_mix(self.options.evaluate.get("prompt", PROMPTS[0]))}
 
-    def _file(self, chosen: Variant[Any], seed: int, label: str, data: Any) -> Path:
-        """One cell stands for all seeds of a method without training."""
-        return super()._file(chosen, seed if self._trained(chosen) else 0, label, data)
+    def cell_seed(self, chosen: Variant[Any], seed: int) -> int:
+        """One cell serves all seeds of a method without training."""
+        return seed if self._trained(chosen) else 0
 
     def fit(self, estimator: Any, data: Any, folder: Path, training: Mapping[str, Any]) -> None:
         """Fit one cell and keep its adapter."""

@@ -109,7 +109,7 @@ class SpatialBench(Bench):
         self.cnn: Any = None
         self.text = ""
         super().__init__(source, out=out, backbone=backbone, **options)
-        self.cnn = self.made_reader().eyes.cnn
+        self.cnn = self.first.eyes.cnn
         given = {name: value for name, value in self.own_options.items() if value is not None}
         self.own_options = {**given, "cnn SHA-256": self.cnn.sha}
 
@@ -144,10 +144,10 @@ class SpatialBench(Bench):
         shared = {} if self.cnn is None else {"cnn": self.cnn}
         return {**self.options.settings, **shared, "store": self.store}
 
-    def _cell(self, chosen: Variant[Any], seed: int, label: str, data: Any, file: Path) -> None:
+    def _cell(self, estimator: Any, chosen: Variant[Any], label: str, data: Any, file: Path) -> None:
         self.text = chosen.text
-        self.made(chosen, seed, self.network, self.device).eyes.prepare(data.samples)  # outside the times
-        super()._cell(chosen, seed, label, data, file)
+        estimator.eyes.prepare(data.samples)  # outside the times
+        super()._cell(estimator, chosen, label, data, file)
 
     def rows(self, estimator: Any, evaluation: Evaluation, data: Any) -> list[dict[str, Any]]:
         """A row per group, and again with fewer visual tokens."""

@@ -74,7 +74,7 @@ def answer(model: str, given: Any, question: str, visual: float, cache: float) -
 
 def _loaded(model: str) -> Any:
     """The model of a name; one in a folder is read again once another stands there."""
-    from wildsight.compression.loading import load_model
+    from wildsight.backbones.vlm import load_model
 
     name = (model or "").strip()
     if not name:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from wildsight.composition.modules import Head, LabelledBatch, Space
-from wildsight.errors import ConfigError
-from wildsight.estimators.registry import Range, Registry, Variant, unknown_name
+from wildsight.estimators.registry import Range, Registry
 from wildsight.training import Batch, TrainConfig
 
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
@@ -79,40 +77,4 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "hdaoe-composed-base": {"comp": "composed", "adds": False, "sdde": None},
 }
 """Named settings of HDA-OE: each part switched, as the bench's ablation table has them."""
-
-
-def create_method(
-    method: str | CompositionMethod, hyper: Mapping[str, Any] | CompositionMethod | None
-) -> CompositionMethod:
-    """The method behind a name of `METHODS` or `ABLATIONS`, with its hyper-parameters checked.
-
-    Raises:
-        ConfigError: an unknown name or hyper-parameter, or a value outside its range.
-    """
-    if not isinstance(method, str) or method in METHODS:
-        return METHODS.create(method, hyper)
-    if method not in ABLATIONS:
-        raise unknown_name("method", method, [*METHODS, *ABLATIONS])
-    if hyper is not None and not isinstance(hyper, Mapping):
-        text = f"{method} carries hyper-parameters of its own"
-        raise ConfigError(text, hint="give the others as a mapping such as {'beta': 0.5}")
-    return METHODS.create("hdaoe", {**ABLATIONS[method], **(hyper or {})})
-
-
-def parse_variant(text: str) -> Variant[CompositionMethod]:
-    """The method that ``NAME``, ``NAME[a=1]`` or ``NAME@RATE`` names; NAME may be an ablation.
-
-    >>> parse_variant("hdaoe-base[beta=0.5]").options
-    {'adds': False, 'sdde': None, 'beta': 0.5}
-
-    Raises:
-        ConfigError: another form, an unknown name or hyper-parameter.
-    """
-    name = re.split(r"[\[@]", text.strip())[0].strip()
-    if name in METHODS:
-        return METHODS.parse(text)
-    if name not in ABLATIONS:
-        raise unknown_name("method", name, [*METHODS, *ABLATIONS])
-    parsed = METHODS.parse("hdaoe" + text.strip()[len(name) :])
-    options = {**ABLATIONS[name], **parsed.options}
-    return replace(parsed, text=text.strip(), method=METHODS.create("hdaoe", options), options=options)
+METHODS.add_presets("hdaoe", ABLATIONS)

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from wildsight.backbones.vlm import LoadedModel
 from wildsight.compression import defaults
 from wildsight.compression.cache import KVSettings
 from wildsight.compression.config import CompressionConfig, split_options
@@ -16,7 +17,6 @@ from wildsight.compression.evaluation.metrics import answer_score, bootstrap_int
 from wildsight.compression.evaluation.questions import QuestionData
 from wildsight.compression.evaluation.timing import Timing, measure
 from wildsight.compression.families import check_saliency
-from wildsight.compression.loading import LoadedModel
 from wildsight.compression.methods.cache.base import CACHE_METHODS, CacheMethod
 from wildsight.compression.methods.visual.base import SELECTORS, VisualMethod
 from wildsight.errors import BudgetError, ConfigError, DataError

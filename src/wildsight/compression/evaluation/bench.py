@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from wildsight.backbones.vlm import DEFAULT, LoadedModel, load_model
 from wildsight.compression import defaults
 from wildsight.compression.cache import KVSettings
 from wildsight.compression.config import UNCOMPRESSED, CompressionConfig
@@ -29,7 +30,6 @@ from wildsight.compression.evaluation.metrics import (
 )
 from wildsight.compression.evaluation.questions import QuestionData
 from wildsight.compression.evaluation.timing import Timing, measure
-from wildsight.compression.loading import DEFAULT, LoadedModel, load_model
 from wildsight.compression.methods.cache.base import CacheMethod
 from wildsight.compression.methods.cache.prefixkv import with_profile
 from wildsight.compression.methods.visual.base import VisualMethod

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wildsight.backbones.vlm import LoadedModel
 from wildsight.compression import defaults
 from wildsight.compression.attention import ragged_attention
 from wildsight.compression.cache import KVSettings, RaggedCache, build_cache
@@ -24,7 +25,6 @@ from wildsight.compression.config import CompressionConfig
 from wildsight.compression.decoding import Decoder
 from wildsight.compression.evaluation.questions import CAPTION, QuestionSample
 from wildsight.compression.families import Picture, family_of
-from wildsight.compression.loading import LoadedModel
 from wildsight.compression.methods.visual.base import SELECTORS, VisualMethod
 from wildsight.compression.prune import prune_visual_tokens, selector_of
 from wildsight.compression.reader import reading

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wildsight.backbones.vlm import LoadedModel
 from wildsight.compression.cache import KVSettings
 from wildsight.compression.calibrate import calibrate_prefix
 from wildsight.compression.evaluation import questions
 from wildsight.compression.evaluation.evaluate import picture_prompts, prepare
 from wildsight.compression.evaluation.questions import QuestionData
-from wildsight.compression.loading import LoadedModel
 from wildsight.compression.methods.cache.base import CACHE_METHODS
 from wildsight.compression.profile import Profile
 from wildsight.compression.sensitivity import calibrate_sensitivity

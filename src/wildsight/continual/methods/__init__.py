@@ -10,6 +10,7 @@ from wildsight.continual.distillation_targets import DistillationTargets
 from wildsight.continual.objective import Objective, Weights
 from wildsight.continual.student import put
 from wildsight.continual.towers import Towers
+from wildsight.continual.variants import ABLATIONS
 from wildsight.estimators.registry import Registry
 
 
@@ -62,3 +63,4 @@ METHODS: Registry[ContinualMethod] = Registry(
         "lora",
     ),
 )  # fmt: skip
+METHODS.add_presets("mulki", ABLATIONS)

@@ -39,6 +39,7 @@ from torch.nn.functional import normalize
 from wildsight.discovery import losses
 from wildsight.discovery.methods import METHODS, DiscoveryMethod
 from wildsight.errors import ConfigError
+from wildsight.estimators.base import changed_fields
 from wildsight.training import TrainConfig
 
 TARGETS = ("weights", "features", "cooccurrence", "none")
@@ -187,6 +188,14 @@ class NNGCD(DiscoveryMethod):
         if kind in ("released", "strict"):
             return cls.released(dataset) if kind == "released" else cls.strict(dataset)
         raise ConfigError(f"no preset is called {name!r}", hint="use released, strict or text")
+
+
+NAMED = (
+    "text",
+    *(f"{kind}{name}" for kind in ("released", "strict") for name in ("", *(f":{s}" for s in RECIPES))),
+)
+"""The names that `NNGCD.preset` knows."""
+METHODS.add_presets("nngcd", {f"nngcd-{name}": changed_fields(NNGCD.preset(name)) for name in NAMED})
 
 
 class Output(NamedTuple):

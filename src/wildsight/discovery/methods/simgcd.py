@@ -64,3 +64,4 @@ ABLATION: dict[str, dict[str, Any]] = {
     "NN-GCD, random classifier": {"start": "random"},
 }
 """The rungs from SimGCD to NN-GCD and the switches beside them, as changes to `NNGCD`."""
+METHODS.add_presets("nngcd", ABLATION)
