@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wildsight.cli.options import Flag, Values, chosen
+from wildsight.cli.options import ANNOTATIONS, OUTLINE, Flag, Values, chosen
 from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
 app = task_app("Find what is wrong in pictures, from good ones alone.")
@@ -67,6 +67,8 @@ commands = AnomalyCommands(
     predict_extras=(
         Flag("refine", Path, None, "Adapter that outlines what is found."),
         Flag("refine_base", str, None, "Its base, if that folder has moved."),
+        ANNOTATIONS,
+        OUTLINE,
     ),
 )
 commands.add(*COMMON)

@@ -7,8 +7,8 @@ imports a task or torch before a command runs.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class TaskCommands:
     predict_extras: Sequence[Flag] = ()
     evaluate_extras: Sequence[Flag] = ()
     pictures: str = "Files, globs or folders."
+    annotations: Mapping[str, Any] = field(default_factory=dict)
+    """What ``predict`` is to write for annotation tools."""
 
     @property
     def estimator(self) -> Any:
@@ -162,9 +164,11 @@ class TaskCommands:
 
     def predict(self, values: Values) -> None:
         """Run ``predict``."""
+        from wildsight.cli.common import annotations_of
         from wildsight.files import check_writable
         from wildsight.training.progress import Meter
 
+        self.annotations = annotations_of(values)
         files = self.inputs(values["pictures"])
         check_writable(values["out"] / "report.html")
         options: Values = {}
@@ -182,13 +186,14 @@ class TaskCommands:
 
     def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not read") -> None:
         """Print one line per result, write the folder, and exit with what it means."""
-        from wildsight.cli.common import console, finish
+        from wildsight.cli.common import console, finish, write_annotations
 
         for line in [*(r.line() for r in results), *(f"{word}: {error}" for error in errors)]:
             console.print(line, markup=False, soft_wrap=True, highlight=False)
         write = resolve(f"wildsight.{self.task}.reports:write_predictions")
         finish(write(results, [str(error) for error in errors], out))
         self.written(results, out)
+        write_annotations(results, out, self.annotations)
         if any(getattr(r, "alarm", False) for r in results):
             raise typer.Exit(1)
         if errors:
