@@ -82,7 +82,7 @@ def place_of(name: str, path: Path) -> Path:
         DataError: it is not there, or is of the other kind.
     """
     if name == HUB:
-        return path
+        return path if path.exists() or _on_hub(path) else _folder(path)
     if name not in FILES:
         return _folder(path)
     if not path.exists():
@@ -90,6 +90,11 @@ def place_of(name: str, path: Path) -> Path:
     if path.is_dir():
         raise DataError("is a folder", where=path, hint=f"name the file, as in {name}:{path / 'FILE'}")
     return path
+
+
+def _on_hub(name: Path) -> bool:
+    """Whether a text can be the name of a set: ``SET`` or ``USER/SET``."""
+    return not name.is_absolute() and len(name.parts) <= 2 and ".." not in name.parts
 
 
 def _folder(path: Path) -> Path:

@@ -209,6 +209,7 @@ _LAYOUTS: dict[str, tuple[defects.Layout, str]] = {
     "mvtec-ad": (defects.mvtec, _OFFICIAL),
     "mvtec-ad2": (defects.mvtec, f"{_OFFICIAL}, public test alone"),
     "mvtec-loco": (defects.mvtec, _OFFICIAL),
+    "autovi": (defects.mvtec, _OFFICIAL),
     "visa": (defects.visa, f"{_OFFICIAL}, 1cls"),
     "btad": (defects.mvtec, _OFFICIAL),
     "mpdd": (defects.mvtec, _OFFICIAL),

@@ -48,6 +48,16 @@ def read(name: str, path: Path, faults: Faults | None = None) -> Found:
     return SCHEMES[name](path, faults or Faults())
 
 
+def read_table(name: str, path: Path) -> PictureTable:
+    """What a source of one of the `TABLES` holds.
+
+    Raises:
+        DataError: as `read`.
+    """
+    place_of(name, path)
+    return TABLES[name](path, Faults())
+
+
 Interpret = Callable[[Found, Faults], Any]
 """How a task makes its samples of what a scheme found; a fault costs one of them."""
 

@@ -55,12 +55,15 @@ def _files(folder: Path) -> list[Any]:
 
 def _loaded(name: str) -> Mapping[str, Any]:
     """The parts of a set by name; pictures stay encoded."""
+    local = Path(name)
+    if local.is_dir() and not any(local.rglob("*.parquet")):
+        raise DataError("holds no parquet file", where=local, hint="name a set of the hub, or such a folder")
     try:
         import datasets
     except ImportError as error:
         raise ConfigError("datasets is not installed", hint="pip install 'wildsight[hub]'") from error
     try:
-        found = datasets.load_dataset(name)
+        found = datasets.load_dataset(name, cache_dir=str(cache_folder("hub", "arrow")))
     except Exception as error:  # the library raises what its readers raise
         reason = str(error).strip().split("\n")[0]
         hint = "check the name and the connection, or name a folder of parquet files"
