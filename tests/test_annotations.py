@@ -27,6 +27,8 @@ from wildsight.fusion.result import FusionResult
 from wildsight.results import Mark, MarkedResult
 from wildsight.segmentation import data as segmentation
 from wildsight.segmentation.result import SegmentationResult
+from wildsight.workflows.inspect import Project, marked
+from wildsight.workflows.inspect.project import Find, Looked
 
 cocotools = pytest.importorskip("pycocotools", reason="needs the extra [annotations]")
 
@@ -461,3 +463,49 @@ def test_two_pictures_of_one_name_stay_apart(tmp_path: Path) -> None:
     picture(tmp_path / "coco" / "mine.png")
     with pytest.raises(ConfigError, match="holds something"):
         write_annotations([Drawn(files[0], ())], tmp_path, ["coco"])
+
+
+def test_an_inspection_is_written_under_its_names(tmp_path: Path) -> None:
+    file = picture(tmp_path / "a.png")
+    finds = tuple(Find(f"{'0' * 16}-{n}", (0, 0, 4, 4), 9, 1.5) for n in range(2))
+    names = {finds[0].id: "scratch", finds[1].id: "good"}
+    looked = {
+        "0": Looked("0" * 64, str(file), 2.0, 1.0, finds),
+        "1": Looked("1" * 64, str(file), 0.5, 1.0, ()),
+    }
+    project = Project(tmp_path, {}, looked, names=names)
+    for find in finds:
+        mask = project.mask(find.id)
+        mask.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.pad(np.full((6, 6), 255, np.uint8), ((2, 4), (3, 11)))).save(mask)
+    (place,) = write_annotations(marked(project), tmp_path / "annotations", ["coco"])
+    found = formats.read("coco", place)
+    assert isinstance(found, Annotated)
+    assert [[r.label for r in p.regions] for p in found.pictures] == [["scratch"], []]
+    rle = found.pictures[0].regions[0].rle
+    assert rle is not None
+    assert mask_of(rle).sum() == 36
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (
+            ["anomaly", "predict", "none", "none", "--annotations", "voc"],
+            "no annotation format is called 'voc'",
+        ),
+        (
+            ["fusion", "predict", "none", "rgb=a", "--annotations", "yolo", "--outline", "rle"],
+            "polygons alone",
+        ),
+        (["segmentation", "predict", "none", "none", "--outline", "rle"], "--outline: nothing is outlined"),
+        (["inspect", "report", "none", "--annotations", "voc"], "no annotation format is called 'voc'"),
+    ],
+)
+def test_a_wrong_format_is_refused_first(
+    words: list[str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert what in capsys.readouterr().err
