@@ -98,6 +98,23 @@ def mtd(root: Path) -> None:
     shutil.rmtree(made)
 
 
+def annotated(file: Path) -> None:
+    """Outlines as a COCO file."""
+    from wildsight.datasets.annotations.writing import write_annotations
+    from wildsight.segmentation import data
+    from wildsight.segmentation.result import SegmentationResult
+
+    made = export("outlines", file.parent / "drawn", count=8, size=64)
+    results = []
+    for sample in data.read_source(made).samples:
+        masks = data.read_mask(sample)[None]
+        results.append(SegmentationResult(sample.image, masks, masks, np.zeros((1, 1, 1), np.float32), ({},)))
+    (place,) = write_annotations(results, file.parent, ["coco"])
+    shutil.move(place, file)
+    shutil.move(place.parent / "images", file.parent / "images")
+    shutil.rmtree(made)
+
+
 def sam(folder: Path) -> None:
     base_of("SamModel").model.save_pretrained(folder)
 
@@ -230,6 +247,7 @@ THINGS: dict[str, dict[str, Maker]] = {
     },
     "segmentation": {
         "masks": world("outlines", 8, 64),
+        "coco:parts/annotations.json": annotated,
         "mtd:DATA": mtd,
         "part.png": one_part,
         "spt_vit_b.pth": official_spt,

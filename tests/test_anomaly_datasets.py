@@ -100,6 +100,20 @@ def test_mvtec_loco_unites_masks(tmp_path: Path) -> None:
     assert check(data) == []
 
 
+def test_autovi(tmp_path: Path) -> None:
+    """A folder of masks a picture, and ``defects_config.json`` beside them."""
+    part = tmp_path / "pipe_clip"
+    picture(part / "train" / "good" / "0000.png")
+    picture(part / "test" / "good" / "0001.png")
+    picture(part / "test" / "unclipped" / "0002.png")
+    mask(part / "ground_truth" / "unclipped" / "0002" / "0000.png")
+    (part / "defects_config.json").write_text("[]")
+    data = read("autovi", tmp_path)
+    assert tally(data) == {"train 0 0": 1, "test 0 0": 1, "test 1 1": 1}
+    assert data.test[1].defect == "unclipped"
+    assert check(data) == []
+
+
 def test_btad_names(tmp_path: Path) -> None:
     picture(tmp_path / "03" / "train" / "ok" / "0.bmp")
     picture(tmp_path / "03" / "test" / "ok" / "0.bmp")
@@ -273,7 +287,7 @@ def test_a_folder_of_another_layout_is_refused(tmp_path: Path, name: str) -> Non
     picture(tmp_path / "holiday" / "beach.jpg")
     with pytest.raises(DataError):
         read(name, tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match=r"no such (folder|file)"):
         read(name, tmp_path / "absent")
 
 

@@ -15,6 +15,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from wildsight.errors import ConfigError
 from wildsight.files import explained, write_json, write_text
 
 SMALL = 16
@@ -31,6 +35,62 @@ class Result(ABC):
     @abstractmethod
     def figure(self) -> Any:
         """A matplotlib figure of the result."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A part of a picture that a result marks.
+
+    Attributes:
+        label: its class.
+        mask: [H, W] bool, at the picture's size.
+        score: how sure the method is, where it tells; its unit is the method's.
+    """
+
+    label: str
+    mask: NDArray[np.bool_]
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class MarkedResult(Result):
+    """Base of the results that mark parts of a picture."""
+
+    @abstractmethod
+    def marks(self, size: tuple[int, int] | None = None) -> list[Mark]:
+        """The parts that are marked.
+
+        Args:
+            size: (width, height) of the picture, where the result does not know it.
+        """
+
+    def to_supervision(self, size: tuple[int, int] | None = None) -> Any:
+        """The marks as `supervision.Detections`: boxes, masks, class ids, names and scores.
+
+        Args:
+            size: as of `marks`.
+
+        Raises:
+            ConfigError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            hint = "pip install 'wildsight[annotations]'"
+            raise ConfigError("supervision is not installed", hint=hint) from error
+        marks = [mark for mark in self.marks(size) if mark.mask.any()]
+        if not marks:
+            return supervision.Detections.empty()
+        masks = np.stack([mark.mask for mark in marks])
+        names = sorted({mark.label for mark in marks})
+        scored = all(mark.score is not None for mark in marks)
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(masks).astype(np.float32),
+            mask=masks,
+            confidence=np.array([mark.score for mark in marks], np.float32) if scored else None,
+            class_id=np.array([names.index(mark.label) for mark in marks]),
+            data={"class_name": np.array([mark.label for mark in marks])},
+        )
 
 
 def summarised(value: Any) -> Any:

@@ -72,6 +72,21 @@ def boxes_of(
     return sorted(found, key=lambda box: (-box.score, box.xyxy))[:limit]
 
 
+def regions_of(
+    heat: NDArray[np.floating[Any]], threshold: float, *, min_area: int = 9
+) -> list[tuple[NDArray[np.bool_], float]]:
+    """The 8-connected regions of ``heat > threshold``, [H, W] bool each, with their peaks, highest first.
+
+    Raises:
+        ConfigError: as `boxes_of`.
+    """
+    _check(heat, min_area, 0.0, 0)
+    numbered, count = ndimage.label(heat > threshold, structure=np.ones((3, 3), dtype=bool))
+    regions = [numbered == number for number in range(1, count + 1)]
+    found = [(region, float(heat[region].max())) for region in regions if region.sum() >= min_area]
+    return sorted(found, key=lambda item: -item[1])
+
+
 def _padded(span: slice, padding: float, size: int, scale: float) -> tuple[float, float]:
     """Both ends of one side in the picture's pixels."""
     more = padding * (span.stop - span.start)

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.datasets import defects, masks
+from wildsight.datasets import defects, formats, masks
 from wildsight.datasets.defects import GOOD, DefectPicture, Split
+from wildsight.datasets.faults import Faults
 from wildsight.datasets.folders import pictures, subfolders
 from wildsight.datasets.masks import GRADED, TWO_VALUED, MaskRule, declared, defect_mask, resize_mask
 from wildsight.datasets.source import DataSource, read_named
@@ -191,12 +192,24 @@ def _index(root: Path, *, name: str) -> AnomalyData:
     return AnomalyData(name, root, samples, _protocol(root, samples, split))
 
 
+def _shared_source(path: Path, *, name: str) -> AnomalyData:
+    """Annotations, a CSV or a set of the hub: its own split where every picture has one."""
+    source = formats.read(name, path)
+    found = formats.defects_of(source, Faults())
+    if not found:
+        raise DataError("annotates no picture", where=path, hint="annotate some")
+    samples = _samples(found, source.root)
+    split = _OFFICIAL if all(p.split for p in found) else _SHARED
+    return AnomalyData(name, source.root, samples, _protocol(source.root, samples, split))
+
+
 _OFFICIAL = "the set's own"
 _SHARED = f"{TRAIN_SHARE:.0%} of the good pictures train, by hash of their paths"
 _LAYOUTS: dict[str, tuple[defects.Layout, str]] = {
     "mvtec-ad": (defects.mvtec, _OFFICIAL),
     "mvtec-ad2": (defects.mvtec, f"{_OFFICIAL}, public test alone"),
     "mvtec-loco": (defects.mvtec, _OFFICIAL),
+    "autovi": (defects.mvtec, _OFFICIAL),
     "visa": (defects.visa, f"{_OFFICIAL}, 1cls"),
     "btad": (defects.mvtec, _OFFICIAL),
     "mpdd": (defects.mvtec, _OFFICIAL),
@@ -207,7 +220,10 @@ _LAYOUTS: dict[str, tuple[defects.Layout, str]] = {
     "spt": (defects.spt, f"{_OFFICIAL}, defective pictures alone"),
     "folder": (plain, f"train/test folders, or {_SHARED}"),
 }
-READERS: dict[str, Callable[[Path], AnomalyData]] = {name: partial(_index, name=name) for name in _LAYOUTS}
+READERS: dict[str, Callable[[Path], AnomalyData]] = {
+    **{name: partial(_index, name=name) for name in _LAYOUTS},
+    **{name: partial(_shared_source, name=name) for name in formats.SCHEMES},
+}
 
 
 def read(name: str, path: str | Path) -> AnomalyData:
@@ -373,7 +389,7 @@ def _mixed(data: AnomalyData, greys: list[bool | None]) -> Iterator[Problem]:
             yield Problem(min(grey, colour, key=len)[0], what, "give all one colour mode")
 
 
-_SOURCE = DataSource(READERS, lambda: read("mvtec-ad", world_folder()), check)
+_SOURCE = DataSource(READERS, lambda: read("mvtec-ad", world_folder()), check, formats.defects_of)
 read_source = _SOURCE.read
 """The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
 check_source = _SOURCE.problems

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from wildsight.anomaly.boxes import AnomalyBox, boxes_of
+from wildsight.anomaly.boxes import AnomalyBox, boxes_of, regions_of
 from wildsight.anomaly.data import AnomalySample, read_mask
+from wildsight.datasets.masks import resize_mask
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.estimators.evaluation import Evaluation
-from wildsight.images import load_image, no_larger
-from wildsight.results import Result
+from wildsight.images import image_size, load_image, no_larger
+from wildsight.results import Mark, MarkedResult
 
 
 @dataclass(frozen=True)
-class AnomalyResult(Result):
+class AnomalyResult(MarkedResult):
     """What the detector says of one picture.
 
     Attributes:
@@ -67,6 +68,19 @@ class AnomalyResult(Result):
         if not self.anomalous:
             return []
         return boxes_of(self.map, self.threshold, picture_size=picture_size, **settings)
+
+    def marks(self, size: tuple[int, int] | None = None) -> list[Mark]:
+        """What lies above the threshold, one mark called ``anomaly`` a region, with its raw peak as score.
+
+        Args:
+            size: (width, height) of the picture; that of its file, else of the map, where not given.
+        """
+        if not self.anomalous:
+            return []
+        if size is None:
+            size = self.map.shape[::-1] if self.image is None else image_size(self.image)
+        found = regions_of(self.map, self.threshold)
+        return [Mark("anomaly", resize_mask(region, size[::-1]), peak) for region, peak in found]
 
     def overlay(self, picture: Image | None = None) -> Image:
         """The heat map over the picture; red is above the threshold."""

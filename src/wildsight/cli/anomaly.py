@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wildsight.cli.options import OVERLAY, Flag, Values
+from wildsight.cli.options import ANNOTATIONS, OUTLINE, OVERLAY, Flag, Values
 from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
 app = task_app("Find what is wrong in pictures, from good ones alone.")
@@ -88,6 +88,8 @@ commands = AnomalyCommands(
         Flag("refine", Path, None, "Adapter that outlines what is found."),
         Flag("refine_base", str, None, "Its base, if that folder has moved."),
         OVERLAY,
+        ANNOTATIONS,
+        OUTLINE,
     ),
 )
 commands.add(*COMMON, "export")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +43,33 @@ def fresh_checkpoint(out: Path) -> Path:
 def finish(report: Path) -> None:
     """Say where the report is."""
     console.print(f"report: {report}", markup=False, soft_wrap=True, highlight=False)
+
+
+def annotations_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``--annotations`` and ``--outline`` ask for, checked before any work; empty for nothing.
+
+    Raises:
+        ConfigError: an unknown format or outline, or a package that is not installed.
+    """
+    from wildsight.errors import ConfigError
+
+    formats, outline = values.get("annotations") or [], values.get("outline") or "polygon"
+    if not formats:
+        if values.get("outline"):
+            raise ConfigError(
+                "nothing is outlined", where="--outline", hint="give --annotations FORMAT as well"
+            )
+        return {}
+    from wildsight.datasets.annotations.writing import check_formats
+
+    check_formats(formats, outline)
+    return {"formats": formats, "outline": outline}
+
+
+def write_annotations(results: Sequence[Any], out: Path, asked: Mapping[str, Any]) -> None:
+    """Write what was asked for, and say where it is."""
+    from wildsight.datasets.annotations.writing import write_annotations
+
+    if asked:
+        for place in write_annotations(results, out / "annotations", **asked):
+            console.print(f"annotations: {place}", markup=False, soft_wrap=True, highlight=False)

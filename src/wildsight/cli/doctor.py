@@ -8,8 +8,10 @@ import shutil
 import typer
 
 EXTRAS = {
+    "annotations": ("pycocotools", "COCO, YOLO, LabelMe and Label Studio, in and out"),
     "app": ("gradio", "the browser page"),
     "export": ("onnxruntime", "ONNX export that is proved on pictures"),
+    "hub": ("datasets", "data sets of the Hugging Face hub"),
     "index": ("pymilvus", "the vector database of sketch retrieval"),
     "peers": ("pytorch-metric-learning", "losses of two retrieval peers"),
     "scale": ("ray", "embedding large folders on several machines"),

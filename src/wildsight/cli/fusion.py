@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wildsight.cli.options import Flag, Values
+from wildsight.cli.options import ANNOTATIONS, OUTLINE, Flag, Values
 from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
 app = task_app("One mask from several sensors, also when one is missing.")
@@ -79,6 +79,7 @@ commands = FusionCommands(
         Flag("drop", float, None, "Share of modalities hidden while training."),
         Flag("allow_missing", bool, None, "Train on scenes that lack a modality too."),
     ),
+    predict_extras=(ANNOTATIONS, OUTLINE),
     evaluate_extras=(Flag("without", list[str], None, "As if these were missing; repeat it."),),
 )
 commands.add(*COMMON)

@@ -168,9 +168,18 @@ def learn(
 
 
 @app.command()
-def report(project: Folder) -> None:
+def report(
+    project: Folder,
+    annotations: Annotated[
+        list[str] | None, typer.Option(help="Also write coco, yolo, labelme or labelstudio; repeat it.")
+    ] = None,
+    outline: Annotated[str | None, typer.Option(help="Of annotations: polygon, or rle.")] = None,
+) -> None:
     """Write the inspection report again."""
-    from wildsight.cli.common import finish
-    from wildsight.workflows.inspect import open_project, write_report
+    from wildsight.cli.common import annotations_of, finish, write_annotations
+    from wildsight.workflows.inspect import marked, open_project, write_report
 
-    finish(write_report(open_project(project)))
+    asked = annotations_of({"annotations": annotations, "outline": outline})
+    opened = open_project(project)
+    finish(write_report(opened))
+    write_annotations(marked(opened), project, asked)

@@ -64,6 +64,10 @@ SEED = Flag("seed", int, 0, "Initialisation, order and draws.", min=0)
 SET = Flag(
     "option", list[str], None, "name=value: a hyper-parameter, setting or training setting.", spelled="--set"
 )
+ANNOTATIONS = Flag(
+    "annotations", list[str], None, "Also write coco, yolo, labelme or labelstudio; repeat it."
+)
+OUTLINE = Flag("outline", str, None, "Of annotations: polygon, or rle.")
 TRAINING = (
     Flag("epochs", int, None, "Passes over the training data.", min=1),
     Flag("batch_size", int, None, "Samples per step.", min=1),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wildsight.cli.options import Flag, Values
+from wildsight.cli.options import ANNOTATIONS, OUTLINE, Flag, Values
 from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
 
 app = task_app("Outline a defect exactly, from a box or a few points.")
@@ -150,6 +150,8 @@ commands = SegmentationCommands(
         Flag("prompts", Path, None, 'JSON: file name -> {"boxes": \\[...], "points": \\[\\[...]]}.'),
         Flag("merged", bool, None, "Fold the low-rank updates first."),
         MOVED_BASE,
+        ANNOTATIONS,
+        OUTLINE,
     ),
     evaluates=(
         Flag("prompt", str, None, "box or points, from the true mask."),

@@ -172,10 +172,11 @@ class TaskCommands:
 
     def predict(self, values: Values) -> None:
         """Run ``predict``: each result is printed and written when it is there."""
-        from wildsight.cli.common import beside, console, finish
+        from wildsight.cli.common import annotations_of, beside, console, finish, write_annotations
         from wildsight.files import check_writable
         from wildsight.training.progress import Meter
 
+        annotations = annotations_of(values)
         files = self.inputs(values["pictures"])
         check_writable(values["out"] / "report.html")
         kind = resolve(f"wildsight.{self.task}.reports:{self.task.title()}Predictions")
@@ -186,10 +187,12 @@ class TaskCommands:
         options |= self.asked(values, files)
         estimator = self.loaded(values)
         folder.notes += estimator.warnings()
+        marked: list[Any] = []
         with folder, Meter("predict", len(files)) as meter:
             for answer in estimator.iter_files(files, side=folder.side, progress=meter.add, **options):
                 folder.take(answer)
                 self.answered(answer, folder.out)
+                marked += answer.results if annotations else ()
                 errors = [] if answer.error is None else [f"not read: {answer.error}"]
                 beside(meter, [*(r.line() for r in answer.results), *errors])
             report = folder.finish()
@@ -197,6 +200,7 @@ class TaskCommands:
             console.print(f"warning: {text}", markup=False, soft_wrap=True, highlight=False)
         finish(report)
         self.written(folder.out)
+        write_annotations(marked, folder.out, annotations)
         if folder.alarms:
             raise typer.Exit(1)
         if folder.errors:

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wildsight.datasets import compositions
+from wildsight.datasets import compositions, formats
 from wildsight.datasets.compositions import Listing, Pair, PairSample, Split
+from wildsight.datasets.faults import Faults
 from wildsight.datasets.source import DataSource, read_named, write_pictures
 from wildsight.datasets.source import world_folder as drawn_folder
 from wildsight.errors import ConfigError, DataError, ImageError
@@ -96,7 +97,16 @@ def read(name: str, path: str | Path) -> PairData:
 
 
 def _index(root: Path, *, name: str) -> PairData:
-    found = LAYOUTS[name](root)
+    return _trainable(name, root, LAYOUTS[name](root))
+
+
+def _shared(path: Path, *, name: str) -> PairData:
+    """Annotations, a CSV or a set of the hub."""
+    source = formats.read(name, path)
+    return _trainable(name, source.root, compositions.of_source(source, Faults()))
+
+
+def _trainable(name: str, root: Path, found: Listing) -> PairData:
     if not found.samples:
         hint = (compositions.plain if name == "folder" else compositions.natural).__doc__ or ""
         raise DataError("holds no pairs of pictures", where=root, hint=f"lay it out as {hint}")
@@ -105,7 +115,10 @@ def _index(root: Path, *, name: str) -> PairData:
     return _indexed(name, root, found)
 
 
-READERS: dict[str, Callable[[Path], PairData]] = {name: partial(_index, name=name) for name in LAYOUTS}
+READERS: dict[str, Callable[[Path], PairData]] = {
+    **{name: partial(_index, name=name) for name in LAYOUTS},
+    **{name: partial(_shared, name=name) for name in formats.SCHEMES},
+}
 
 
 def _indexed(name: str, root: Path, found: Listing) -> PairData:
@@ -239,7 +252,7 @@ def _version(data: PairData) -> Iterator[Problem]:
         yield Problem(data.root, what, "never compare figures across versions")
 
 
-_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check, compositions.of_source)
 read_source = _SOURCE.read
 """The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
 check_source = _SOURCE.problems

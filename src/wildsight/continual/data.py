@@ -18,8 +18,8 @@ import numpy as np
 
 from wildsight.continual import incremental
 from wildsight.continual.tasks import TEMPLATE, Pair, TaskData, TaskSequence, clashes
-from wildsight.datasets import mtil
-from wildsight.datasets.folders import class_folders, class_name, same_class
+from wildsight.datasets import formats, mtil
+from wildsight.datasets.folders import class_folders, class_name, one_spelling, same_class
 from wildsight.datasets.lists import read_json
 from wildsight.datasets.source import DataSource, read_named, write_pictures
 from wildsight.datasets.source import world_folder as drawn_folder
@@ -110,6 +110,26 @@ def _spelled(name: str) -> str:
     return same_class(name.replace("_", " "))
 
 
+def _shared(path: Path, *, name: str) -> TaskSequence:
+    """A CSV or a set of the hub: ``image``, ``label``, ``split``, and ``task`` where there are several."""
+    table = formats.read_table(name, path).need("image", "label", "split")
+    rows: dict[str, list[tuple[Path, str, str]]] = {}
+    for row in table.rows:
+        part = "train" if row.split == "train" else "test"
+        task = row.values.get("task") or path.stem
+        rows.setdefault(task, []).append((row.image, class_name(row.values["label"]), part))
+    one_spelling((label, table.file) for many in rows.values() for _, label, _ in many)
+    tasks = tuple(_listed(task, many, table.root) for task, many in rows.items())
+    protocol = {"tasks": [t.name for t in tasks], "split": "the column split", "scenario": "task"}
+    return TaskSequence(tasks, "task", f"{name}:{path.name}", protocol)
+
+
+def _listed(name: str, rows: list[tuple[Path, str, str]], root: Path) -> TaskData:
+    classes = tuple(sorted({label for _, label, _ in rows}, key=natural_key))
+    parts = [tuple((i, classes.index(c)) for i, c, part in rows if part == split) for split in SPLITS]
+    return TaskData(name, classes, (TEMPLATE,), parts[0], parts[1], root)
+
+
 def _mtil(root: Path, *, order: int, whole: bool = True) -> TaskSequence:
     sets, protocol = mtil.read_mtil(root, order, whole)
     tasks = tuple(TaskData(s.name, s.classes, s.templates, s.train, s.test, s.root, s.recipe) for s in sets)
@@ -118,6 +138,7 @@ def _mtil(root: Path, *, order: int, whole: bool = True) -> TaskSequence:
 
 READERS: dict[str, Callable[[Path], TaskSequence]] = {
     "folder": read_folder,
+    **{name: partial(_shared, name=name) for name in formats.TABLES},
     "mtil": partial(_mtil, order=1),
     "mtil-order2": partial(_mtil, order=2),
     "mtil-part": partial(_mtil, order=1, whole=False),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wildsight.datasets.folders import subfolders
 from wildsight.datasets.lists import read_names
@@ -21,6 +22,20 @@ from wildsight.datasets.source import write_pictures
 from wildsight.errors import DataError
 from wildsight.files import cache_folder, sha256
 from wildsight.images import list_images
+
+LABELLED_SHARE = 0.5
+GCD_RULE = "half of the known classes' training pictures labelled: RandomState(0).choice without replacement"
+
+
+def labelled_half(count: int) -> NDArray[np.int64]:
+    """Positions, among the rows of known classes in file order, that are labelled; sorted.
+
+    >>> labelled_half(6).tolist()
+    [1, 2, 5]
+    """
+    # The published splits are defined by this legacy generator.
+    chosen = np.random.RandomState(0).choice(count, int(LABELLED_SHARE * count), replace=False)
+    return np.sort(chosen)
 
 
 @dataclass(frozen=True)

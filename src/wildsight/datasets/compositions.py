@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from wildsight.datasets.annotations.regions import Annotated, AnnotatedPicture
+from wildsight.datasets.annotations.regions import Split as Part
+from wildsight.datasets.faults import Faults
 from wildsight.datasets.folders import class_name, one_spelling, subfolders
 from wildsight.datasets.lists import read_json, read_lines, read_table
+from wildsight.datasets.tables import PictureTable
 from wildsight.errors import DataError
 from wildsight.images import list_images
 
@@ -182,6 +186,49 @@ def _no_leak(root: Path, samples: Iterable[PairSample]) -> None:
     if leaked:
         what = f"the held-out pair {' '.join(leaked[0])!r} has training pictures"
         raise DataError(what, where=file, hint="take them out of train, or the pair out of the list")
+
+
+def of_source(found: Annotated | PictureTable, faults: Faults) -> Listing:
+    """A CSV of ``image``, ``attribute``, ``object``, perhaps ``split``; or pictures annotated with a pair.
+
+    A pair is what Label Studio's choices ``attribute`` and ``object`` say, else the one label of all regions:
+    ``wet cat`` or ``wet_cat``.
+
+    Raises:
+        DataError: a picture without a pair or with several, unless ``faults`` notes it.
+    """
+    rows: list[tuple[Pair, Path, Part | None]] = []
+    if isinstance(found, PictureTable):
+        for row in found.need("image", "attribute", "object").rows:
+            pair = class_name(row.values["attribute"]), class_name(row.values["object"])
+            rows.append((pair, row.image, row.split))
+        place = found.file
+    else:
+        place = found.place
+        for picture in found.pictures:
+            with faults.each(place):
+                rows.append((_annotated_pair(picture, place), picture.image, picture.split))
+    _spelled((pair, place) for pair, _, _ in rows)
+    if rows and all(split for _, _, split in rows):
+        named = {"train": "train", "validation": "val", "test": "test"}
+        samples = [PairSample(file, *pair, _as_split(named[str(split)])) for pair, file, split in rows]
+        _no_leak(found.root, samples)
+        return listing(samples, "the source's own")
+    listed = found.root / UNSEEN_FILE
+    unseen = set(_pair_lines(listed)) if listed.is_file() else set()
+    return by_hash(found.root, [(pair, file) for pair, file, _ in rows], unseen)
+
+
+def _annotated_pair(picture: AnnotatedPicture, place: Path) -> Pair:
+    said = {question.lower(): words for question, words in picture.answers.items()}
+    chosen = [class_name(word) for part in ("attribute", "object") for word in said.get(part, ())]
+    labels = {tuple(region.label.replace("_", " ").split()) for region in picture.regions}
+    pairs = [tuple(chosen)] if len(chosen) == 2 else sorted(labels)
+    if len(pairs) != 1 or len(pairs[0]) != 2:
+        shown = f"{' '.join(pairs[0])!r}, which is no pair" if len(pairs) == 1 else "several pairs"
+        what = f"{picture.image.name} shows {shown if pairs else 'no pair'}"
+        raise DataError(what, where=place, hint="label it attribute_object, once")
+    return pairs[0][0], pairs[0][1]
 
 
 def natural(root: Path) -> Listing:

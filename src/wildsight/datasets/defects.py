@@ -74,10 +74,11 @@ def has_masks(folder: Path) -> bool:
 def mvtec(
     root: Path, rule: MaskRule = GRADED, chosen: Callable[[Path], bool] = is_mvtec
 ) -> list[DefectPicture]:
-    """MVTec AD, AD 2, LOCO, BTAD, MPDD, prepared VisA: ``<category>/{train,test,ground_truth}/<kind>``.
+    """MVTec AD, AD 2, LOCO, AutoVI, BTAD, MPDD: ``<category>/{train,test,ground_truth}/<kind>``.
 
     ``validation`` and ``test_public`` (AD 2, with its own ``ground_truth``) are read where present, private
-    test sets without truth are not. A folder per picture below ``ground_truth`` (LOCO) gives several masks.
+    test sets without truth are not. A folder per picture below ``ground_truth`` (LOCO, AutoVI) gives several
+    masks.
 
     Args:
         root: a category, or a folder of categories.

@@ -18,6 +18,7 @@ from wildsight.datasets.folders import by_stem, subfolders
 from wildsight.datasets.lists import read_json, read_names
 from wildsight.datasets.masks import GRADED, MaskRule, declared
 from wildsight.datasets.multimodal_config import settings_of
+from wildsight.datasets.tables import PictureTable
 from wildsight.errors import ConfigError, DataError
 from wildsight.images import list_images
 
@@ -170,6 +171,37 @@ def _scenes(
         yield FusionSample(
             name, pictures, masks.get(stem), split or hashed_split(stem), _named(conditions.get(stem))
         )
+
+
+def of_table(table: PictureTable) -> Indexed:
+    """A CSV with a column of files for each modality, and perhaps ``mask``, ``split`` and ``condition``.
+
+    ``fusion.json`` beside it states classes and units, as for folders.
+
+    Raises:
+        DataError: no column of pictures, or a picture of a modality that is named with others.
+    """
+    settings = settings_of(table.root)
+    used = [c for c in table.columns if c != "mask" and any(c in row.files for row in table.rows)]
+    if not used:
+        raise DataError("has no column of pictures", where=table.file, hint="write rgb, depth, ..., mask")
+    samples = [
+        FusionSample(
+            next(iter(row.files.values()))[0].relative_to(table.root).with_suffix("").as_posix(),
+            {name: row.files[name][0] for name in used if name in row.files},
+            row.files.get("mask", (None,))[0],
+            row.split or hashed_split(next(iter(row.files.values()))[0].stem),
+            _named(row.values.get("condition", "")),
+        )
+        for row in table.rows
+        if row.files
+    ]
+    order = tuple(sorted(used, key=lambda n: (n != "rgb", n)))
+    classes = tuple(settings.get("classes", ()))
+    names = classes or ("background", "foreground")
+    masks = declared(table.root, GRADED)
+    task: Task = settings.get("task", "segmentation")
+    return Indexed(tuple(samples), order, names, task, "ids" if classes else "binary", masks=masks)
 
 
 def _named(given: str | list[str] | None) -> tuple[str, ...]:

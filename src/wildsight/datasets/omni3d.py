@@ -112,11 +112,13 @@ class OmniPicture:
 
 
 def annotation_files(root: Path) -> list[Path]:
-    """``[Omni3D/]NAME_{train,val,test}.json``.
+    """``[Omni3D/]NAME_{train,val,test}.json``; one such file stands for itself.
 
     Raises:
         DataError: there is none.
     """
+    if root.is_file():
+        return [root]
     folder = root / "Omni3D" if (root / "Omni3D").is_dir() else root
     files = sorted(f for f in folder.glob("*.json") if f.stem.rpartition("_")[2] in SPLITS)
     if not files:
@@ -158,7 +160,9 @@ def _picture(
 ) -> OmniPicture:
     try:
         size = int(image["width"]), int(image["height"])
-        return OmniPicture(*named, root / str(image["file_path"]), size, image["K"], notes)
+        return OmniPicture(
+            *named, root / str(image.get("file_path") or image["file_name"]), size, image["K"], notes
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"an image is incomplete ({error})", where=file, hint="restore it") from error
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from wildsight.datasets.folders import class_folders, class_name, one_spelling
 from wildsight.datasets.lists import read_json, read_names
 from wildsight.datasets.sketch_splits import plain, unseen_of
+from wildsight.datasets.tables import PictureTable
 from wildsight.errors import DataError
 from wildsight.images import list_images
 
@@ -94,6 +95,26 @@ def _listed(file: Path) -> dict[str, list[str]]:
         hint = 'write {"validation": ["name"], "test": ["name"]}'
         raise DataError("names no classes for validation and test", where=file, hint=hint)
     return {part: [class_name(str(name)) for name in names] for part, names in value.items()}
+
+
+def of_table(table: PictureTable) -> list[Item]:
+    """A CSV of ``image``, ``label``, ``modality`` (sketch or photo), perhaps ``split``; else split by class.
+
+    Raises:
+        DataError: another modality, or a missing value.
+    """
+    kinds = {"sketch": SKETCH, "photo": PHOTO}
+    found: Found = []
+    for row in table.need("image", "label", "modality").rows:
+        word = row.values["modality"].lower()
+        if word not in kinds:
+            what = f"line {row.number} has the unknown modality {row.values['modality']!r}"
+            raise DataError(what, where=table.file, hint="write sketch or photo")
+        found.append((row.image, class_name(row.values["label"]), kinds[word]))
+    one_spelling((name, table.file) for _, name, _ in found)
+    if all(row.split for row in table.rows):
+        return [Item(*own, str(row.split)) for own, row in zip(found, table.rows, strict=True)]
+    return _assign(found, _first({name for _, name, _ in found}, TEST_SHARE))
 
 
 def by_list(split: str) -> Callable[[Path], list[Item]]:

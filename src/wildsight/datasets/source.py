@@ -9,11 +9,12 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from wildsight.datasets import formats
 from wildsight.datasets.folders import unread_formats
 from wildsight.errors import DataError
 from wildsight.files import atomic_folder, atomic_path, cache_folder, write_text
 from wildsight.images import from_array
-from wildsight.sources import Problem, parse_source
+from wildsight.sources import Problem, parse_source, place_of
 
 Data = TypeVar("Data")
 
@@ -26,11 +27,13 @@ class DataSource(Generic[Data]):
         readers: name in a source -> reader of that folder; ``folder`` reads a plain one.
         world: the task's data of the embedded world.
         check: every fault of data that could be read.
+        interpret: how the task takes what a shared scheme found (`wildsight.datasets.formats`).
     """
 
     readers: Mapping[str, Callable[[Path], Data]]
     world: Callable[[], Data]
     check: Callable[[Data], list[Problem]]
+    interpret: formats.Interpret | None = None
 
     def read(self, text: str | Path) -> Data:
         """The data behind a source string.
@@ -52,7 +55,10 @@ class DataSource(Generic[Data]):
         Raises:
             DataError: a missing folder, or one of another layout.
         """
-        root = parse_source(text, self.readers).path
+        source = parse_source(text, self.readers)
+        root = source.path
+        if root is not None and source.reader in formats.SCHEMES:
+            return self._problems_of(source.reader, root)
         spare = [] if root is None else unread_formats(root)
         try:
             return [*self.check(self.read(text)), *spare]
@@ -60,6 +66,15 @@ class DataSource(Generic[Data]):
             if root is None or not _inside(error.where, root):
                 raise
             return [Problem(Path(str(error.where)), error.what, error.hint or "correct it"), *spare]
+
+    def _problems_of(self, scheme: str, path: Path) -> list[Problem]:
+        """What is wrong with a source that all tasks share: its entries, else the data that they give."""
+        damaged = formats.damage(scheme, path, self.interpret)
+        spare = formats.left_out(scheme, path) if not damaged else []
+        try:
+            return damaged or [*self.check(self.readers[scheme](path)), *spare]
+        except DataError as error:
+            return [Problem(Path(error.where or path), error.what, error.hint or "correct it"), *spare]
 
 
 def _inside(where: str | Path | None, root: Path) -> bool:
@@ -76,9 +91,7 @@ def read_named(readers: Mapping[str, Callable[[Path], Data]], name: str, path: s
     """
     if name not in readers:
         raise DataError(f"no reader is called {name!r}", hint=f"use one of {', '.join(readers)}")
-    if not Path(path).is_dir():
-        raise DataError("no such folder", where=path, hint="check the path")
-    return readers[name](Path(path))
+    return readers[name](place_of(name, Path(path)))
 
 
 def world_folder(

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.datasets import categories
+from wildsight.datasets import categories, formats
+from wildsight.datasets.categories import GCD_RULE, labelled_half
 from wildsight.datasets.folders import class_folders, class_name, one_spelling
 from wildsight.datasets.lists import read_table
 from wildsight.datasets.source import DataSource, read_named, write_pictures
@@ -30,9 +31,6 @@ from wildsight.sources import Problem
 
 WORLD_SETTINGS = {"seed": 0, "size": 96, "per_class": 24}
 TRUTH, TABLE = "truth.csv", "labels.csv"
-
-LABELLED_SHARE = 0.5
-GCD_RULE = "half of the known classes' training pictures labelled: RandomState(0).choice without replacement"
 
 
 @dataclass(frozen=True)
@@ -145,17 +143,6 @@ def make_data(
         "hash": digest_of([rows, list(known), list(new)]),
     }
     return replace(data, protocol=protocol)
-
-
-def labelled_half(count: int) -> NDArray[np.int64]:
-    """Positions, among the rows of known classes in file order, that are labelled; sorted.
-
-    >>> labelled_half(6).tolist()
-    [1, 2, 5]
-    """
-    # The published splits are defined by this legacy generator.
-    chosen = np.random.RandomState(0).choice(count, int(LABELLED_SHARE * count), replace=False)
-    return np.sort(chosen)
 
 
 def gcd_split(
@@ -284,6 +271,15 @@ def _from_table(root: Path) -> CategoryData:
     return _assembled(samples, known, root, "labels.csv")
 
 
+def _shared(path: Path, *, name: str) -> CategoryData:
+    """A CSV or a set of the hub: ``image``, ``label`` (empty where it is unknown), perhaps ``truth``."""
+    table = formats.read_table(name, path).need("image")
+    named = [[class_name(row.values.get(c, "")) or None for c in ("label", "truth")] for row in table.rows]
+    samples = [CategorySample(r.image, c, c or t) for r, (c, t) in zip(table.rows, named, strict=True)]
+    known = sorted({s.label for s in samples if s.label}, key=natural_key)
+    return _assembled(samples, known, table.root, "the column label")
+
+
 def read_classes(root: Path) -> CategoryData:
     """Class folders ``<class>/*``, all of them with a name: every second class is made new."""
     names, rows = _class_rows(root)
@@ -305,6 +301,7 @@ def _benchmark(root: Path, *, reader: Callable[[Path], categories.ClassSplit]) -
 READERS: dict[str, Callable[[Path], CategoryData]] = {
     "folder": read_folder,
     "classes": read_classes,
+    **{name: partial(_shared, name=name) for name in formats.TABLES},
     **{name: partial(_benchmark, reader=reader) for name, reader in categories.BENCHMARKS.items()},
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wildsight.datasets import masks, multimodal
+from wildsight.datasets import formats, masks, multimodal
 from wildsight.datasets.multimodal import IGNORE, Band, FusionSample, Indexed, Picture, Split
 from wildsight.datasets.multimodal_config import SETTINGS, scales_of, unit_example
 from wildsight.datasets.source import DataSource, read_named
@@ -114,8 +114,19 @@ def _index(path: Path, *, name: str) -> FusionData:
     if not found.samples or len(found.modalities) < 1:
         hint = " ".join((layout.__doc__ or "").split("\n\n")[0].split())
         raise DataError(f"holds no {name} layout", where=path, hint=f"expected {hint}")
-    found = replace(found, scales={**found.scales, **scales_of(path, found.modalities)})
-    return FusionData(name, path, found, protocol(found, split))
+    return _scaled(name, path, found, split)
+
+
+def _scaled(name: str, root: Path, found: Indexed, split: str) -> FusionData:
+    found = replace(found, scales={**found.scales, **scales_of(root, found.modalities)})
+    return FusionData(name, root, found, protocol(found, split))
+
+
+def _shared(path: Path, *, name: str) -> FusionData:
+    """A CSV or a set of the hub."""
+    table = formats.read_table(name, path)
+    split = "the column split" if all(row.split for row in table.rows) else _HASHED
+    return _scaled(name, table.root, multimodal.of_table(table), split)
 
 
 def protocol(found: Indexed, split: str) -> dict[str, Any]:
@@ -130,7 +141,10 @@ def protocol(found: Indexed, split: str) -> dict[str, Any]:
     }
 
 
-READERS: dict[str, Callable[[Path], FusionData]] = {name: partial(_index, name=name) for name in _LAYOUTS}
+READERS: dict[str, Callable[[Path], FusionData]] = {
+    **{name: partial(_index, name=name) for name in _LAYOUTS},
+    **{name: partial(_shared, name=name) for name in formats.TABLES},
+}
 
 
 def read(name: str, path: str | Path) -> FusionData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ from PIL.Image import Image
 
 from wildsight.fusion.drawing import coloured, legend, spectrum
 from wildsight.images import from_array, no_larger
-from wildsight.results import Result
+from wildsight.results import Mark, MarkedResult
+
+BACKGROUND = frozenset({"background", "unlabelled", "unlabeled", "void"})
+"""Classes that mark nothing."""
 
 
 @dataclass(frozen=True)
-class FusionResult(Result):
+class FusionResult(MarkedResult):
     """What the segmenter says of one scene.
 
     Attributes:
@@ -29,6 +33,7 @@ class FusionResult(Result):
         missing: modalities that the scene did not have.
         saliency: whether the classes are background and what is salient.
         pictures: modality -> picture, as shown.
+        image: the file of its first modality; None where that is none.
     """
 
     name: str
@@ -40,6 +45,7 @@ class FusionResult(Result):
     missing: tuple[str, ...] = ()
     saliency: bool = False
     pictures: Mapping[str, Image] = field(default_factory=dict)
+    image: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able summary: what part of the picture each class takes, and each modality's contribution."""
@@ -51,6 +57,15 @@ class FusionResult(Result):
             "share": {k: float(v) for k, v in self.share.items()},
             "missing": list(self.missing),
         }
+
+    def marks(self, size: tuple[int, int] | None = None) -> list[Mark]:  # noqa: ARG002  the scene has it
+        """One mark for each class that is there, but for the background; its mean confidence is the score."""
+        found = []
+        for number, name in enumerate(self.classes):
+            mask = self.labels == number
+            if name.lower() not in BACKGROUND and mask.any():
+                found.append(Mark(name, mask, float(self.confidence[mask].mean())))
+        return found
 
     def line(self) -> str:
         """The result on one line of a terminal."""

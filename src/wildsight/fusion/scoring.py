@@ -10,7 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.datasets.multimodal import IGNORE, Indexed
-from wildsight.fusion.data import FusionSample, read_mask, read_values
+from wildsight.fusion.data import FusionSample, file_of, read_mask, read_values
 from wildsight.fusion.heads import resized
 from wildsight.fusion.metrics import ConfusionMeter
 from wildsight.fusion.result import FusionResult
@@ -54,6 +54,7 @@ def result_of(scored: Scored, found: Indexed, full: bool = True) -> FusionResult
         tuple(n for n in found.modalities if n not in sample.pictures),
         found.task == "saliency",
         shown,
+        file_of(sample.pictures[firm[0]]),
     )
 
 

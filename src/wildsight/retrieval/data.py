@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wildsight.datasets import sketches
+from wildsight.datasets import formats, sketches
 from wildsight.datasets.sketch_splits import UNSEEN
 from wildsight.datasets.sketches import PHOTO, SKETCH, Item
 from wildsight.datasets.source import DataSource, read_named, write_pictures
@@ -75,7 +75,17 @@ def read(name: str, root: str | Path) -> RetrievalData:
 
 
 def _index(root: Path, *, name: str) -> RetrievalData:
-    items = LAYOUTS[name](root)
+    return _both(name, root, LAYOUTS[name](root))
+
+
+def _shared(path: Path, *, name: str) -> RetrievalData:
+    """A CSV or a set of the hub."""
+    table = formats.read_table(name, path)
+    return _both(name, table.root, sketches.of_table(table))
+
+
+def _both(name: str, root: Path, items: list[Item]) -> RetrievalData:
+    """The set, whose parts have sketches and photos of classes of their own."""
     for split in ("train", "test"):
         kinds = {i.modality for i in items if i.split == split}
         if kinds != {SKETCH, PHOTO}:
@@ -87,7 +97,10 @@ def _index(root: Path, *, name: str) -> RetrievalData:
     return RetrievalData(name, root, tuple(items), _protocol(name, root, items))
 
 
-READERS: dict[str, Callable[[Path], RetrievalData]] = {name: partial(_index, name=name) for name in LAYOUTS}
+READERS: dict[str, Callable[[Path], RetrievalData]] = {
+    **{name: partial(_index, name=name) for name in LAYOUTS},
+    **{name: partial(_shared, name=name) for name in formats.TABLES},
+}
 
 
 def world_folder() -> Path:

@@ -18,8 +18,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.datasets import defects
+from wildsight.datasets import defects, formats
 from wildsight.datasets.defects import DefectPicture
+from wildsight.datasets.faults import Faults
 from wildsight.datasets.folders import pictures, subfolders
 from wildsight.datasets.masks import (
     FOLDERS,
@@ -190,7 +191,7 @@ _LAYOUTS: dict[str, tuple[defects.Layout, bool]] = {
     "spt": (defects.spt, True),
     "folder": (plain, False),
 }
-READERS: tuple[str, ...] = tuple(_LAYOUTS)
+READERS: tuple[str, ...] = (*_LAYOUTS, *formats.SCHEMES)
 
 
 def read(name: str, path: str | Path, *, train_fraction: float = TRAIN_FRACTION) -> SegmentationData:
@@ -208,7 +209,18 @@ def read(name: str, path: str | Path, *, train_fraction: float = TRAIN_FRACTION)
 
 
 def _readers(train_fraction: float) -> dict[str, Callable[[Path], SegmentationData]]:
-    return {name: partial(_index, name=name, train_fraction=train_fraction) for name in _LAYOUTS}
+    layouts = {name: partial(_index, name=name, train_fraction=train_fraction) for name in _LAYOUTS}
+    shared = {name: partial(_shared, name=name, train_fraction=train_fraction) for name in formats.SCHEMES}
+    return {**layouts, **shared}
+
+
+def _shared(path: Path, *, name: str, train_fraction: float) -> SegmentationData:
+    """Annotations, a CSV or a set of the hub: its own split where every picture has one."""
+    source = formats.read(name, path)
+    found = [p for p in formats.defects_of(source, Faults()) if not p.good]
+    if not found:
+        raise DataError("outlines no defect", where=path, hint="annotate some")
+    return _data(name, source.root, found, all(p.split for p in found), train_fraction)
 
 
 def _index(root: Path, *, name: str, train_fraction: float) -> SegmentationData:
@@ -216,14 +228,21 @@ def _index(root: Path, *, name: str, train_fraction: float) -> SegmentationData:
     found = [
         p for p in layout(root, declared(root, TWO_VALUED)) if not p.good and (own or p.split != "train")
     ]
+    if not found:
+        raise DataError(
+            f"holds no defect in the {name} layout", where=root, hint=(layout.__doc__ or "").splitlines()[0]
+        )
+    return _data(name, root, found, own, train_fraction)
+
+
+def _data(
+    name: str, root: Path, found: list[DefectPicture], own: bool, train_fraction: float
+) -> SegmentationData:
+    """The set of these defects, by its own split or by one of ours."""
     samples = tuple(
         MaskSample(p.image, p.masks, p.category, p.kind, "train" if p.split == "train" else "test", p.rule)
         for p in found
     )
-    if not samples:
-        raise DataError(
-            f"holds no defect in the {name} layout", where=root, hint=(layout.__doc__ or "").splitlines()[0]
-        )
     samples = samples if own else hashed_split(samples, root, train_fraction)
     rule = "the set's own" if own else f"{train_fraction:.0%} {_HASHED}"
     return SegmentationData(name, root, samples, _protocol(root, samples, rule))
@@ -251,7 +270,7 @@ def _source(train_fraction: float = TRAIN_FRACTION) -> DataSource[SegmentationDa
     def world() -> SegmentationData:
         return replace(read("mvtec-ad", world_folder(), train_fraction=train_fraction), name=WORLD)
 
-    return DataSource(_readers(train_fraction), world, check)
+    return DataSource(_readers(train_fraction), world, check, formats.defects_of)
 
 
 def world_folder() -> Path:

@@ -15,7 +15,7 @@ from PIL.Image import Image, Resampling
 from wildsight.errors import ConfigError
 from wildsight.estimators.evaluation import Evaluation
 from wildsight.images import load_image
-from wildsight.results import Result
+from wildsight.results import Mark, MarkedResult
 from wildsight.segmentation.data import MaskSample, read_mask
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ FINAL, DRAFT, TRUTH = (255, 60, 0), (0, 120, 255), (0, 190, 70)
 
 
 @dataclass(frozen=True)
-class SegmentationResult(Result):
+class SegmentationResult(MarkedResult):
     """The outlines in one picture, one per prompt.
 
     Attributes:
@@ -63,6 +63,10 @@ class SegmentationResult(Result):
             "areas": [int(m.sum()) for m in self.masks],
             "draft_areas": [int(m.sum()) for m in self.drafts],
         }
+
+    def marks(self, size: tuple[int, int] | None = None) -> list[Mark]:  # noqa: ARG002  the masks have it
+        """The final masks, each called ``defect``."""
+        return [Mark("defect", mask) for mask in self.masks]
 
     def line(self) -> str:
         """The result on one line of a terminal."""

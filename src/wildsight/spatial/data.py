@@ -16,17 +16,20 @@ boxes; a line without expression is a box that nobody asks for.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from wildsight.datasets import formats
 from wildsight.datasets.faults import Faults
 from wildsight.datasets.folders import unread_formats
 from wildsight.datasets.lists import read_lines
 from wildsight.datasets.source import DataSource, read_named
+from wildsight.datasets.tables import PictureRow, PictureTable
 from wildsight.errors import DataError, WildSightError
 from wildsight.images import image_size, list_images, load_image
 from wildsight.sources import Problem, parse_source
@@ -51,6 +54,7 @@ FACTORS = (0.6, 1.0, 1.6, 2.5)
 MOST, SCALES = 4, (1.0, 1.6)  # things in a picture, and their sizes in multiples of a shape's own
 REFUSALS = 5  # one question in so many is about something that is not there
 LABELS = "labels.jsonl"
+CELLS = "write numbers into x, y, z, length, height, width and yaw"
 MEND = 'write {"image", "expression", "name", "centre", "size", "yaw"} a line'
 
 
@@ -64,20 +68,64 @@ def read_folder(root: Path, faults: Faults | None = None) -> SpatialData:
     by_image = _by_image(root, faults)
     if not by_image and not faults.problems:
         raise DataError("holds no label", where=root / LABELS, hint=MEND)
+    return _labelled(f"folder:{root}", root / LABELS, root / "images", by_image, faults)
+
+
+Labels = dict[str, list[tuple[int, dict[str, Any]]]]
+"""Picture -> the numbers and the content of its lines."""
+
+
+def _labelled(name: str, labels: Path, images: Path, by_image: Labels, faults: Faults) -> SpatialData:
+    """The questions of label lines, whatever file they stand in."""
+    root = labels.parent
     samples: list[SpatialSample] = []
     unread: list[tuple[str, str]] = []
-    for name, own in by_image.items():
-        split = str(own[0][1].get("split", split_of(name)))
-        with faults.each(root / name), left_out(faults, unread, split):
-            samples += _questions(root, name, own, faults)
+    for picture, own in by_image.items():
+        split = str(own[0][1].get("split", split_of(picture)))
+        with faults.each(root / picture), left_out(faults, unread, split):
+            samples += _questions(labels, images, picture, own, faults)
     rule = "by the labels' own split, else one picture in five, by the hash of its name, is for testing"
-    return SpatialData(f"folder:{root}", root, tuple(samples), protocol(samples, rule), tuple(unread))
+    return SpatialData(name, root, tuple(samples), protocol(samples, rule), tuple(unread))
 
 
-def _by_image(root: Path, faults: Faults) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+def read_table(path: Path, faults: Faults | None = None, *, name: str = "csv") -> SpatialData:
+    """A CSV with one box a row: ``image, expression, name, x, y, z, length, height, width, yaw``.
+
+    ``split``, ``group`` and ``absent`` as in the labels; calibrations in ``calib/`` beside it.
+
+    Raises:
+        DataError: as `read_folder`.
+    """
+    faults = faults or Faults()
+    found = formats.read(name, path, faults)
+    if not isinstance(found, PictureTable):
+        raise DataError("is no table", where=path, hint=f"use {name}:FILE.csv")
+    by_image: Labels = {}
+    for row in found.need("image", "expression").rows:
+        with faults.each(found.file):
+            cells = _cells(row, found.file)
+            by_image.setdefault(row.values["image"], []).append((row.number, cells))
+    return _labelled(f"{name}:{path}", found.file, found.root, by_image, faults)
+
+
+def _cells(row: PictureRow, file: Path) -> dict[str, Any]:
+    """A row as a label line."""
+    cells = {name: text for name, text in row.values.items() if text and name != "split"}
+    cells |= {"split": "val" if row.split == "validation" else row.split} if row.split else {}
+    if cells.get("absent", "").lower() in ("", "0", "false", "no"):
+        cells.pop("absent", None)
+    try:
+        centre = [float(row.values[n]) for n in ("x", "y", "z") if cells.get(n)]
+        size = [float(row.values[n]) for n in ("length", "height", "width") if cells.get(n)]
+    except ValueError as error:
+        raise DataError(f"line {row.number} holds what is no number", where=file, hint=CELLS) from error
+    return {**cells, "centre": centre, "size": size}
+
+
+def _by_image(root: Path, faults: Faults) -> Labels:
     """The label lines of each picture, with their numbers."""
     file = root / LABELS
-    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    found: Labels = {}
     for number, line in read_lines(file):
         with faults.each(file):
             row = _line(line, number, file)
@@ -96,20 +144,20 @@ def _line(line: str, number: int, file: Path) -> dict[str, Any]:
 
 
 def _questions(
-    root: Path, name: str, rows: list[tuple[int, dict[str, Any]]], faults: Faults
+    labels: Path, images: Path, name: str, rows: list[tuple[int, dict[str, Any]]], faults: Faults
 ) -> list[SpatialSample]:
     """The questions about one picture."""
     boxes: list[tuple[str | None, Box | None, dict[str, Any]]] = []
     for number, row in rows:
-        with faults.each(root / LABELS):
-            where = f"{root / LABELS}:{number}"
+        with faults.each(labels):
+            where = f"{labels}:{number}"
             box = None if row.get("absent") else box_of(row, where)
             if row.get("split", "train") not in SPLITS:
                 hint = f"use {', '.join(SPLITS)}"
                 raise DataError(f"split {row['split']!r} is unknown", where=where, hint=hint)
             boxes.append((_expression(row, where), box, row))
-    file = _inside(root / "images", name)
-    camera, offset = read_calibration(root / "calib" / f"{Path(name).stem}.txt", image_size(file))
+    file = _inside(images, name)
+    camera, offset = read_calibration(labels.parent / "calib" / f"{Path(name).stem}.txt", image_size(file))
     moved = [
         (t, None if b is None else Box(b.centre + offset, b.size, b.rotation, b.name), r) for t, b, r in boxes
     ]
@@ -132,7 +180,7 @@ def _questions(
 def _inside(folder: Path, name: str) -> Path:
     """A picture of the folder; names that lead out of it are refused."""
     file = folder / name
-    if Path(name).name != name or not file.is_file():
+    if not Path(os.path.normpath(file)).is_relative_to(folder) or not file.is_file():
         raise DataError("no such picture", where=file, hint="name a file inside images/")
     return file
 
@@ -175,6 +223,8 @@ READERS: dict[str, _Reader] = {
     "kitti": read_kitti,
     "mono3drefer": read_mono3drefer,
     "omni3d": read_omni3d,
+    "coco": read_omni3d,
+    **{name: partial(read_table, name=name) for name in formats.TABLES},
 }
 
 

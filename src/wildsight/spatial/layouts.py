@@ -17,7 +17,7 @@ from wildsight.spatial.boxes import Box, checked
 from wildsight.spatial.camera import Camera, read_calibration
 from wildsight.spatial.captions import expressions, leaks
 from wildsight.spatial.iou3d import box_of_corners
-from wildsight.spatial.samples import SpatialData, SpatialSample, Split, left_out, protocol, split_of
+from wildsight.spatial.samples import SPLITS, SpatialData, SpatialSample, Split, left_out, protocol, split_of
 
 
 def _kitti_box(label: kitti.KittiLabel) -> Box:
@@ -127,6 +127,9 @@ def _group(lists: Sequence[str] | None, text: str) -> str:
 def read_omni3d(root: Path, faults: Faults | None = None) -> SpatialData:
     """Omni3D: ``Omni3D/NAME_{train,val,test}.json``; pictures by their ``file_path`` below ``root``.
 
+    One COCO file with Omni3D's fields stands for itself; without a split in its name, one picture in five, by
+    the hash of its name, is for testing.
+
     Annotations of the ignore rule are left out: that of training, or that of the evaluation. Expressions are
     made by rule.
 
@@ -136,15 +139,17 @@ def read_omni3d(root: Path, faults: Faults | None = None) -> SpatialData:
     samples: list[SpatialSample] = []
     ignored = 0
     faults = faults or Faults()
+    beside = root.parent.parent if root.parent.name == "Omni3D" else root.parent
+    base = beside if root.is_file() else root
     for file in omni3d.annotation_files(root):
         with faults.each(root):
-            for picture in omni3d.pictures(root, file, faults):
+            for picture in omni3d.pictures(base, file, faults):
                 with faults.each(file):
                     notes, left = picture.used(file, faults)
                     ignored += left
                     samples += _omni3d_samples(picture, notes, file, faults)
     facts = protocol(samples, "the published files", expressions="by rule", ignored=ignored)
-    return SpatialData(f"omni3d:{root}", root, tuple(samples), facts)
+    return SpatialData(f"{'coco' if root.is_file() else 'omni3d'}:{root}", base, tuple(samples), facts)
 
 
 def _omni3d_samples(
@@ -155,7 +160,8 @@ def _omni3d_samples(
     for note in notes:
         with faults.each(file):
             boxes.append(_omni3d_box(note, file))
-    for sample in asked_by_rule(picture.file, camera, boxes, picture.split):  # type: ignore[arg-type]
+    split: Any = picture.split if picture.split in SPLITS else split_of(picture.file.name)
+    for sample in asked_by_rule(picture.file, camera, boxes, split):
         name = f"{picture.source}/{picture.number}#{sample.name.rpartition('#')[2]}"
         yield replace(sample, name=name, group=f"{picture.source} {sample.group}")
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from wildsight.workflows.inspect.describing import describe
 from wildsight.workflows.inspect.learning import learn
+from wildsight.workflows.inspect.marks import marked
 from wildsight.workflows.inspect.naming import clear, name
 from wildsight.workflows.inspect.project import Project, open_project, start
 from wildsight.workflows.inspect.reporting import write_report
@@ -27,6 +28,7 @@ __all__ = [
     "group",
     "learn",
     "look",
+    "marked",
     "name",
     "open_project",
     "start",

@@ -10,7 +10,7 @@ from typing import Any, Self
 from wildsight.errors import ConfigError
 from wildsight.files import MANIFEST, sha256, write_json
 from wildsight.results import environment
-from wildsight.sources import FOLDER, parse_source
+from wildsight.sources import FOLDER, HUB, parse_source
 from wildsight.workflows.inspect.state import FORMAT, PARTS, read_looked, read_part, read_settings
 
 GOOD = "good"
@@ -263,6 +263,8 @@ def absolute_source(text: str) -> str:
 
     source = parse_source(text, READERS)
     if source.path is None:
+        return str(source)
+    if source.reader == HUB and not source.path.exists():
         return str(source)
     path = str(source.path.absolute())
     return path if source.reader == FOLDER else f"{source.reader}:{path}"
