@@ -95,6 +95,7 @@ def field_of(parameter: Parameter, value: Any, blank: bool = False) -> Any:
         "label": parameter.name,
         "info": parameter.help.replace("``", "") or None,
         "min_width": 180,
+        "interactive": True,
     }
     if parameter.choices:
         shown = [NOTHING if c is None else c for c in parameter.choices]

@@ -246,7 +246,7 @@ def saved(model: Any, task: str) -> tuple[str, list[str]]:
         model: has ``save_pretrained``.
         task: whose it is.
     """
-    name = f"{task}-{digest_of([model.fitted_on, model.get_params()])[:12]}"
+    name = f"{task}-{digest_of([model.fitted_on, asdict(model.settings), model.hyper])[:12]}"
     folder = model.save_pretrained(cache_folder("app") / "saved" / name)
     archive = shutil.make_archive(str(run_folder(task) / name), "zip", folder)
     text = (

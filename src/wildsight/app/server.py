@@ -32,6 +32,7 @@ def page(tabs: Mapping[str, TabEntry] = TABS) -> Any:
         raise ConfigError("gradio is not installed", hint="pip install 'wildsight[app]'") from error
     from wildsight.app.tabs import start
 
+    refreshed: list[tuple[Any, Any]] = []
     with gr.Blocks(title="WildSight", analytics_enabled=False) as blocks:
         gr.Markdown("# WildSight\nVision foundation models, taken past the edge of their training data.")
         with gr.Tabs(overflow_behavior="wrap"):  # a row more on a telephone, rather than a hidden menu
@@ -41,9 +42,11 @@ def page(tabs: Mapping[str, TabEntry] = TABS) -> Any:
                 with gr.Tab(entry.title, elem_id=f"tab-{name}") as tab:
                     refresh = resolve(f"wildsight.app.tabs.{name}:build")()
                 if refresh is not None:
-                    refresh.wire(blocks, tab.select)
+                    refreshed.append((refresh, tab.select))
                 if name == "retrieval":
                     tab.select(None, None, None, js=BRUSH)
+        for refresh, opened in refreshed:  # outside of the tabs, which count what lies between them
+            refresh.wire(blocks, opened)
         blocks.load(None, None, None, js=ON_LOAD)
     return blocks
 

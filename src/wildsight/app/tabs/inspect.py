@@ -59,7 +59,7 @@ def build() -> Refresh:
             teach = gr.Button("4. Learn the names")
         with gr.Column():
             said = tab.answer()
-            shown = gr.Gallery(label="Finds", columns=4, object_fit="contain", preview=False)
+            shown = gr.Gallery(label="Finds", columns=4, object_fit="contain", allow_preview=False)
             file = gr.File(label="Inspection report")
     out = [said, shown, file]
     product.change(other_product, [project, product], project, show_progress="hidden")
