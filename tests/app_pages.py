@@ -58,12 +58,32 @@ def served() -> Iterator[str]:
 
 def show(page: Any, name: str) -> Any:
     """Open a tab; returns its panel."""
-    page.get_by_role("tab", name=name, exact=True).click(timeout=60_000)
-    return page.locator("[role=tabpanel]:visible")
+    from wildsight.app.tabs import TABS
+
+    page.get_by_role("tab", name=TABS[name].title, exact=True).click(timeout=60_000)
+    panel = page.locator("[role=tabpanel]:visible")
+    panel.locator("button.primary").first.wait_for(timeout=60_000)
+    return panel
 
 
 def press(panel: Any, name: str) -> None:
     panel.get_by_role("button", name=name, exact=True).click()
+
+
+def take(panel: Any, sample: str, button: str) -> None:
+    """Take a sample; the button that uses it is off until it is there."""
+    page = panel.page
+    panel.get_by_role("button", name=button, exact=True).evaluate(WATCHED)
+    press(panel, sample)
+    page.wait_for_function("window.switched && !window.watched.disabled", timeout=WAIT)
+
+
+WATCHED = """button => {
+  window.watched = button
+  window.switched = false
+  const note = () => { window.switched ||= button.disabled }
+  new MutationObserver(note).observe(button, {attributes: true})
+}"""
 
 
 def until(panel: Any, text: str) -> None:
@@ -77,24 +97,22 @@ def until(panel: Any, text: str) -> None:
 
 
 def anomaly(panel: Any, folder: Path) -> None:
-    press(panel, "Take sample pictures")
-    until(panel, "05-")
+    take(panel, "Take sample pictures", "Look")
     press(panel, "Look")
     until(panel, "of 6 pictures are anomalous")
 
 
 def segmentation(panel: Any, folder: Path) -> None:
-    press(panel, "Take a sample picture")
-    until(panel, "00-")
-    panel.locator("img").first.wait_for(timeout=WAIT)
+    take(panel, "Take a sample picture", "Outline the box")
+    image = panel.locator("#outline img")
+    image.wait_for(timeout=WAIT)
     press(panel, "Outline the box")
     until(panel, "of the picture.")
 
 
 def inspect(panel: Any, folder: Path) -> None:
     panel.get_by_label("Project folder").fill(str(folder / "project"))
-    press(panel, "Take sample pictures")
-    until(panel, "11-")
+    take(panel, "Take sample pictures", "1. Look")
     press(panel, "1. Look")
     until(panel, "rejected")
     press(panel, "2. Group what was found")
@@ -102,13 +120,17 @@ def inspect(panel: Any, folder: Path) -> None:
     press(panel, "Describe it in words")
     until(panel, "finds are described")
     for group, name in (("new_000", "crack"), ("new_001", "stain")):
-        panel.get_by_label("Group or find").fill(group)
+        panel.locator(".gallery-item", has_text=group).first.locator("button").first.click()
+        panel.page.wait_for_function(NAMED, arg=["Group or find", group], timeout=WAIT)
         panel.get_by_label("Its name").fill(name)
         press(panel, "3. Give the name")
         until(panel, f"finds are called {name}")
     press(panel, "4. Learn the names")
     until(panel, "Learned: crack")
 
+
+NAMED = """([label, value]) => [...document.querySelectorAll('label')].some(
+  e => e.innerText.startsWith(label) && e.querySelector('input, textarea')?.value == value)"""
 
 CHAIR = (
     ((-0.5, -1), (-0.5, 1)),
@@ -121,7 +143,6 @@ CHAIR = (
 
 
 def retrieval(panel: Any, folder: Path) -> None:
-    panel.get_by_label("Brush").first.click(timeout=60_000)
     canvas = panel.locator("canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -143,15 +164,13 @@ def discovery(panel: Any, folder: Path) -> None:
 
 
 def composition(panel: Any, folder: Path) -> None:
-    press(panel, "Take sample pictures")
-    until(panel, "05-")
+    take(panel, "Take sample pictures", "Recognise")
     press(panel, "Recognise")
     panel.get_by_role("columnheader", name="second").first.wait_for(timeout=WAIT)
 
 
 def compression(panel: Any, folder: Path) -> None:
-    press(panel, "Take a sample picture and question")
-    until(panel, "00-")
+    take(panel, "Take a sample picture and question", "Ask")
     press(panel, "Ask")
     until(panel, "full model:")
 
@@ -162,8 +181,7 @@ def fusion(panel: Any, folder: Path) -> None:
 
 
 def spatial(panel: Any, folder: Path) -> None:
-    press(panel, "Take a sample picture and sentence")
-    until(panel, "scene-")
+    take(panel, "Take a sample picture and sentence", "Find it")
     press(panel, "Find it")
     until(panel, "sure to")
 
@@ -172,8 +190,7 @@ def continual(panel: Any, folder: Path) -> None:
     panel.get_by_label("Folder of the learner").fill(str(folder / "learner"))
     press(panel, "1. Teach the sample tasks")
     until(panel, "tasks are learned")
-    press(panel, "Take a sample task")
-    until(panel, ".zip")
+    take(panel, "Take a sample task", "2. Teach this task")
     press(panel, "2. Teach this task")
     until(panel, "guard, accuracy")
 

@@ -32,9 +32,9 @@ def address() -> Iterator[str]:
 
     world_folder()
     patch = pytest.MonkeyPatch()
-    for lesson in (composition.LESSON, fusion.LESSON, spatial.LESSON, retrieval.LESSON, continual.TRAINING):
-        patch.setitem(lesson, "epochs", 1)
-    patch.setitem(spatial.LESSON, "pictures", 16)
+    for tab in (composition, fusion, spatial, retrieval, continual):
+        patch.setitem(tab.PRESET.training, "epochs", 1)
+    patch.setitem(spatial.PICTURES, "train", 16)
     patch.setattr(continual, "COUNT", 2)
     patch.setitem(inspect.LEARNING, "epochs", 1)
     patch.setitem(describing.LESSON, "per_pair", 1)
@@ -104,7 +104,7 @@ NAMELESS = """() => [...document.querySelectorAll('[role=tabpanel] input, [role=
 def test_the_keyboard_reaches_upload_and_button(page: Any) -> None:
     panel = show(page, "anomaly")
     panel.locator("button.primary").first.wait_for(timeout=60_000)
-    page.get_by_role("tab", name="anomaly").focus()
+    page.get_by_role("tab", name="Find defects").focus()
     reached = []
     for _ in range(40):
         page.keyboard.press("Tab")
@@ -242,6 +242,7 @@ def test_a_closed_browser_loses_nothing(chromium: Any, address: str, tmp_path: P
 
 
 def test_a_task_that_breaks_the_guard_is_refused(page: Any, tmp_path: Path) -> None:
+    from wildsight.app.models import Chosen
     from wildsight.app.tabs import continual
     from wildsight.errors import CheckpointError
 
@@ -252,7 +253,7 @@ def test_a_task_that_breaks_the_guard_is_refused(page: Any, tmp_path: Path) -> N
     press(panel, "Take a sample task")
     until(panel, ".zip")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(continual.TRAINING, "lr", 0.05)
+        patch.setitem(continual.PRESET.training, "lr", 0.05)
         press(panel, "2. Teach this task")
         until(panel, "REFUSED")
     assert panel.get_by_text("2 tasks are learned").count() == 1
@@ -260,7 +261,7 @@ def test_a_task_that_breaks_the_guard_is_refused(page: Any, tmp_path: Path) -> N
     weights = next(f for f in files if f.suffix == ".safetensors")
     weights.write_bytes(weights.read_bytes()[:-64] + bytes(64))
     with pytest.raises(CheckpointError, match="SHA-256"):
-        continual.teach_samples(str(tmp_path / "learner"))
+        continual.teach_samples(Chosen(), str(tmp_path / "learner"))
 
 
 def test_a_project_of_another_version_or_damaged_is_a_message(page: Any, tmp_path: Path) -> None:

@@ -6,32 +6,21 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from wildsight.app.tabs import TABS
+from wildsight.app.browser import BRUSH, CSS, ON_LOAD
+from wildsight.app.tabs import TABS, TabEntry
 from wildsight.errors import ConfigError
 from wildsight.estimators import resolve
 
 UPLOAD_MB = 64
 QUEUE = 16
-CSS = """
-footer {display: none}
-.gradio-container {max-width: 76rem; width: 100%; margin: auto}
-.gradio-container .main {width: 100%; min-width: 0; padding-inline: clamp(.6rem, 3vw, 2rem) !important}
-.gradio-container [role=tab] {padding: 0 .6rem}
-.gradio-container .block:not(#outline) label[data-testid=block-label] {position: static; width: fit-content}
-.gradio-container .prose table {display: block; overflow-x: auto; border: 0; padding: 0}
-.gradio-container .prose :is(td, th) {word-break: normal; overflow-wrap: normal}
-.gradio-container .prose :is(td, th) {padding: .35rem clamp(.3rem, 1vw, .6rem)}
-.gradio-container .caption-label {white-space: normal; max-width: 100%}
-#outline img {object-fit: contain; width: 100%; height: 100%}
-"""
 FONT = ["system-ui", "sans-serif"]
 
 
-def page(tabs: Mapping[str, str] = TABS) -> Any:
+def page(tabs: Mapping[str, TabEntry] = TABS) -> Any:
     """The page, not yet served.
 
     Args:
-        tabs: name -> ``module:function`` that lays the tab out.
+        tabs: what is laid out, by module of `wildsight.app.tabs`.
 
     Raises:
         ConfigError: gradio is not installed.
@@ -41,12 +30,24 @@ def page(tabs: Mapping[str, str] = TABS) -> Any:
         import gradio as gr
     except ImportError as error:
         raise ConfigError("gradio is not installed", hint="pip install 'wildsight[app]'") from error
+    from wildsight.app.tabs import start
+
+    refreshed: list[tuple[Any, Any]] = []
     with gr.Blocks(title="WildSight", analytics_enabled=False) as blocks:
         gr.Markdown("# WildSight\nVision foundation models, taken past the edge of their training data.")
         with gr.Tabs(overflow_behavior="wrap"):  # a row more on a telephone, rather than a hidden menu
-            for name, target in tabs.items():
-                with gr.Tab(name, elem_id=f"tab-{name}"):
-                    resolve(target)()
+            with gr.Tab("Start", elem_id="tab-start"):
+                start.build()
+            for name, entry in tabs.items():
+                with gr.Tab(entry.title, elem_id=f"tab-{name}") as tab:
+                    refresh = resolve(f"wildsight.app.tabs.{name}:build")()
+                if refresh is not None:
+                    refreshed.append((refresh, tab.select))
+                if name == "retrieval":
+                    tab.select(None, None, None, js=BRUSH)
+        for refresh, opened in refreshed:  # outside of the tabs, which count what lies between them
+            refresh.wire(blocks, opened)
+        blocks.load(None, None, None, js=ON_LOAD)
     return blocks
 
 
@@ -71,7 +72,7 @@ def serve(
     import gradio as gr
 
     theme = gr.themes.Default(font=FONT, font_mono=["ui-monospace", "monospace"])
-    blocks.queue(max_size=QUEUE, default_concurrency_limit=1)
+    blocks.queue(max_size=QUEUE, default_concurrency_limit=None)  # the queues of `jobs` limit what runs
     try:
         _, url, _ = blocks.launch(
             server_name=host, server_port=port, share=False, quiet=True, theme=theme, css=CSS,

@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import fitted, guarded, lent, paths, plainly, results_of, run_folder, shelf
-from wildsight.files import digest_of, sha256
+from wildsight.app.forms import ModelForm
+from wildsight.app.jobs import plainly
+from wildsight.app.models import CHECKPOINT, DATA, Chosen, Preset, careful
+from wildsight.app.uploads import lent, paths, results_of, run_folder
+from wildsight.app.widgets import Tab, upload
+from wildsight.files import atomic_folder, cache_folder, digest_of, sha256
 from wildsight.results import Table
 from wildsight.world.products import CATEGORIES
 
-SAMPLES, OWN, CHECKPOINT = "sample products", "my good pictures", "a fitted checkpoint"
+OWN = "my good pictures"
+PRESET = Preset(
+    "anomaly", "sample products", "patchcore", "nano-conv", settings={"calibration": 0.3},
+    sources="mvtec-ad:/data/mvtec", apart=("false_alarm_rate",),
+)  # fmt: skip
 
 
 def build() -> None:
     """Lay out the tab."""
     gr.Markdown(
         "**Find what is wrong in these pictures.** The detector learns from good pictures alone, and "
-        "then says which new one is wrong, how sure it is, and where. Red is at or above the "
-        "threshold."
+        "then says which new one is wrong, how sure it is, and where."
     )
+    tab = Tab("anomaly")
     with gr.Row():
         with gr.Column():
-            normal = gr.Radio([SAMPLES, OWN, CHECKPOINT], value=SAMPLES, label="Normal is what you see in")
-            good = gr.File(file_count="multiple", label="Good pictures (at least two)", visible=False)
-            folder = gr.Textbox(label="Folder that `wildsight anomaly fit` wrote", visible=False)
+            form = ModelForm(PRESET, (OWN, DATA, CHECKPOINT), label="Normal is what you see in")
             product = gr.Dropdown(list(CATEGORIES), value=CATEGORIES[1], label="Sample product")
-            method = gr.Dropdown(["patchcore", "padim"], value="patchcore", label="Method")
-            new = gr.File(file_count="multiple", label="Pictures to look at")
+            good = upload("Good pictures (at least two)", visible=False)
+            new = upload("Pictures to look at")
+            rate = gr.Slider(
+                0.1, 20, 5, step=0.1, label="False alarms allowed, of a hundred good pictures"
+            )  # fmt: skip
             with gr.Row():
                 sample = gr.Button("Take sample pictures")
                 look = gr.Button("Look", variant="primary")
+                tab.stop_button()
         with gr.Column():
-            said = gr.Markdown(label="What was found")
+            said = tab.answer()
             shown = gr.Gallery(label="Heat maps", columns=3, object_fit="contain")
-            files = gr.File(label="Report and scores", file_count="multiple")
-    normal.change(_visible, normal, [good, folder, product, method])
-    sample.click(guarded(sample_pictures), product, new)
-    look.click(guarded(look_at), [normal, good, folder, product, method, new], [said, shown, files])
+            files = gr.File(label="Report, scores, checkpoint", file_count="multiple")
+            tab.saves(form, detector_of, [good.file, product, rate], files)
+    form.kind.change(_visible, form.kind, [good.box, product], show_progress="hidden")
+    tab.sample(sample, sample_pictures, product, new.file, look)
+    given = [*form.inputs, good.file, product, rate, new.file]
+    tab.run(look.click, form.asks(look_at), given, [said, shown, files])
 
 
-def _visible(normal: str) -> tuple[Any, ...]:
-    shown = (normal == OWN, normal == CHECKPOINT, normal == SAMPLES, normal != CHECKPOINT)
-    return tuple(gr.update(visible=v) for v in shown)
+def _visible(kind: str) -> tuple[Any, ...]:
+    return gr.update(visible=kind == OWN), gr.update(visible=kind == PRESET.sample)
 
 
 def sample_pictures(product: str) -> list[str]:
@@ -58,20 +71,21 @@ def sample_pictures(product: str) -> list[str]:
 
 
 def look_at(
-    normal: str, good: Any, folder: str, product: str, method: str, new: Any
+    chosen: Chosen, good: Any, product: str, rate: float, new: Any
 ) -> tuple[str, list[tuple[Any, str]], list[str]]:
     """Verdicts in words, heat maps with captions, and the files to take away."""
     from wildsight.anomaly.reports import write_predictions
 
     files = paths(new)
-    results, errors = _detector(normal, good, folder, product, method).predict_files(files)
+    detector = detector_of(chosen, good, product, rate)
+    results, errors = detector.predict_files(files)
     report = write_predictions(results, [str(e) for e in errors], run_folder("anomaly"))
     wrong = sum(r.anomalous for r in results)
-    lines = [f"**{wrong} of {len(results)} pictures are anomalous.**"]
+    lines = [f"**{wrong} of {len(results)} pictures are anomalous.** {_promise(detector, rate)}"]
     rows = [[Path(r.image or "").name, _verdict(r), f"{r.score:.4f}", f"{r.threshold:.4f}"] for r in results]
     lines += ["", Table(["picture", "verdict", "score", "threshold"], rows).markdown(), ""]
-    lines += [f"- not read: {plainly(error)}" for error in errors]
-    gallery = [(r.overlay(), _verdict(r)) for r in results]
+    lines += [*careful(detector, *results), *(f"- not read: {plainly(error)}" for error in errors)]
+    gallery = [(r.overlay(), f"{_verdict(r)}: {Path(r.image or '').name}") for r in results]
     return "\n".join(lines), gallery, results_of(report)
 
 
@@ -79,35 +93,30 @@ def _verdict(result: Any) -> str:
     return "ANOMALOUS" if result.anomalous else "good"
 
 
-def _detector(normal: str, good: Any, folder: str, product: str, method: str) -> Any:
-    from wildsight.anomaly import AnomalyDetector
+def _promise(detector: Any, rate: float) -> str:
+    """The false-alarm rate that the threshold gives, and how many good pictures the wanted one would need."""
+    limit = detector.threshold()
+    text = (
+        f"At most {limit.rate:.1%} of good pictures are above the threshold ({limit.n} were held out for it)"
+    )
+    needed = math.ceil(100 / rate) - 1
+    return f"{text}; {rate:g} % needs {needed}." if limit.rate > rate / 100 + 1e-9 else f"{text}."
+
+
+def detector_of(chosen: Chosen, good: Any, product: str, rate: float) -> Any:
+    """The detector that the form asks for, at a false-alarm rate in percent."""
     from wildsight.anomaly.data import read_source
 
-    if normal == CHECKPOINT:
-        return fitted("anomaly", folder, AnomalyDetector.from_pretrained)
-    if normal == SAMPLES:
-        return shelf.get(
-            f"anomaly-{product}-{method}", lambda: _fitted(method, read_source("world").select([product]))
-        )
-    pictures = paths(good)
-    key = digest_of([method, *(sha256(p) for p in pictures)])
-    return shelf.get(f"anomaly-{key}", lambda: _fitted(method, _as_folder(pictures, key)))
-
-
-def _fitted(method: str, source: Any) -> Any:
-    """A detector whose threshold one good picture in twenty may exceed."""
-    from wildsight.anomaly import AnomalyDetector
-
-    detector = AnomalyDetector(method, false_alarm_rate=0.05, calibration=0.3)
-    return detector.fit(source, progress=False)
+    settings = {"false_alarm_rate": float(rate) / 100}
+    if chosen.kind == OWN:
+        pictures = paths(good)
+        key = digest_of([sha256(p) for p in pictures])
+        return chosen.model(PRESET, lambda: _as_folder(pictures, key), key, **settings)
+    return chosen.model(PRESET, lambda: read_source("world").select([product]), product, **settings)
 
 
 def _as_folder(pictures: list[Path], key: str) -> Path:
     """The uploaded good pictures in the plain layout that the task reads."""
-    import shutil
-
-    from wildsight.files import atomic_folder, cache_folder
-
     target = cache_folder("app") / f"good-{key[:16]}"
     if not target.is_dir():
         with atomic_folder(target) as temporary:

@@ -6,64 +6,80 @@ from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import guarded, paths, readable, results_of, run_folder, uploads
+from wildsight.app.forms import ModelForm
+from wildsight.app.jobs import learning, uploads
+from wildsight.app.models import DATA, Chosen, Preset, careful, saved
+from wildsight.app.uploads import paths, readable, results_of, run_folder, uploaded
+from wildsight.app.widgets import Tab, upload
 
-WORLD, OWN = "sample pictures", "my pictures"
+OWN = "my pictures"
 K = "auto"
+PRESET = Preset(
+    "discovery", "sample pictures", "sskmeans", "nano-conv",
+    settings={"views.image_size": 96, "views.views": 2}, sources="cifar-10:/data/cifar", apart=("k",),
+)  # fmt: skip
 
 
 def build() -> None:
     """Lay out the tab."""
     gr.Markdown(
-        "**Sort this unlabelled folder.** Some classes are known by labelled pictures; the unlabelled "
-        "ones are sorted into these and into new groups. Nothing is moved."
+        "**Sort this unlabelled folder.** Classes that you show by labelled pictures are found again by "
+        "name; the others become new groups. Nothing is moved."
     )
+    tab = Tab("discovery")
     with gr.Row():
         with gr.Column():
-            where = gr.Radio([WORLD, OWN], value=WORLD, label="Pictures")
-            labelled = gr.File(
-                file_count="multiple", visible=False,
-                label="Labelled pictures, named CLASS_anything.png (two classes at least)",
-            )  # fmt: skip
-            free = gr.File(file_count="multiple", label="Unlabelled pictures", visible=False)
+            form = ModelForm(PRESET, (OWN, DATA), label="Pictures")
+            free = upload("Unlabelled pictures", visible=False)
+            labelled = upload("Labelled pictures, named CLASS_anything.png", visible=False)
             number = gr.Textbox(K, label="Number of groups: auto, a number, or a range such as 5-12")
-            sort = gr.Button("Sort", variant="primary")
+            with gr.Row():
+                sort = gr.Button("Sort", variant="primary")
+                tab.stop_button()
         with gr.Column():
-            said = gr.Markdown()
+            said = tab.answer()
             shown = gr.Gallery(label="Groups: medoid and nearest", columns=2, object_fit="contain")
-            files = gr.File(label="Report and table", file_count="multiple")
-    where.change(lambda w: [gr.update(visible=w == OWN)] * 2, where, [labelled, free])
-    sort.click(guarded(sort_pictures), [where, labelled, free, number], [said, shown, files])
+            files = gr.File(label="Report, table, checkpoint", file_count="multiple")
+    form.kind.change(
+        lambda kind: [gr.update(visible=kind == OWN)] * 2,
+        form.kind,
+        [labelled.box, free.box],
+        show_progress="hidden",
+    )
+    given = [*form.inputs, labelled.file, free.file, number]
+    tab.run(sort.click, form.asks(sort_pictures), given, [said, shown, files])
 
 
-def sort_pictures(where: str, labelled: Any, free: Any, number: str) -> tuple[str, list[Any], list[str]]:
+def sort_pictures(chosen: Chosen, labelled: Any, free: Any, number: str) -> tuple[str, list[Any], list[str]]:
     """Groups in words, as sheets, and the run's files."""
-    from wildsight.discovery import CategoryDiscoverer
     from wildsight.discovery.contact_sheets import contact_sheet, representatives
-    from wildsight.discovery.features import ViewConfig
 
-    data, unread = (_world(), []) if where == WORLD else _own(labelled, free)
+    data, unread = _own(labelled, free) if chosen.kind == OWN else (_named(chosen), [])
     k = int(number) if number.strip().isdecimal() else number.strip()
-    discoverer = CategoryDiscoverer("sskmeans", "nano-conv", k=k, views=ViewConfig(96, 2))
-    discoverer.fit(data, progress=False)
-    report = discoverer.write_run(run_folder("discovery"), where)
-    results, fitted = discoverer.results(), discoverer.need_fit()
-    rows = fitted.embedding[fitted.data.labels() < 0]
-    sheets, lines = [], [f"**{discoverer.need_fit().how_k()}**", ""]
+    discoverer = chosen.made(PRESET, k=k)
+    with learning():
+        discoverer.fit(data, progress=False, **chosen.training(PRESET))
+    report = discoverer.write_run(run_folder("discovery"), chosen.kind)
+    results, record = discoverer.results(), discoverer.need_fit()
+    rows = record.embedding[record.data.labels() < 0]
+    sheets, lines = [], [f"**{record.how_k()}**", ""]
     for group, name in enumerate(discoverer.names):
         members = [i for i, r in enumerate(results) if r.group == group]
         if members:
             files = [results[members[int(i)]].image for i in representatives(rows[members])]
             sheets.append((contact_sheet([f for f in files if f], side=72), f"{name}: {len(members)}"))
             lines.append(f"- {name}: {len(members)} picture{'s' * (len(members) > 1)}")
-    lines += [f"- not read: {sentence}" for sentence in unread]
-    return "\n".join(lines), sheets, results_of(report)
+    lines += [*careful(discoverer), *(f"- not read: {sentence}" for sentence in unread)]
+    text, checkpoint = saved(discoverer, PRESET.task)
+    return "\n".join([*lines, "", text]), sheets, [*results_of(report), *checkpoint]
 
 
-def _world() -> Any:
+def _named(chosen: Chosen) -> Any:
+    """The sample, or the data that are named."""
+    from wildsight.app.models import source_state
     from wildsight.discovery.data import read_source
 
-    return read_source("world")
+    return read_source(source_state(chosen.source)[0] if chosen.kind == DATA else "world")
 
 
 def _own(labelled: Any, free: Any) -> tuple[Any, list[str]]:
@@ -73,7 +89,7 @@ def _own(labelled: Any, free: Any) -> tuple[Any, list[str]]:
     """
     from wildsight.discovery.data import CategorySample, make_data
 
-    shown, bad = readable(paths(labelled), "labelled picture")
+    shown, bad = readable(paths(labelled), "labelled picture") if uploaded(labelled) else ([], [])
     others, worse = readable(paths(free), "unlabelled picture")
     known = [CategorySample(p, p.stem.split("_")[0]) for p in shown]
     samples = [*known, *(CategorySample(p) for p in others)]

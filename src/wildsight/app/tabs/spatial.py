@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from wildsight.app.guard import fitted, guarded, paths, results_of, run_folder, shelf, taught
-from wildsight.files import digest_of
+from wildsight.app.forms import ModelForm
+from wildsight.app.jobs import message
+from wildsight.app.models import Chosen, Preset, careful
+from wildsight.app.uploads import paths, results_of, run_folder
+from wildsight.app.widgets import Tab, upload
 from wildsight.spatial.presets import EPOCHS, HYPER, RECIPE, SCENES, STRIDES
 
-SAMPLE, CHECKPOINT = "sample scenes (learns on first use)", "a fitted checkpoint"
 TEST = 8
-LESSON: dict[str, Any] = {"pictures": 1200, "epochs": EPOCHS}
+PICTURES = {"train": 1200}
 Asked = dict[str, Any]
+
+
+def _blank() -> Any:
+    from wildsight.spatial.bench import tiny_llava
+
+    return tiny_llava()
+
+
+def _scenes() -> Any:
+    from wildsight.spatial.data import world
+
+    return world(PICTURES["train"], 0, **SCENES)
+
+
+PRESET = Preset(
+    "spatial", "sample scenes (learns on first use)", "llmi3d", _blank, settings={"strides": STRIDES},
+    hyper=HYPER, training={"epochs": EPOCHS, **RECIPE}, data=_scenes, sources="omni3d:/data/omni3d",
+)  # fmt: skip
 
 
 def build() -> None:
@@ -26,24 +45,27 @@ def build() -> None:
         "so the truth of a sample stands beside its answer, in green. It knows no photographs: for "
         "those, name a checkpoint."
     )
+    tab = Tab("spatial")
     with gr.Row():
         with gr.Column():
-            kind = gr.Radio([SAMPLE, CHECKPOINT], value=SAMPLE, label="Model")
-            folder = gr.Textbox(label="Folder that `wildsight spatial fit` wrote", visible=False)
-            given = gr.File(label="Picture")
+            form = ModelForm(PRESET)
+            given = upload("Picture", many=False)
             number = gr.Slider(0, 4 * TEST - 1, TEST, step=1, label="Which sample picture")
-            sample = gr.Button("Take a sample picture and sentence")
             words = gr.Textbox(label="What is looked for; one sentence a line", lines=2)
             focal = gr.Number(label="Focal length, pixels (empty: from EXIF, else it is guessed)", value=None)
             asked = gr.State({})
-            find = gr.Button("Find it", variant="primary")
+            with gr.Row():
+                sample = gr.Button("Take a sample picture and sentence")
+                find = gr.Button("Find it", variant="primary")
+                tab.stop_button()
         with gr.Column():
-            said = gr.Markdown()
+            said = tab.answer()
             shown = gr.Gallery(label="On the picture, and from above", columns=2, object_fit="contain")
-            files = gr.File(label="Report, table and boxes (glTF)", file_count="multiple")
-    kind.change(lambda k: gr.update(visible=k == CHECKPOINT), kind, folder)
-    sample.click(guarded(sample_question), number, [given, words, focal, asked])
-    find.click(guarded(find_it), [kind, folder, given, words, focal, asked], [said, shown, files])
+            files = gr.File(label="Report, table, boxes (glTF), checkpoint", file_count="multiple")
+            tab.saves(form, grounder_of, [], files)
+    tab.sample(sample, sample_question, number, [given.file, words, focal, asked], find)
+    asks = [*form.inputs, given.file, words, focal, asked]
+    tab.run(find.click, form.asks(find_it), asks, [said, shown, files])
 
 
 def sample_question(number: float) -> tuple[str, str, float, Asked]:
@@ -59,7 +81,7 @@ def sample_question(number: float) -> tuple[str, str, float, Asked]:
 
 
 def find_it(
-    kind: str, folder: str, given: Any, words: str, focal: float | None, asked: Asked
+    chosen: Chosen, given: Any, words: str, focal: float | None, asked: Asked
 ) -> tuple[str, list[tuple[Any, str]], list[str]]:
     """Answers in words, boxes drawn, and the files to take away."""
     from wildsight.spatial.reports import write_predictions
@@ -67,21 +89,22 @@ def find_it(
     file = paths(given)[0]
     lines = [line.strip() for line in (words or "").splitlines() if line.strip()]
     if not lines:
-        raise gr.Error("nothing was asked; say what is looked for", print_exception=False)
-    results = _grounder(kind, folder).predict(file, lines, focal=focal or None)
+        raise message("nothing was asked; say what is looked for")
+    grounder = grounder_of(chosen)
+    results = grounder.predict(file, lines, focal=focal or None)
     out = run_folder("spatial")
     report = write_predictions(results, [], out)
-    told, shown = [], []
+    texts, shown = [], []
     for result in results:
         same = (asked.get("words"), asked.get("file")) == (result.expression, file.name)
         truth = asked["truth"] if same else ()
-        told += _told(result, truth)
+        texts += _in_words(result, truth)
         shown += [(result.overlay(truth), result.expression), (result.from_above(truth), "from above")]
     boxes = sorted((out / "boxes").glob("*.gltf"))
-    return "\n".join(told), shown, results_of(report, *boxes)
+    return "\n".join([*texts, *careful(grounder)]), shown, results_of(report, *boxes)
 
 
-def _told(result: Any, truth: Any) -> list[str]:
+def _in_words(result: Any, truth: Any) -> list[str]:
     """One answer as lines of the page."""
     camera = f"focal length {result.camera.fx:.0f} pixels ({result.intrinsics_from})"
     lines = [f"**{result.answer}**", "", f"- sure to {result.score:.0%}, {camera}"]
@@ -95,29 +118,6 @@ def _told(result: Any, truth: Any) -> list[str]:
     return [*lines, ""]
 
 
-def _grounder(kind: str, folder: str) -> Any:
-    from wildsight.spatial import SpatialGrounder
-
-    if kind == CHECKPOINT:
-        return fitted("spatial", folder, SpatialGrounder.from_pretrained)
-    return shelf.get("spatial", _taught)
-
-
-def _taught() -> Any:
-    """A grounder taught on the world's scenes, kept in the cache."""
-    from wildsight.spatial import SpatialGrounder
-    from wildsight.spatial.bench import tiny_llava
-    from wildsight.spatial.data import world
-
-    blank = tiny_llava()
-    grounder = SpatialGrounder("llmi3d", blank, hyper=HYPER, strides=STRIDES)
-    key = digest_of([blank.sha, grounder.eyes.cnn.sha, HYPER, RECIPE, SCENES, STRIDES, LESSON])[:12]
-
-    def teach() -> SpatialGrounder:
-        pictures = world(LESSON["pictures"], 0, **SCENES)
-        return grounder.fit(pictures, progress=False, epochs=LESSON["epochs"], **RECIPE)
-
-    def load(folder: Path) -> SpatialGrounder:
-        return SpatialGrounder.from_pretrained(folder, backbone=tiny_llava())
-
-    return taught(f"spatial-{key}", load, teach)
+def grounder_of(chosen: Chosen) -> Any:
+    """The grounder that the form asks for."""
+    return chosen.model(PRESET, key=[PICTURES, SCENES])
