@@ -332,9 +332,6 @@ class AnomalyDetector(PictureEstimator[AnomalyData, AnomalyResult]):
                 pictures show what one tile shows; None stretches the whole picture.
             threshold: a limit for this call, in place of the detector's own.
 
-        Returns:
-            One result per picture, in order.
-
         Raises:
             ImageError: a picture cannot be read.
             ConfigError: not fitted, or a category that was not trained.
