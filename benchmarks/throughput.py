@@ -157,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--child", nargs=3, metavar=("MODEL", "FOLDER", "OUT"), help=argparse.SUPPRESS)
     parser.add_argument("--compare", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--part", action="append", choices=["throughput", "memory"], help="all by default")
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", type=int, default=256, help="of the pictures whose memory is measured")
@@ -171,20 +172,20 @@ def main() -> None:
         print(json.dumps(child(model, Path(folder), Path(out), given.compare)))
         return
     versions = {"this": None, **({"before": given.before} if given.before else {})}
+    found: dict[str, Any] = {"threads": os.environ.get("OMP_NUM_THREADS", "all"), "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         (work / "small").mkdir()
-        load = os.getloadavg()
-        found = {
-            "throughput": throughput(versions, work, given.pictures, given.rounds, given.backbone),
-            "memory": memory(versions, work, given.side),
-            "load": {"before": load, "after": os.getloadavg(), "cores": os.cpu_count()},
-            "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        calls = {
+            "throughput": lambda: throughput(versions, work, given.pictures, given.rounds, given.backbone),
+            "memory": lambda: memory(versions, work, given.side),
         }
-    text = json.dumps(found, indent=2)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+        for part in given.part or calls:
+            load = os.getloadavg()
+            found[part] = {"rows": calls[part](), "load": {"before": load, "after": os.getloadavg()}}
+            print(json.dumps({part: found[part]}, indent=2), flush=True)
+            if given.out:
+                given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
