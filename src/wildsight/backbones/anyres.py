@@ -1,4 +1,4 @@
-"""LLaVA-NeXT's pictures in tiles: which token stands where in the prompt."""
+"""LLaVA-NeXT's pictures in tiles: the place of each token in the prompt."""
 
 from __future__ import annotations
 
