@@ -16,7 +16,7 @@ from typing import Any
 from wildsight.composition import CompositionRecognizer
 from wildsight.files import digest_of
 from wildsight.results import RunFolder, Table, environment, write_csv
-from wildsight.workflows.inspect.describing import STATES, Pair, draw_pair, lesson
+from wildsight.workflows.inspect.describing import STATES, Pair, draw_pair, training_set
 from wildsight.world.products import CATEGORIES
 
 METHODS = [
@@ -33,7 +33,7 @@ def hidden(pair: Pair) -> bool:
 
 def rows_of(method: str, backbone: str, files: list[Path], held: bool, seed: int) -> list[dict[str, Any]]:
     recognizer = CompositionRecognizer(method, backbone, seed=seed)
-    recognizer.fit(str(lesson(held_out=hidden if held else None)), progress=False)
+    recognizer.fit(str(training_set(held_out=hidden if held else None)), progress=False)
     found = recognizer.predict_files(files, pairs="all", top=1)[0]
     rows = []
     for group in ("taught", "held out") if held else ("taught",):

@@ -37,7 +37,7 @@ def address() -> Iterator[str]:
     patch.setitem(spatial.PICTURES, "train", 16)
     patch.setattr(continual, "COUNT", 2)
     patch.setitem(inspect.LEARNING, "epochs", 1)
-    patch.setitem(describing.LESSON, "per_pair", 1)
+    patch.setitem(describing.TRAINING_SET, "per_pair", 1)
     with served() as url:
         yield url
     patch.undo()

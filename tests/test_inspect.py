@@ -156,9 +156,9 @@ def test_a_trained_method_groups_as_well(project: Project, tmp_path: Path, metho
 
 @pytest.fixture
 def short_lesson(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(describing.LESSON, "per_pair", 2)
-    monkeypatch.setitem(describing.LESSON, "size", 32)
-    monkeypatch.setitem(describing.LESSON, "training", {"epochs": 1})
+    monkeypatch.setitem(describing.TRAINING_SET, "per_pair", 2)
+    monkeypatch.setitem(describing.TRAINING_SET, "size", 32)
+    monkeypatch.setitem(describing.TRAINING_SET, "training", {"epochs": 1})
 
 
 def test_finds_are_described_in_two_words(

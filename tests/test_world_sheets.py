@@ -16,7 +16,15 @@ from wildsight.images import load_image, load_labels, load_values
 from wildsight.world import sets
 from wildsight.world.export import EXPORTS, export
 from wildsight.world.products import CATEGORIES, DEFECTS
-from wildsight.world.sheets import SHEETS, compose, grounding_sheet, products_sheet, scenes_sheet, sheet, told
+from wildsight.world.sheets import (
+    SHEETS,
+    compose,
+    grounding_sheet,
+    products_sheet,
+    scene_in_words,
+    scenes_sheet,
+    sheet,
+)
 
 
 def test_sheets_have_a_cell_for_each_picture():
@@ -46,7 +54,7 @@ def test_rows_and_columns_have_names():
 
 
 def test_told_answers_about_its_picture():
-    picture, caption, expression, question, answer = told(3)
+    picture, caption, expression, question, answer = scene_in_words(3)
     assert picture.size == (256, 256)
     assert caption.startswith("a") and expression.startswith("the") and question.endswith("?")
     assert answer in ("yes", "no")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wildsight.anomaly.bench import AnomalyBench
 from wildsight.report import Report
-from wildsight.results import score_table, scores_of, title
+from wildsight.results import scores_of
 
 CATEGORIES = ("bolt", "fabric", "pcb")
 SMALL = {"d": 128, "heads": 4, "ffn": 512}
@@ -14,13 +14,7 @@ SMALL = {"d": 128, "heads": 4, "ffn": 512}
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the task's part of the tour's report.
-
-    Args:
-        report: the page to write to.
-        folder: for what the demonstration leaves; finished parts in it are not run again.
-        quick: a shorter budget.
-    """
+    """The task's part of the tour; see `wildsight.workflows.tour.Stop`."""
     epochs, methods = (8, ("ras", "patchcore", "padim")) if quick else (16, None)
     result = AnomalyBench(
         "world",
@@ -38,16 +32,13 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         f"Good pictures of {', '.join(CATEGORIES)} were shown, none of their defects. One model of each "
         "method serves all of them; **1.000** would part every defect from every good picture."
     )
-    for metric in result.metrics[:3]:
-        table = score_table(result.rows, metric)
-        report.table(
-            table, f"{title(metric)}, one seed, {epochs} epochs, heads of half the width: a demonstration"
-        )
+    caption = f", one seed, {epochs} epochs, heads of half the width: a demonstration"
+    result.add_to(report, result.metrics[:3], caption)
     ras, core = (scores_of(result.rows, m, "mean", result.metrics[0]) for m in ("ras", "patchcore"))
     if ras < core:
         report.text(
-            f"Here RAS, trained for {epochs} epochs at half its width, stands below PatchCore, which needs "
-            "no training. What both reach on photographs with a full training stands in "
+            f"Here RAS, trained for {epochs} epochs at half its width, scores below PatchCore, which "
+            "needs no training. What both reach on photographs with a full training is in "
             "`REPRODUCIBILITY.md`, under *RAS against PatchCore and PaDiM*."
         )
     if result.pictures:

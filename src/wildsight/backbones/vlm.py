@@ -67,8 +67,8 @@ class LoadedModel:
 
     def prompt(self, question: str) -> str:
         """The text that asks ``question`` about one picture."""
-        told = chat_prompt(self.processor, question)
-        return self.template.format(question=question) if told is None else told
+        prompt = chat_prompt(self.processor, question)
+        return self.template.format(question=question) if prompt is None else prompt
 
     def inputs(self, images: Sequence[Image], questions: Sequence[str]) -> dict[str, Any]:
         """Keyword arguments of ``generate``: one picture and one question a row, padded on the left."""
@@ -270,11 +270,11 @@ def chat_prompt(processor: Any, question: str) -> str | None:
 
 def prompt_template(processor: Any) -> str:
     """The processor's own form of a prompt about one picture, with ``<image>`` and ``{question}``."""
-    told = chat_prompt(processor, "QUESTION")
-    if told is None:
+    prompt = chat_prompt(processor, "QUESTION")
+    if prompt is None:
         return TEMPLATE
-    told = told.replace(getattr(processor, "image_token", None) or IMAGE, IMAGE)
-    text = told.replace("{", "{{").replace("}", "}}").replace("QUESTION", "{question}")
+    text = prompt.replace(getattr(processor, "image_token", None) or IMAGE, IMAGE)
+    text = text.replace("{", "{{").replace("}", "}}").replace("QUESTION", "{question}")
     return text if IMAGE in text and "{question}" in text else TEMPLATE
 
 

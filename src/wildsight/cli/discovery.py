@@ -164,7 +164,7 @@ def apply(
     to: Annotated[Path, typer.Option(help="Folder to make; absent or empty.")],
     move: Move = False,
 ) -> None:
-    """Make the folders of a sort, with the names as they stand in its groups.csv and results.csv."""
+    """Make the folders of a sort, with the names in its groups.csv and results.csv."""
     _apply(run, to, move)
 
 

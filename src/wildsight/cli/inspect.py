@@ -24,7 +24,7 @@ def start(
     adapter: Annotated[str | None, typer.Option(help="Folder of `wildsight segmentation fit`.")] = None,
     false_alarm_rate: Annotated[float, typer.Option(help="Share of good pictures above the limit.")] = 0.02,
     epochs: Annotated[int | None, typer.Option(help="Of ras and uniad.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Learn anew in a project that stands.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Start over in an existing project.")] = False,
 ) -> None:
     """Learn what is normal, and make the project folder."""
     from wildsight.cli.common import console

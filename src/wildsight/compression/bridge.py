@@ -27,7 +27,7 @@ def vllm_prompt(pruned: Pruned, prompt: str, *, positions: str = "compact") -> d
     Raises:
         ConfigError: several prompts, another number of ``<image>`` than pictures, or positions that the
             engine
-            cannot be told.
+            cannot be passed on.
     """
     if pruned.ids.shape[0] != 1:
         raise ConfigError(f"{pruned.ids.shape[0]} prompts in one request", hint="prune one prompt at a time")

@@ -21,13 +21,7 @@ TABLES = {
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the problem, what is kept of a picture, and the cost card of a few methods.
-
-    Args:
-        report: the page to write to.
-        folder: for what the demonstration leaves; finished parts in it are not run again.
-        quick: a shorter budget.
-    """
+    """The task's part of the tour; see `wildsight.workflows.tour.Stop`."""
     _answers(report)
     methods = ["scope", "vtc-cls", "prefixkv", "h2o"]
     methods += [] if quick else ["hybrid", "fastv", "snapkv"]
@@ -43,7 +37,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     )
     report.text(
         "A small LLaVA answers questions about scenes with **all 144 tokens of a picture**, then with fewer, "
-        "then with a smaller cache. What it loses stands in the first two tables, what it saves in the rest."
+        "then with a smaller cache. The first two tables show what it loses, the others what it saves."
     )
     for metric, meaning in TABLES.items():
         report.table(score_table(result["rows"], metric), f"{meaning}; a demonstration, one run")

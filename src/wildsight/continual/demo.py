@@ -8,19 +8,12 @@ from wildsight.continual.bench import ContinualBench
 from wildsight.continual.data import read, world_folder
 from wildsight.continual.tasks import TaskSequence
 from wildsight.report import Report
-from wildsight.results import score_table, title
 
 METHODS = ("mulki", "finetune", "zeroshot")
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the task's part of the tour's report.
-
-    Args:
-        report: the page to write to.
-        folder: for what the demonstration leaves; finished parts in it are not run again.
-        quick: a shorter budget.
-    """
+    """The task's part of the tour; see `wildsight.workflows.tour.Stop`."""
     count, size, each = (2, 32, 1) if quick else (3, 48, 6)
     report.text(
         "One CLIP learns task after task and is tested on **all** of them: earlier ones show what it forgot, "
@@ -37,7 +30,6 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         per_class_test=2 if quick else None,
         progress=False,
     ).run()
-    for metric in result.metrics[:3]:
-        table = score_table(result.rows, metric)
-        report.table(table, f"{title(metric)}, percent; one seed, {count} tasks: a demonstration")
-    report.gallery(list(result.pictures), "Accuracy on each task (columns) after learning each (rows)")
+    caption = f", percent; one seed, {count} tasks: a demonstration"
+    pictures = "Accuracy on each task (columns) after learning each (rows)"
+    result.add_to(report, result.metrics[:3], caption, pictures)

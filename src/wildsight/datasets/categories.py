@@ -105,31 +105,32 @@ def split_table(name: str, root: Path) -> tuple[list[int], list[int]]:
     Raises:
         DataError: the file is missing, or is not the published one.
     """
-    told = SPLITS[name]
-    found = next((p for p in (root / told.file, root.parent / told.file) if p.is_file()), None)
+    published = SPLITS[name]
+    found = next((p for p in (root / published.file, root.parent / published.file) if p.is_file()), None)
     if found is None:
         raise DataError(
-            f"needs {told.file} beside it", where=root, hint="get it from the benchmark's authors"
+            f"needs {published.file} beside it", where=root, hint="get it from the benchmark's authors"
         )
     table = read_plain_pickle(found)
     try:
         known, new = _halves(table)
     except (KeyError, TypeError) as error:
         raise DataError(f"holds no split ({error})", where=found, hint="get it again") from error
-    wrong = _wrong(told, known, new, sha256(found))
+    wrong = _wrong(published, known, new, sha256(found))
     if wrong:
         raise DataError(wrong, where=found, hint="get the published file")
     return known, new
 
 
-def _wrong(told: Published, known: list[int], new: list[int], digest: str) -> str | None:
+def _wrong(published: Published, known: list[int], new: list[int], digest: str) -> str | None:
     """In what a split differs from the published one; None where it does not."""
-    if len(known) != told.known or sum(known) != told.total:
-        return f"has {len(known)} known classes with sum {sum(known)}, not {told.known} with sum {told.total}"
-    if sorted([*known, *new]) != list(range(told.classes)):
-        return f"does not name each class from 0 to {told.classes - 1} once, as known or as new"
-    if not digest.startswith(told.sha):
-        return f"is not the published file: its SHA-256 is {digest[:16]}..., not {told.sha}..."
+    if len(known) != published.known or sum(known) != published.total:
+        expected = f"{published.known} with sum {published.total}"
+        return f"has {len(known)} known classes with sum {sum(known)}, not {expected}"
+    if sorted([*known, *new]) != list(range(published.classes)):
+        return f"does not name each class from 0 to {published.classes - 1} once, as known or as new"
+    if not digest.startswith(published.sha):
+        return f"is not the published file: its SHA-256 is {digest[:16]}..., not {published.sha}..."
     return None
 
 
@@ -149,16 +150,18 @@ def _need(path: Path, layout: str) -> Path:
 
 def _tabled(name: str, root: Path, rows: Sequence[tuple[Path, int]], names: Sequence[str]) -> ClassSplit:
     """The set whose split is a published table."""
-    told = SPLITS[name]
+    published = SPLITS[name]
     known, new = split_table(name, root)
-    if len(rows) != told.pictures:
+    if len(rows) != published.pictures:
         raise DataError(
-            f"has {len(rows)} training pictures, not {told.pictures}", where=root, hint="get the whole set"
+            f"has {len(rows)} training pictures, not {published.pictures}",
+            where=root,
+            hint="get the whole set",
         )
     label = {i: f"{i:03d}-{names[i]}" if names else str(i) for i in sorted({i for _, i in rows})}
     _complete([i for i in (*known, *new) if i not in label], root)
     pairs = tuple((path, label[i]) for path, i in rows)
-    split = f"SSB semantic shift; table {told.file}, SHA-256 {told.sha}...; GCD labelled half"
+    split = f"SSB semantic shift; table {published.file}, SHA-256 {published.sha}...; GCD labelled half"
     old, other = (tuple(label[i] for i in part) for part in (known, new))
     return ClassSplit(name, root, pairs, old, other, split)
 

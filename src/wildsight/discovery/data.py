@@ -91,7 +91,7 @@ class CategoryData:
         return np.array([-1 if s.truth is None else number[s.truth] for s in self.samples], np.int64)
 
     def relative(self, sample: CategorySample) -> str:
-        """A sample's path below the root, with forward slashes; the whole path where it lies elsewhere."""
+        """A sample's path below the root, with forward slashes; the whole path where it is elsewhere."""
         inside = sample.image.is_relative_to(self.root)
         return (sample.image.relative_to(self.root) if inside else sample.image).as_posix()
 

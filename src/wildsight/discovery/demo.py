@@ -10,19 +10,12 @@ from wildsight.discovery.data import read_source
 from wildsight.discovery.estimator import CategoryDiscoverer
 from wildsight.discovery.features import ViewConfig
 from wildsight.report import Report
-from wildsight.results import score_table, title
 
 SIZE = 64
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the task's part of the tour's report.
-
-    Args:
-        report: the page to write to.
-        folder: for what the demonstration leaves; finished parts in it are not run again.
-        quick: the clusterings alone.
-    """
+    """The task's part of the tour; see `wildsight.workflows.tour.Stop`."""
     data = read_source("world")
     discoverer = CategoryDiscoverer(k=len(data.known) + len(data.new), views=ViewConfig(SIZE, 2))
     fitted = discoverer.fit(data, progress=False).need_fit()
@@ -56,7 +49,4 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         views=2,
         progress=False,
     ).run()
-    for metric in ("all", "old", "new"):
-        report.table(
-            score_table(result.rows, metric), f"{title(metric)} (v2, K given), one seed: a demonstration"
-        )
+    result.add_to(report, ("all", "old", "new"), " (v2, K given), one seed: a demonstration")

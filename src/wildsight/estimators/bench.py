@@ -109,7 +109,7 @@ class Bench:
         return self.first._read(source)
 
     def parts(self, data: Any) -> Iterator[tuple[str, Any]]:
-        """(label, data) of each part that is fitted apart; the label stands before its groups."""
+        """(label, data) of each part that is fitted apart; the label is put before its groups."""
         yield "", data
 
     def rows(self, estimator: Any, evaluation: Evaluation, data: Any) -> list[dict[str, Any]]:
@@ -267,6 +267,13 @@ class BenchResult:
     facts: Mapping[str, Any]
     pictures: Sequence[tuple[Any, str]] = field(default_factory=tuple)
     cost: str | None = None
+
+    def add_to(self, report: Report, metrics: Sequence[str], caption: str, pictures: str = "") -> None:
+        """Add a table for each metric, its name before ``caption``, and the gallery called ``pictures``."""
+        for metric in metrics:
+            report.table(score_table(self.rows, metric), f"{title(metric)}{caption}")
+        if pictures and self.pictures:
+            report.gallery(list(self.pictures), pictures)
 
 
 def run_bench(task_name: str, source: str, out: Path, **options: Any) -> tuple[BenchResult, list[Table]]:

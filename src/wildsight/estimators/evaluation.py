@@ -29,11 +29,11 @@ class Evaluation:
     group: ClassVar[str] = "category"
     """The key of a row that names its group."""
     caption: ClassVar[str] = "Scores per group"
-    """What stands above the table of a report."""
+    """Notes above the table of a report."""
 
     @property
     def overall(self) -> dict[str, Any]:
-        """The row that stands for the whole set: the last one."""
+        """The row of the whole set: the last one."""
         return self.rows[-1]
 
     def table(self) -> Table:

@@ -139,9 +139,9 @@ def _checked(kind: type, name: str, value: Any, hint: Any, noun: str) -> Any:
         if fits(value):
             return convert(value)
     default = next((f.default for f in fields(kind) if f.name == name), MISSING)
-    told = "" if default is MISSING else f"it is {default!r} by default"
+    usual = "" if default is MISSING else f"it is {default!r} by default"
     words = " or ".join(words for _, words, _ in _accepted(hint))
-    raise ConfigError(f"{noun} {name}={value!r} is not {words}", hint=told or f"see {kind.__name__}")
+    raise ConfigError(f"{noun} {name}={value!r} is not {words}", hint=usual or f"see {kind.__name__}")
 
 
 ENDLESS = ("inf", "-inf")

@@ -7,19 +7,12 @@ from pathlib import Path
 from wildsight.fusion.bench import FusionBench
 from wildsight.fusion.data import world
 from wildsight.report import Report
-from wildsight.results import score_table, title
 
 FEW = ("rgb", "depth", "thermal")
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the task's part of the tour's report.
-
-    Args:
-        report: the page to write to.
-        folder: for what the demonstration leaves; finished parts in it are not run again.
-        quick: a shorter budget.
-    """
+    """The task's part of the tour; see `wildsight.workflows.tour.Stop`."""
     epochs, methods = (1, ("pwrf",)) if quick else (20, ("pwrf", "concatenation", "cross-attention"))
     data = world(scale=0.1 if quick else 0.25)
     result = FusionBench(
@@ -29,10 +22,6 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         "Colour, depth and temperature of the same scene become **one mask of its things**; then night, fog "
         "and glare spoil a sensor, and each is taken away or reads zero in turn."
     )
-    for metric in result.metrics[:1]:
-        table = score_table(result.rows, metric)
-        report.table(
-            table, f"{title(metric)} by condition and failure, one seed, {epochs} epochs: a demonstration"
-        )
-    if result.pictures:
-        report.gallery(list(result.pictures), "Inputs, truth, prediction, what each sensor contributed")
+    caption = f" by condition and failure, one seed, {epochs} epochs: a demonstration"
+    pictures = "Inputs, truth, prediction, what each sensor contributed"
+    result.add_to(report, result.metrics[:1], caption, pictures)

@@ -56,7 +56,7 @@ class Report:
         self.parts.append(f'<h2 id="s{len(self.headings)}">{_safe(title)}</h2>')
 
     def lead(self, table: Table, caption: str = "") -> None:
-        """A table that stands above everything else."""
+        """A table above everything else."""
         self.first.append(_table(table, caption))
 
     def text(self, paragraph: str) -> None:

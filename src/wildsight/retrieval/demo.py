@@ -12,13 +12,7 @@ METHODS = ("zero-shot", "triplet", "quadruplet", "ramln")
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the task's part of the tour's report.
-
-    Args:
-        report: the page to write to.
-        folder: for what the demonstration leaves; finished parts in it are not run again.
-        quick: a shorter budget.
-    """
+    """The task's part of the tour; see `wildsight.workflows.tour.Stop`."""
     chosen = METHODS[:1] + METHODS[2:3] if quick else METHODS
     result = RetrievalBench(
         "world", out=folder, methods=chosen, seeds=1, epochs=2 if quick else 5, image_size=96

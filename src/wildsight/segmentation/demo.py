@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildsight.report import Report
-from wildsight.results import score_table, title
 from wildsight.segmentation.bench import SegmentationBench
 from wildsight.segmentation.data import WORLD_SETTINGS
 
@@ -13,13 +12,7 @@ METHODS = ("zero-shot", "lora", "spt")
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the task's part of the tour's report.
-
-    Args:
-        report: the page to write to.
-        folder: for what the demonstration leaves; finished parts in it are not run again.
-        quick: a shorter budget, on half of the defects.
-    """
+    """The task's part of the tour; see `wildsight.workflows.tour.Stop`."""
     source, epochs, masks = (_few(folder), 1, 16) if quick else ("world", 4, 32)
     result = SegmentationBench(
         source,
@@ -36,11 +29,8 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         "A box marks a defect; the mask is to be its exact outline. Boxes come from the true masks, so this "
         "measures outlines, not detection."
     )
-    for metric in result.metrics[:2]:
-        table = score_table(result.rows, metric)
-        report.table(table, f"{title(metric)}, one seed, {masks} masks, {epochs} epochs: a demonstration")
-    if result.pictures:
-        report.gallery(list(result.pictures), "Picture, truth (green), draft (blue), final (red)")
+    caption = f", one seed, {masks} masks, {epochs} epochs: a demonstration"
+    result.add_to(report, result.metrics[:2], caption, "Picture, truth (green), draft (blue), final (red)")
 
 
 def _few(folder: Path) -> str:

@@ -5,18 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildsight.report import Report
-from wildsight.results import score_table, title
 from wildsight.spatial.bench import SpatialBench
 
 
 def demo(report: Report, folder: Path, quick: bool) -> None:
-    """Write the task's part of the tour's report.
-
-    Args:
-        report: the page to write to.
-        folder: for what the demonstration leaves; finished parts in it are not run again.
-        quick: a shorter budget.
-    """
+    """The task's part of the tour; see `wildsight.workflows.tour.Stop`."""
     methods = ("llmi3d",) if quick else ("llmi3d", "text", "no-virtual-depth")
     train, test, epochs = (32, 8, 1) if quick else (240, 20, 8)
     result = SpatialBench(
@@ -35,8 +28,6 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
         "One picture, a question in words, and a box in metres. The test pictures come from lenses of 0.6 "
         "to 2.5 times the focal length that it learned from."
     )
-    for metric in ("acc@0.25", "depth_error"):
-        table = score_table(result.rows, metric)
-        report.table(table, f"{title(metric)} by focal length, one seed, {epochs} epochs: a demonstration")
-    if result.pictures:
-        report.gallery(list(result.pictures), "Truth in green; the picture and from above (rings: metres)")
+    caption = f" by focal length, one seed, {epochs} epochs: a demonstration"
+    pictures = "Truth in green; the picture and from above (rings: metres)"
+    result.add_to(report, ("acc@0.25", "depth_error"), caption, pictures)

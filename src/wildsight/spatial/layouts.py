@@ -95,8 +95,8 @@ def read_mono3drefer(root: Path, faults: Faults | None = None) -> SpatialData:
             with left_out(faults, unread, described.split or ""):
                 every += _described(described, cameras)
     samples = [s for s in every if s.split]
-    told = {"leaking": sum(leaks(s.expression) for s in samples), "in_no_list": len(every) - len(samples)}
-    facts = protocol(samples, "the published lists", **told)
+    counts = {"leaking": sum(leaks(s.expression) for s in samples), "in_no_list": len(every) - len(samples)}
+    facts = protocol(samples, "the published lists", **counts)
     damaged = tuple(dict.fromkeys(unread))
     return SpatialData(f"mono3drefer:{root}", root, tuple(samples), facts, damaged)
 
@@ -120,8 +120,8 @@ def _described(
 
 
 def _group(lists: Sequence[str] | None, text: str) -> str:
-    told = [] if lists is None else ["unique" if "unique" in lists else "multiple"]
-    return " ".join([*told, *(["leaks"] if leaks(text) else [])])
+    kinds = [] if lists is None else ["unique" if "unique" in lists else "multiple"]
+    return " ".join([*kinds, *(["leaks"] if leaks(text) else [])])
 
 
 def read_omni3d(root: Path, faults: Faults | None = None) -> SpatialData:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -142,8 +141,3 @@ def bounds_of(boxes: Sequence[Box], camera: Camera) -> Array:
     """2D boxes [N, 4] of the projections, pixels."""
     rows = [b.bounds(camera.matrix, camera.width, camera.height) for b in boxes]
     return np.stack(rows) if rows else np.zeros((0, 4))
-
-
-def rounded(scores: dict[str, Any], digits: int = 4) -> dict[str, Any]:
-    """The same with floats rounded."""
-    return {k: round(v, digits) if isinstance(v, float) else v for k, v in scores.items()}

@@ -1,4 +1,4 @@
-"""What a fit depends on beyond its recipe, for ``extra`` of `train`: told once, the same for every task."""
+"""What a fit depends on beyond its recipe, for ``extra`` of `train`: named once for every task."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def depends_on(
         without: names among the settings and hyper-parameters that change nothing that is learned.
         more: further facts, or better ones than the settings hold.
     """
-    told = _flat(settings)
+    facts = _flat(settings)
     for name, value in _flat(hyper).items():
-        told[name if name not in told else f"hyper {name}"] = value
-    kept = {name: value for name, value in told.items() if name not in without}
+        facts[name if name not in facts else f"hyper {name}"] = value
+    kept = {name: value for name, value in facts.items() if name not in without}
     stamp = functools.cache(functools.partial(_stamp, root=root))
-    data = digest_of(_told(learned, stamp))[:_SHORT]
+    data = digest_of(_plain(learned, stamp))[:_SHORT]
     return {**kept, **_flat(more), "backbone": backbone[:_SHORT], DATA: data}
 
 
@@ -67,18 +67,18 @@ def _flat(values: Any, within: str = "") -> dict[str, Any]:
     return found
 
 
-def _told(value: Any, stamp: Callable[[Path], list[Any]]) -> Any:
+def _plain(value: Any, stamp: Callable[[Path], list[Any]]) -> Any:
     """The JSON form of what is learned from."""
     if isinstance(value, Path):
         return stamp(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _told(getattr(value, f.name), stamp) for f in fields(value)}
+        return {f.name: _plain(getattr(value, f.name), stamp) for f in fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): _told(item, stamp) for name, item in value.items()}
+        return {str(name): _plain(item, stamp) for name, item in value.items()}
     if isinstance(value, set | frozenset):
         return sorted(value)
     if isinstance(value, list | tuple):
-        return [_told(item, stamp) for item in value]
+        return [_plain(item, stamp) for item in value]
     if isinstance(value, np.ndarray):
         return [list(value.shape), str(value.dtype), hashlib.sha256(value.tobytes()).hexdigest()]
     return value

@@ -56,8 +56,8 @@ def identity(
     settings = {k: v for k, v in asdict(config).items() if k not in UNLEARNED}
     shapes = digest_of({k: list(v.shape) for k, v in model.state_dict().items()})
     own = {**settings, "betas": list(config.betas), "samples": samples, "shapes": shapes}
-    told = json.loads(json.dumps(dict(extra or {})))  # as it will be read back
-    return {**own, **{name if name not in own else f"extra {name}": v for name, v in told.items()}}
+    further = json.loads(json.dumps(dict(extra or {})))  # as it will be read back
+    return {**own, **{name if name not in own else f"extra {name}": v for name, v in further.items()}}
 
 
 def save_state(

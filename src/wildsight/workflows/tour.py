@@ -26,7 +26,8 @@ class Stop:
     Attributes:
         name: for ``--only``.
         problem: what it solves, as a user would say it.
-        run: writes its part of the report; takes (report, working folder, quick).
+        run: writes its part of the report; takes the report, a folder for what the stop leaves (finished
+            parts in it are not run again), and whether the budget is a shorter one.
     """
 
     name: str

@@ -9,7 +9,7 @@ from wildsight.results import Table
 from wildsight.world.asking import KINDS, Examiner
 from wildsight.world.language import caption, expression
 from wildsight.world.scene import random_scene
-from wildsight.world.sheets import SHEETS, save_sheet, sheet, told
+from wildsight.world.sheets import SHEETS, save_sheet, scene_in_words, sheet
 
 _TITLES = {
     "scenes": "Scenes of two to six things",
@@ -30,7 +30,7 @@ def demo(report: Report, folder: Path, quick: bool) -> None:
     report.text(
         "Every picture below is made on the spot from a seed, with exact labels; nothing is downloaded."
     )
-    picture, line, call, question, answer = told(1)
+    picture, line, call, question, answer = scene_in_words(1)
     report.figure(picture, f"{line}. Asked: {question} {answer}. Its first thing, for whoever looks: {call}.")
     scene, examiner = random_scene(1, count=4), Examiner(KINDS)
     rows = [[q.kind, q.text, q.answer] for q in examiner.ask(scene, 6)]

@@ -67,8 +67,8 @@ def _sketches(root: Path, count: int, size: int, seed: int) -> None:
 
 def _categories(root: Path, count: int, size: int, seed: int) -> None:
     made = sets.categories(seed=seed, size=size, per_class=count)
-    told, free = np.flatnonzero(made.labelled), np.flatnonzero(~made.labelled)
-    _class_folders(root / "labelled", made.images[told], (made.labels[i] for i in told))
+    labelled, free = np.flatnonzero(made.labelled), np.flatnonzero(~made.labelled)
+    _class_folders(root / "labelled", made.images[labelled], (made.labels[i] for i in labelled))
     shuffled = np.random.default_rng((seed, 90)).permutation(free)
     rows = []
     for place, index in enumerate(shuffled):
@@ -110,7 +110,7 @@ def _modalities(
 def _readings(
     place: Path, rows: Sequence[int], size: int, seed: int, failure: str | None, salient: bool
 ) -> list[str]:
-    """Write scenes; returns their stems, in which no colon stands."""
+    """Write scenes; returns their stems, which hold no colon."""
     ending = "" if failure is None else f"-{failure.replace(':', '-')}"
     stems = [f"{row:04d}{ending}" for row in rows]
     if not rows:

@@ -54,8 +54,8 @@ class SketchSet:
 
 @dataclass(frozen=True)
 class CategorySet:
-    """``images`` [N, S, S, 3], ``labels`` N true class names, ``labelled`` bool [N]: which of them are told;
-    ``known`` the classes that have told pictures."""
+    """``images`` [N, S, S, 3], ``labels`` N true class names, ``labelled`` bool [N]: which are labelled;
+    ``known`` the classes that have labelled pictures."""
 
     images: Pictures
     labels: Names
@@ -199,10 +199,10 @@ def categories(
     table = _pairs([(pair, per_class) for pair in pairs], size, (seed, 30))
     labels = tuple(f"{m} {s}" for m, s in zip(table.attributes, table.objects, strict=True))
     order = np.random.default_rng((seed, 31)).permutation(classes)
-    told = sorted(order[: min(classes - 1, max(1, round(known * classes)))].tolist())
+    old = sorted(order[: min(classes - 1, max(1, round(known * classes)))].tolist())
     place = np.tile(np.arange(per_class), classes)
-    labelled = np.isin(np.repeat(np.arange(classes), per_class), told) & (place < max(1, per_class // 2))
-    return CategorySet(table.images, labels, labelled, tuple(" ".join(pairs[i]) for i in told))
+    labelled = np.isin(np.repeat(np.arange(classes), per_class), old) & (place < max(1, per_class // 2))
+    return CategorySet(table.images, labels, labelled, tuple(" ".join(pairs[i]) for i in old))
 
 
 def modalities(

@@ -256,7 +256,7 @@ def save_sheet(part: str, file: Path, *, seed: int = 0) -> Path:
     return file
 
 
-def told(seed: int = 0) -> tuple[Image.Image, str, str, str, str]:
+def scene_in_words(seed: int = 0) -> tuple[Image.Image, str, str, str, str]:
     """A scene's picture, its caption, an expression for its first thing, a question and the answer."""
     scene = random_scene(seed, count=4)
     question = Examiner(("comparison",), seed=seed).ask(scene, 1)[0]

@@ -22,7 +22,7 @@ RECIPE = TrainConfig(epochs=30, batch_size=16, weight_decay=1e-4, clip_norm=0.1)
 
 @dataclass(frozen=True, kw_only=True)
 class AnomalyMethod:
-    """A method with its hyper-parameters; frozen, so that it can be told from another by its values.
+    """A method with its hyper-parameters; frozen, so that two can be compared by their values.
 
     Attributes:
         channels: C of the features.
@@ -123,8 +123,3 @@ def _grid_of(tensors: Mapping[str, Tensor]) -> Grid | None:
 METHODS: Registry[AnomalyMethod] = Registry(
     "method", "wildsight.anomaly.methods", order=("ras", "uniad", "patchcore", "padim")
 )
-
-
-def recipe_of(method: AnomalyMethod) -> dict[str, Any]:
-    """The training settings that a method does not share with the others."""
-    return {name: value for name, value in vars(method.recipe).items() if value != vars(RECIPE)[name]}

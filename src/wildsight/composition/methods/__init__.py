@@ -19,7 +19,7 @@ THREE: Range = (lambda v: len(v) == 3, "give three numbers: pair, attribute, obj
 
 @dataclass(frozen=True, kw_only=True)
 class CompositionMethod:
-    """A method with its hyper-parameters; frozen, so that it can be told from another by its values."""
+    """A method with its hyper-parameters; frozen, so that two can be compared by their values."""
 
     title: ClassVar[str]
     """Name for tables."""

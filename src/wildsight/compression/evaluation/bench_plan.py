@@ -189,7 +189,7 @@ def split_calibration(source: str, count: int | None, size: int) -> tuple[Questi
     if len(names) <= SAMPLES:
         raise DataError(f"has {len(names)} pictures", where=source, hint=f"give more than {SAMPLES}")
     held = set(names[-SAMPLES:])
-    told = tuple(s for s in data.samples if s.picture not in held)
+    asked = tuple(s for s in data.samples if s.picture not in held)
     rest = tuple(s for s in data.samples if s.picture in held)
     facts = data.protocol | {"kept for profiles": SAMPLES}
-    return replace(data, samples=told, protocol=facts).first(count), replace(data, samples=rest)
+    return replace(data, samples=asked, protocol=facts).first(count), replace(data, samples=rest)

@@ -23,7 +23,7 @@ RECIPE = TrainConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class FusionMethod:
-    """A method with its hyper-parameters; frozen, so that it can be told from another by its values.
+    """A method with its hyper-parameters; frozen, so that two can be compared by their values.
 
     Attributes:
         channels: of every modality's feature map.

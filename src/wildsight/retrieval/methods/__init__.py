@@ -18,7 +18,7 @@ EPISODES = 50
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalMethod:
-    """A method with its hyper-parameters; frozen, so that it can be told from another by its values."""
+    """A method with its hyper-parameters; frozen, so that two can be compared by their values."""
 
     name: ClassVar[str]
     """Name that it is registered by."""

@@ -18,7 +18,7 @@ PROJECTIONS: Range = (lambda v: set(v) <= {"q", "k", "v"}, "use q, k and v")
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationMethod:
-    """A method with its hyper-parameters; frozen, so that it can be told from another by its values.
+    """A method with its hyper-parameters; frozen, so that two can be compared by their values.
 
     Attributes:
         seed: of the initialisation.

@@ -25,7 +25,7 @@ from wildsight.workflows.inspect.project import GOOD, Project
 from wildsight.world.products import CATEGORIES, render_product
 
 Pair = tuple[str, str]
-LESSON: dict[str, Any] = {"per_pair": 10, "size": 96, "seed": 0, "training": {}}
+TRAINING_SET: dict[str, Any] = {"per_pair": 10, "size": 96, "seed": 0, "training": {}}
 """Pictures per pair, their side in pixels, and fields of `TrainConfig`."""
 VERSION = 3
 STATES: dict[str | None, str] = {
@@ -129,16 +129,16 @@ def _recognizer(model: str, backbone: str, progress: bool) -> CompositionRecogni
         hint = f"use one of {', '.join(METHODS)}, or a folder that `wildsight composition fit` wrote"
         raise ConfigError(f"no method or folder is called {model!r}", hint=hint)
     made = CompositionRecognizer(model, backbone)
-    key = digest_of([VERSION, LESSON, model, backbone, made.backbone.sha])[:16]
+    key = digest_of([VERSION, TRAINING_SET, model, backbone, made.backbone.sha])[:16]
 
     def teach() -> CompositionRecognizer:
-        return made.fit(str(lesson(progress=progress)), progress=progress, **LESSON["training"])
+        return made.fit(str(training_set(progress=progress)), progress=progress, **TRAINING_SET["training"])
 
     folder = cache_folder("inspect") / f"describer-{key}"
     return kept(folder, CompositionRecognizer.from_pretrained, teach)
 
 
-def lesson(*, progress: bool = False, held_out: Callable[[Pair], bool] | None = None) -> Path:
+def training_set(*, progress: bool = False, held_out: Callable[[Pair], bool] | None = None) -> Path:
     """Crops of the world's products, good and with every defect, as the composition task reads them.
 
     Args:
@@ -150,13 +150,17 @@ def lesson(*, progress: bool = False, held_out: Callable[[Pair], bool] | None = 
     """
     pairs = [(defect, product) for defect in STATES for product in CATEGORIES]
     hidden = [p for p in pairs if held_out and held_out((STATES[p[0]], p[1]))]
-    folder = cache_folder("inspect") / f"lesson-{digest_of([VERSION, LESSON, sorted(map(str, hidden))])[:16]}"
+    key = digest_of([VERSION, TRAINING_SET, sorted(map(str, hidden))])[:16]
+    folder = cache_folder("inspect") / f"training-{key}"
     if folder.is_dir():
         return folder
-    with atomic_folder(folder) as root, Meter("describe: lesson", len(pairs), enabled=progress) as meter:
+    with (
+        atomic_folder(folder) as root,
+        Meter("describe: training set", len(pairs), enabled=progress) as meter,
+    ):
         for defect, product in pairs:
             split = "test" if (defect, product) in hidden else "train"
-            draw_pair(root / split, defect, product, LESSON["seed"], LESSON["per_pair"])
+            draw_pair(root / split, defect, product, TRAINING_SET["seed"], TRAINING_SET["per_pair"])
             meter.add(1)
     return folder
 
@@ -175,7 +179,7 @@ def draw_pair(root: Path, defect: str | None, product: str, seed: int, count: in
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         place = 20_000_000 + seed * 1_000 + number
-        drawn = render_product(product, place, defect=defect, size=LESSON["size"])
+        drawn = render_product(product, place, defect=defect, size=TRAINING_SET["size"])
         picture = from_array(drawn.image)
         cropped(picture, _around(drawn.mask, place)).save(folder / f"{number:03d}.png")
 

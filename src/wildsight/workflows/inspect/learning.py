@@ -74,7 +74,7 @@ def _new(method: str | None, backbone: str | None) -> ContinualLearner:
 
 
 def _begun(project: Project, method: str | None, backbone: str | None) -> ContinualLearner:
-    """The learner that stands; ConfigError where another one was asked for."""
+    """The existing learner; ConfigError where another one was asked for."""
     learner = _open(project)
     other = {
         "method": method is not None and learner.variant(method).method != learner.method,

@@ -237,7 +237,7 @@ def start(
 
 
 def _place(root: Path, again: bool) -> Project:
-    """The project that stands in a folder, or an empty one; ConfigError where the folder is in use."""
+    """The project in a folder, or an empty one; ConfigError where the folder is in use."""
     if not root.exists() or (root.is_dir() and _left_by_a_start(root)):
         return Project(root, {})
     if not (root / "project.json").is_file():

@@ -125,8 +125,8 @@ def read_looked(root: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
         return [], {}
     value = read_json(file)
     checked(value, record({"pictures": listed(LOOKED), "not_read": lambda _: True}), file, hint)
-    told = value["not_read"]
-    errors = {} if listed(text)(told) else told  # the first format's list names no files
+    listed_errors = value["not_read"]
+    errors = {} if listed(text)(listed_errors) else listed_errors  # the first format's list names no files
     checked(errors, mapped(text), file, hint)
     return value["pictures"], errors
 
