@@ -100,17 +100,19 @@ def answer(
         layers = tuple(n for (n,) in cache.tokens)
     total = cache.get_seq_length()
     cost = _cost(loaded, inputs, handle.config, prompt, repeats) if repeats else {}
-    whole = pruned.pictures[0] if pruned is not None else None
+    chosen = [] if pruned is None else [s.keep.tolist() for s in pruned.selections]
+    whole = None if pruned is None else pruned.pictures[0]
+    single = len(chosen) == 1  # a model may read the tiles of one picture as pictures of their own
     before = int((inputs["input_ids"] == loaded.model.config.image_token_id).sum())
-    kept = tuple(pruned.selections[0].keep.tolist()) if pruned is not None else ()
+    kept = tuple(chosen[0]) if single else ()
     return CompressedAnswer(
         image=Path(image),
         question=question,
         answer=loaded.text(out.sequences[0, length:]),
         full_answer=loaded.text(full[0, length:]),
-        visual_tokens=(len(kept) if kept else before, before),
+        visual_tokens=(sum(map(len, chosen)) if chosen else before, before),
         kept=kept,
-        grid=None if whole is None else whole.grid,
+        grid=None if whole is None or not single else whole.grid,
         layers=layers,
         cache_tokens=total,
         cost=cost,
