@@ -17,7 +17,6 @@ import contextlib
 import io
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -74,13 +73,19 @@ def command(model: str, folder: Path, out: Path) -> dict[str, float]:
     return seconds(run)
 
 
+def peak() -> float:
+    """Largest resident set since this program began, MiB; ``ru_maxrss`` would count the parent's too."""
+    line = next(t for t in Path("/proc/self/status").read_text().splitlines() if t.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 def child(model: str, folder: Path, out: Path, compare: bool) -> dict[str, Any]:
     """Figures of this process."""
     found: dict[str, Any] = {}
     if compare:
         found["parts"] = parts(model, sorted(folder.glob("*.png")))
     found["command"] = command(model, folder, out)
-    found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["peak_mib"] = peak()
     found["rows"] = len((out / "results.csv").read_text().splitlines()) - 1
     return found
 
