@@ -23,6 +23,7 @@ from wildsight.backbones.vlm import (
     prompt_template,
     release_pruner,
 )
+from wildsight.compression.result import answer
 from wildsight.errors import CheckpointError, ConfigError, UnsupportedModelError, WildSightError
 from wildsight.spatial.mllm import load_mllm
 
@@ -62,6 +63,29 @@ def test_a_package_that_is_truly_needed_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs torchvision; pip install torchvision") as raised:
         load_model(save("pixtral", tmp_path))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(find_spec("num2words") is not None, reason="num2words is installed")
+def test_a_processor_that_spells_numbers_names_its_package(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs num2words; pip install num2words"):
+        load_model(save("smolvlm", tmp_path), device="cpu")
+
+
+def test_token_types_reach_a_model_that_reads_them(tmp_path: Path) -> None:
+    """The mask both ways over a picture is made of them."""
+    loaded = load_model(save("gemma3", tmp_path), device="cpu")
+    inputs = loaded.inputs(pictures(), ["is it red ?", "what is this thing ?"])
+    image = inputs["input_ids"] == loaded.model.config.image_token_id
+    assert torch.equal(inputs["token_type_ids"] == 1, image)
+
+
+def test_an_answer_counts_all_tiles(tmp_path: Path) -> None:
+    loaded = load_model(save("idefics3", tmp_path / "m"), device="cpu")
+    pictures()[0].save(tmp_path / "picture.png")
+    how = {"repeats": 0, "max_new_tokens": 2, "visual_tokens": 0.25, "visual": "grid"}
+    result = answer(loaded, tmp_path / "picture.png", "is it red ?", **how)
+    kept, before = result.visual_tokens
+    assert before % 16 == 0 and kept == before // 4 and result.grid is None
 
 
 def test_our_own_model_is_the_default() -> None:
