@@ -19,6 +19,7 @@ from wildsight.errors import ConfigError
 from wildsight.estimators.description import parameters
 from wildsight.estimators.registry import hyper_names
 from wildsight.estimators.tasks import TASKS
+from wildsight.training import TrainConfig
 
 PRESETS: dict[str, Preset] = {
     name: importlib.import_module(f"wildsight.app.tabs.{name}").PRESET
@@ -103,6 +104,10 @@ def test_a_field_fits_what_it_holds() -> None:
     assert isinstance(fields["act"], gr.Textbox)
     assert isinstance(settings["encoders"], gr.Dropdown) and settings["encoders"].value == "frozen"
     assert settings["fine"].value == forms.NOTHING and settings["strides"].value == "[4, 8, 16]"
+    training = parameters(TrainConfig)
+    with gr.Blocks():
+        blank = [forms.field_of(p, None, blank=True) for p in training]
+    assert {type(f) for f in blank} == {gr.Textbox} and {f.value for f in blank} <= {"", None}
     endless = next(p for p in parameters(PRESETS["discovery"].kind.methods["simgcd"]) if p.name == "sigma")
     with gr.Blocks():
         assert forms.field_of(endless, math.inf).value == "inf"

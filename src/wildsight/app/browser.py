@@ -15,6 +15,7 @@ footer {display: none}
 .gradio-container .caption-label {white-space: normal; max-width: 100%}
 .gradio-container .thumbnails .grid-wrap {overflow-y: auto}
 .gradio-container .thumbnails .grid-container {grid-template-columns: repeat(auto-fill, 5.5rem)}
+.gradio-container .fields {display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr))}
 .gradio-container .choice {align-items: center; flex-wrap: nowrap}
 .said {scroll-margin-top: 1rem}
 #outline img {object-fit: contain; width: 100%; height: 100%; touch-action: none; user-select: none}

@@ -102,14 +102,14 @@ def field_of(parameter: Parameter, value: Any, blank: bool = False) -> Any:
         return gr.Dropdown(shown, value=NOTHING if value is None else value, **words)
     if parameter.forms == (bool,) and not blank:
         return gr.Checkbox(bool(value), **words)
-    if parameter.forms in ((int,), (float,)) and not parameter.optional and _is_plain(value, blank):
+    if parameter.forms in ((int,), (float,)) and not parameter.optional and not blank and _is_finite(value):
         precision = 0 if parameter.forms == (int,) else None
         return gr.Number(value, precision=precision, **words)
     return gr.Textbox(text_of(value), max_lines=1, **words)
 
 
-def _is_plain(value: Any, blank: bool) -> bool:
-    return (value is None and blank) or (isinstance(value, int | float) and math.isfinite(value))
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def text_of(value: Any) -> str:
@@ -167,7 +167,7 @@ def lay_out(sections: Sequence[Section], values: dict[str, Any], state: Any, not
     """The fields of every section, each of which remembers what is typed into it."""
     for section in sections:
         gr.Markdown(f"**{section.title}**")
-        with gr.Row(equal_height=False):
+        with gr.Row(equal_height=False, elem_classes="fields"):
             for parameter in section.parameters:
                 given = values.get(section.name, {})
                 start = None if section.blank and parameter.name not in given else parameter.default
