@@ -66,9 +66,9 @@ def test_reweighting_follows_the_formula() -> None:
 def test_drawn_tokens_are_the_pictures_own(normal: torch.Tensor) -> None:
     everything = normal.flatten(2).transpose(1, 2).flatten(0, 1)
     generator = torch.Generator()
-    assert torch.equal(draw_tokens(normal.numpy(), 10_000, generator.manual_seed(0))[0], everything)
-    some, origin = draw_tokens(list(normal), 50, generator.manual_seed(0))
-    assert some.shape == (50, 6) and origin.tolist() == sorted(origin.tolist())
+    assert torch.equal(draw_tokens(normal.numpy(), 10_000, generator.manual_seed(0)), everything)
+    some = draw_tokens(list(normal), 50, generator.manual_seed(0))
+    assert some.shape == (50, 6)
     assert bool((some[:, None] == everything[None]).all(-1).any(1).all())
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 from wildsight.anomaly import AnomalyDetector
 from wildsight.anomaly.crossfit import out_of_fold
 from wildsight.anomaly.features import NeckConfig, features_of_images
-from wildsight.anomaly.methods.patchcore import PatchCore, PatchCoreMethod
 from wildsight.anomaly.threshold import (
     by_category,
     conformal_threshold,
@@ -94,23 +93,6 @@ def test_moving_one_category_leaves_the_others() -> None:
         moved(limits, scores, rate=0.4, category="c")
     with pytest.raises(ConfigError, match="no scores"):
         moved(limits, {}, rate=0.4)
-
-
-def test_a_picture_left_out_of_patchcore_meets_the_bank_without_its_tokens() -> None:
-    normal = torch.randn(6, 5, 3, 3, generator=torch.Generator().manual_seed(0))
-    head = PatchCore(PatchCoreMethod(coreset=0.5, projection=4)).fit(normal)
-    everything = normal.flatten(2).transpose(1, 2).flatten(0, 1)
-    scores = head.left_out_scores(normal.numpy())
-    for i in range(6):
-        own = normal[i].flatten(1).T
-        rest = torch.stack([t for t in head.bank if not (t == own).all(1).any()])
-        assert len(rest) < len(head.bank) or not (head.bank[:, None] == own[None]).all(-1).any()
-        distance = torch.cdist(own, rest).min(1).values.max()
-        assert 0 < float(scores[i]) <= float(distance) + 1e-5
-        bank = PatchCore(PatchCoreMethod())
-        bank.bank = rest
-        assert float(scores[i]) == pytest.approx(float(bank.map_and_score(normal[i : i + 1])[1]), rel=1e-5)
-    assert torch.equal(everything[:9], normal[0].flatten(1).T)
 
 
 def test_each_picture_is_scored_by_a_fit_without_it() -> None:

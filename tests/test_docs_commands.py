@@ -103,7 +103,7 @@ def _small_world() -> Any:
     patch = pytest.MonkeyPatch()
     sam = replace(nano_models.SAM, width=192)  # as wide as nano-clip, which it begins as
     patch.setattr(fusion, "world", partial(fusion.world, 32, 0.05))
-    patch.setitem(describing.LESSON, "per_pair", 1)
+    patch.setitem(describing.TRAINING_SET, "per_pair", 1)
     patch.setattr(inspect, "learn", partial(inspect.learn, epochs=1))
     patch.setattr(spatial, "world", partial(spatial.world, 8, 2))
     nano_models.few_scores(patch)

@@ -18,9 +18,8 @@ class DetectorSettings:
         false_alarm_rate: share of good pictures that may be called anomalous, in (0, 1).
         calibration: share of the good pictures held out to set the threshold, in (0, 1).
         folds: parts in which the other good pictures are scored by a fit without them, so that the threshold
-            rests on all of them; 1 scores the held-out ones alone. By default 10 for methods that fit in one
-            pass (PatchCore leaves out one picture at a time), and 1 for trained ones, where each fold is a
-            training.
+            rests on all of them; 1 scores the held-out ones alone. By default 5 for methods that fit in one
+            pass, and 1 for trained ones, where each fold is a training.
         seed: of the split, the initialisation, the order and the noise.
     """
 

@@ -60,14 +60,15 @@ class AnomalyMethod:
         """Map [B, 1, h, w] of features [B, C, h, w], and scores [B], or None for `picture_score`."""
 
     def left_out_scores(self, head: nn.Module, features: Any) -> np.ndarray | None:  # noqa: ARG002
-        """Score of each picture that ``head`` was fitted on, as if it had not been among them, ``[N]``.
+        """Score of each picture that ``head`` was fitted on, exactly as by a fit without it, ``[N]``.
 
         Args:
             head: just fitted on ``features``.
             features: ``[N, C, H, W]``.
 
         Returns:
-            None where the method knows no way that is cheaper than fits without them.
+            None where only fits without them can tell. (A coreset cannot: without a picture's tokens it has
+            a hole where other pictures' tokens would have been chosen, and scores come out too high.)
         """
         return None
 

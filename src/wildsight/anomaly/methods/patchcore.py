@@ -58,10 +58,6 @@ class PatchCoreMethod(AnomalyMethod):
             raise ConfigError("not a PatchCore head")
         return head.map_and_score(features)
 
-    def left_out_scores(self, head: nn.Module, features: Any) -> np.ndarray | None:
-        """By the bank without the picture's own tokens."""
-        return head.left_out_scores(features).numpy() if isinstance(head, PatchCore) else None
-
 
 class FittedBuffers(nn.Module):
     """A model whose state is fitted, not trained: buffers take the shapes of the tensors loaded into them."""
@@ -98,12 +94,8 @@ def pictures(features: Sequence[Any] | np.ndarray | Tensor) -> Iterator[Tensor]:
 
 def draw_tokens(
     features: Sequence[Any] | np.ndarray | Tensor, count: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """``min(count, all)`` tokens ``[M, C]`` drawn evenly over all positions of all pictures, in order.
-
-    Returns:
-        The tokens, and the picture of each, ``[M]``.
-    """
+) -> Tensor:
+    """``min(count, all)`` tokens ``[M, C]`` drawn evenly over all positions of all pictures, in order."""
     area = math.prod(features[0].shape[-2:]) if len(features) else 0
     total = len(features) * area
     chosen = torch.randperm(total, generator=generator)[:count].sort().values
@@ -111,7 +103,7 @@ def draw_tokens(
     for index, picture in enumerate(pictures(features)):
         low, high = torch.searchsorted(chosen, torch.tensor([index * area, (index + 1) * area])).tolist()
         parts.append(picture.flatten(1).T[chosen[low:high] - index * area])
-    return torch.cat(parts), chosen // max(area, 1)
+    return torch.cat(parts)
 
 
 def k_centre(tokens: Tensor, count: int, first: int) -> Tensor:
@@ -180,13 +172,10 @@ class PatchCore(FittedBuffers):
     """
 
     bank: Tensor
-    origin: Tensor
-    """Picture of each token of the bank, [K]; known after `fit` only, and not saved."""
 
     def __init__(self, config: PatchCoreMethod | None = None) -> None:
         super().__init__(bank=torch.float32)
         self.config = config or PatchCoreMethod()
-        self.origin = torch.empty(0, dtype=torch.long)
         if min(self.config.neighbours, self.config.projection, self.config.max_tokens) < 1:
             raise ConfigError(
                 "neighbours, projection and max_tokens must be at least 1", where="PatchCoreMethod"
@@ -201,30 +190,12 @@ class PatchCore(FittedBuffers):
             BudgetError: ``coreset`` outside its range.
         """
         generator = torch.Generator().manual_seed(self.config.seed)
-        tokens, pictures_of = draw_tokens(features, self.config.max_tokens, generator)
+        tokens = draw_tokens(features, self.config.max_tokens, generator)
         count = n_keep(len(tokens), self.config.coreset)
         first = int(torch.randint(len(tokens), (1,), generator=generator))
         chosen = k_centre(self.project(tokens, generator), count, first)
         self.bank = tokens[chosen].to(self.bank.device)
-        self.origin = pictures_of[chosen]
         return self
-
-    @torch.no_grad()
-    def left_out_scores(self, features: Sequence[Any] | np.ndarray | Tensor) -> Tensor:
-        """Score of each picture of the last `fit`, ``[N]``, by the bank without its own tokens, or NaN.
-
-        The search of the coreset knew the picture, so what is left lies a little further from it than a bank
-        made without it: the scores are rather too high than too low.
-        """
-        scores = []
-        for index, picture in enumerate(pictures(features)):
-            others = PatchCore(self.config)
-            others.bank = self.bank[(self.origin != index).to(self.bank.device)]
-            if len(others.bank):
-                scores.append(float(others.map_and_score(picture[None].to(self.bank.device))[1]))
-            else:
-                scores.append(math.nan)
-        return torch.tensor(scores, dtype=torch.float64)
 
     def project(self, tokens: Tensor, generator: torch.Generator) -> Tensor:
         """Gaussian random projection ``[M, C]`` to ``[M, projection]`` that keeps distances on average."""
