@@ -42,6 +42,7 @@ from wildsight.backbones import Backbone
 from wildsight.compression.config import CompressionConfig
 from wildsight.compression.evaluation.timing import measure, peak_memory
 from wildsight.devices import resolve_device
+from wildsight.errors import UnsupportedModelError
 from wildsight.files import write_json
 from wildsight.fusion.routing import route
 from wildsight.results import environment
@@ -158,7 +159,10 @@ def feature_gap(one: Any, other: Any, side: int = 64) -> float | None:
         return None
     draw = np.random.default_rng(0)
     pictures = [Image.fromarray(draw.integers(0, 256, (side, side, 3), np.uint8)) for _ in range(2)]
-    tokens = [b.features(b.preprocess(pictures, side)).patches.cpu().numpy() for b in (one, other)]
+    try:
+        tokens = [b.features(b.preprocess(pictures, side)).patches.cpu().numpy() for b in (one, other)]
+    except UnsupportedModelError:
+        return None
     return differences(*tokens)[0]
 
 

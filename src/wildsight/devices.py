@@ -95,7 +95,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch or of the system says that memory is full."""
     words = ("out of memory", "allocate memory")
     full = isinstance(error, RuntimeError) and any(w in str(error) for w in words)
-    return full or isinstance(error, MemoryError)
+    return full or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's own
 
 
 class Halving:
