@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import io
+import json
 import math
 import os
 import platform
@@ -15,7 +16,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from wildsight.files import explained, write_json, write_text
+from wildsight.errors import CheckpointError
+from wildsight.files import RUN, explained, read_json, write_json, write_text
 
 SMALL = 16
 
@@ -246,11 +248,59 @@ class RunFolder:
         """``checkpoint/``."""
         return self.path / "checkpoint"
 
+    def check(self, about: Mapping[str, Any], *, replaces: Sequence[str] = ()) -> dict[str, Any]:
+        """Refuse to take the place of a finished run of something else.
+
+        Args:
+            about: JSON-able facts; ``pictures`` stands for what it reads.
+            replaces: facts that a finished run may have had otherwise.
+
+        Returns:
+            What was written of an earlier, finished run; empty where there is none.
+
+        Raises:
+            CheckpointError: a finished run of something else is there.
+        """
+        now = _plain(about)
+        before = self._about() if self.report.is_file() else {}
+        names = [n for n in now if n in before and before[n] != now[n] and n not in replaces]
+        if names:
+            hint = "name another folder, or remove this one"
+            raise CheckpointError(_other(names, before, now), where=self.path, hint=hint)
+        return before
+
+    def mark(self, about: Mapping[str, Any]) -> None:
+        """Write what the run is: `RUN`, which `check` compares; a folder that holds it is no input."""
+        write_json(self.path / RUN, _plain(about))
+
+    def _about(self) -> dict[str, Any]:
+        """What `begin` wrote, or what the scores of an older run say of it."""
+        for file in (self.path / RUN, self.scores):
+            if file.is_file():
+                value = read_json(file)
+                settings = value.get("settings", {}) if isinstance(value, dict) else {}
+                return value if file.name == RUN else {k: settings[k] for k in ("method",) if k in settings}
+        return {}
+
     def write_scores(self, value: Mapping[str, Any]) -> None:
         """Write ``scores.json``."""
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.scores, dict(value))
+
+
+def _plain(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as a JSON file gives them back."""
+    facts: dict[str, Any] = json.loads(json.dumps(dict(about), default=str))
+    return facts
+
+
+def _other(names: Sequence[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What tells a finished run from another, the plainest first."""
+    name = next((n for n in ("command", "task", "method", "backbone", "hyper") if n in names), names[0])
+    if name == "pictures":
+        return "holds a finished run with other pictures"
+    return f"holds a finished run with {name}={before[name]}, not {now[name]}"
 
 
 PACKAGES = ("wildsight", "torch", "transformers", "accelerate", "numpy", "scipy", "scikit-learn", "pillow")

@@ -7,6 +7,7 @@ in `wildsight.datasets.defects`. Nothing is ever downloaded, and nothing here im
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -170,7 +171,7 @@ def _shared(found: list[DefectPicture], root: Path) -> list[DefectPicture]:
 
 
 def _hash(path: Path) -> str:
-    return hashlib.sha256(path.as_posix().encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()
 
 
 def _samples(found: list[DefectPicture], root: Path) -> tuple[AnomalySample, ...]:
@@ -390,4 +391,6 @@ def _mixed(data: AnomalyData, greys: list[bool | None]) -> Iterator[Problem]:
             yield Problem(min(grey, colour, key=len)[0], what, "give all one colour mode")
 
 
-_SOURCE = DataSource(READERS, lambda: read("mvtec-ad", world_folder()), check)
+_SOURCE = DataSource(
+    READERS, lambda: read("mvtec-ad", world_folder()), check, lambda d: [s.image for s in d.samples]
+)

@@ -62,3 +62,18 @@ def pairs(options: Sequence[str] | None) -> dict[str, Any]:
 def finish(report: Path) -> None:
     """Say where the report is."""
     console.print(f"report: {report}", markup=False, soft_wrap=True, highlight=False)
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def skipped(places: Sequence[str]) -> list[str]:
+    """A line for each folder of which something is left out, with the counts."""
+    from wildsight.datasets.folders import left_out_line
+
+    texts = [text for p in places for text in (p, p.partition(":")[2]) if text]
+    folders = [folder for folder in map(Path, texts) if folder.is_dir()]
+    return [line for folder in dict.fromkeys(folders) if (line := left_out_line(folder))]

@@ -59,6 +59,9 @@ MOVED = Flag("backbone", str, None, "The backbone, if its folder has moved.")
 DEVICE = Flag("device", str, None, "auto, cpu, cuda, cuda:1 or mps.")
 BATCH = Flag("batch_size", int, None, "Pictures at a time.", min=1)
 SEED = Flag("seed", int, 0, "Initialisation, order and draws.", min=0)
+FULL_SCALE = Flag(
+    "full_scale", float, None, "White of pictures of more than 8 bits, as stored: 4095 for 12 bits in 16."
+)
 SET = Flag(
     "option", list[str], None, "name=value: a hyper-parameter, setting or training setting.", spelled="--set"
 )
@@ -94,7 +97,10 @@ def command(
     parameters = [*arguments, *(flag.parameter() for flag in flags)]
 
     def call(**values: Any) -> None:
-        run(values)
+        from wildsight.images import scaled
+
+        with scaled(values.get("full_scale")):
+            run(values)
 
     call.__doc__, call.__name__ = text, name
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wildsight.cli.options import BATCH, DEVICE, MOVED, Flag, Values, argument, chosen, command, out_flag
-from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
+from wildsight.cli.options import BATCH, MOVED, Flag, Values, argument, chosen, command, out_flag
+from wildsight.cli.task import COMMON, READING, TaskCommands, source_help, task_app
 
 app = task_app("Find photos by sketch, for classes never trained.")
 MODEL = argument("model", Path, "Folder written by `wildsight retrieval fit`.")
@@ -79,7 +79,7 @@ command(
     commands.predict,
     "Print the nearest photos of each sketch and write a page with them; the same as predict.",
     [MODEL, argument("pictures", list[str], "Sketch files, globs or folders.")],
-    (out_flag("retrieval-search"), *commands.predicts, MOVED, DEVICE, BATCH),
+    (out_flag("retrieval-search"), *commands.predicts, MOVED, *READING, BATCH),
 )
 command(
     app,
@@ -92,7 +92,7 @@ command(
     (
         INDEX,
         MOVED,
-        DEVICE,
+        *READING,
         Flag("engine", str, "local", "local, or ray: several processes or machines."),
         Flag("workers", int, 2, "Processes at most, with --engine ray.", min=1),
         Flag("address", str, None, "Address of a running Ray cluster.", spelled="--ray"),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wildsight.cli.options import BATCH, DEVICE, MOVED, Flag, Values, argument, command, out_flag
-from wildsight.cli.task import COMMON, TaskCommands, pictures_of, source_help, task_app
+from wildsight.cli.options import BATCH, MOVED, Flag, Values, argument, command, out_flag
+from wildsight.cli.task import COMMON, READING, TaskCommands, pictures_of, source_help, task_app
 
 app = task_app("Where things are in metres, from one picture and a question.")
 
@@ -17,7 +17,7 @@ class SpatialCommands(TaskCommands):
 
     def add_predict(self) -> None:
         """``predict MODEL PICTURES EXPRESSIONS``."""
-        flags = (out_flag("spatial-predict"), *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH)
+        flags = (out_flag("spatial-predict"), *self.predicts, *self.predict_extras, MOVED, *READING, BATCH)
         places = [
             argument("model", Path, "Folder written by `wildsight spatial fit`."),
             argument("pictures", str, "A picture, a glob or a folder."),

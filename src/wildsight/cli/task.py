@@ -14,10 +14,12 @@ from typing import Any
 
 import typer
 
+from wildsight.cli import common
 from wildsight.cli.options import (
     BACKBONE,
     BATCH,
     DEVICE,
+    FULL_SCALE,
     METHOD,
     MOVED,
     SEED,
@@ -80,6 +82,7 @@ class TaskCommands:
             *TRAINING,
             *self.fits,
             *self.fit_extras,
+            FULL_SCALE,
             SEED,
             SET,
         )
@@ -100,7 +103,7 @@ class TaskCommands:
 
     def made(self, values: Values, options: Any) -> Any:
         """The estimator of a fit."""
-        chosen = {n: values[n] for n in ("method", "backbone", "device") if values.get(n) is not None}
+        chosen = {n: values[n] for n in (*CHOSEN, "method") if values.get(n) is not None}
         hyper = {"hyper": options.hyper} if options.hyper else {}
         return self.estimator(**chosen, **hyper, seed=values["seed"], **options.settings)
 
@@ -126,16 +129,17 @@ class TaskCommands:
     def fit(self, values: Values) -> Any:
         """Run ``fit``; returns the estimator."""
         from wildsight.cli.common import console, finish
-        from wildsight.files import check_writable
+        from wildsight.files import check_apart, check_writable
 
         out = values["out"]
+        check_apart(out, read_by(values))
         check_writable(out / "report.html")
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
         estimator.fit(self.data(values), out, **options.fit, **options.training)
         for line in self.after_fit(estimator):
             console.print(line, markup=False, soft_wrap=True, highlight=False)
-        say(estimator, estimator.not_read)
+        say(estimator, estimator.not_read, common.skipped(read_by(values)))
         finish(out / "report.html")
         return estimator
 
@@ -143,7 +147,14 @@ class TaskCommands:
 
     def add_predict(self) -> None:
         """``predict MODEL PICTURES``."""
-        flags = (out_flag(f"{self.task}-predict"), *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH)
+        flags = (
+            out_flag(f"{self.task}-predict"),
+            *self.predicts,
+            *self.predict_extras,
+            MOVED,
+            *READING,
+            BATCH,
+        )
         places = [
             argument("model", Path, f"Folder written by `wildsight {self.task} fit`."),
             argument("pictures", list[str], self.pictures),
@@ -157,24 +168,31 @@ class TaskCommands:
 
     def loaded(self, values: Values) -> Any:
         """The fitted estimator."""
-        chosen = {n: values[n] for n in ("backbone", "device") if values.get(n) is not None}
+        chosen = {n: values[n] for n in CHOSEN if values.get(n) is not None}
         return self.estimator.from_pretrained(values["model"], **chosen)
 
     def predict(self, values: Values) -> None:
         """Run ``predict``."""
-        from wildsight.files import check_writable
+        from wildsight.files import check_apart, check_writable
+        from wildsight.images import scaled
+        from wildsight.results import RunFolder
         from wildsight.training.progress import Meter
 
+        run, places = RunFolder(values["out"]), read_by(values)
         files = self.inputs(values["pictures"])
-        check_writable(values["out"] / "report.html")
+        check_apart(run.path, places)
+        check_writable(run.report)
         options: Values = {}
         for flag in (*self.predicts, BATCH):
             options |= flag.given(values)
         options |= self.asked(values, files)
         estimator = self.loaded(values)
-        with Meter("predict", len(files)) as meter:
-            results, errors = estimator.predict_files(files, progress=meter.add, **options)
-        self.close(results, errors, values["out"])
+        common.tell([*common.skipped(places), *replaced(run, "predict", self.task, files)])
+        with scaled(estimator.full_scale):
+            common.tell(range_warnings(files))
+            with Meter("predict", len(files)) as meter:
+                results, errors = estimator.predict_files(files, progress=meter.add, **options)
+            self.close(results, errors, run.path)
 
     def asked(self, values: Values, files: Sequence[Path]) -> Values:  # noqa: ARG002
         """What `predict_files` takes beside the files, where it depends on them."""
@@ -208,7 +226,7 @@ class TaskCommands:
             *self.evaluates,
             *self.evaluate_extras,
             MOVED,
-            DEVICE,
+            *READING,
         )
         places = [
             argument("model", Path, f"Folder written by `wildsight {self.task} fit`."),
@@ -221,20 +239,24 @@ class TaskCommands:
         """Run ``evaluate``."""
         from wildsight.cli.common import console, finish
         from wildsight.estimators.reporting import write_evaluation
-        from wildsight.files import check_writable
+        from wildsight.files import check_apart, check_writable
+        from wildsight.images import scaled
         from wildsight.results import RunFolder
 
         run = RunFolder(values["out"])
+        check_apart(run.path, read_by(values))
         check_writable(run.report)
         options: Values = {}
         for flag in self.evaluates:
             options |= flag.given(values)
         estimator = self.loaded(values)
-        data, source = self.scored(values)
-        evaluation = self.evaluated(estimator, data, values, options)
-        console.print(evaluation.table().rich())
-        say(estimator, evaluation.errors, evaluation.notes())
-        finish(write_evaluation(estimator, evaluation, run, source))
+        with scaled(estimator.full_scale):
+            data, source = self.scored(values)
+            common.tell(replaced(run, "evaluate", self.task, [source, values["split"]]))
+            evaluation = self.evaluated(estimator, data, values, options)
+            console.print(evaluation.table().rich())
+            say(estimator, evaluation.errors, [*evaluation.notes(), *common.skipped(read_by(values))])
+            finish(write_evaluation(estimator, evaluation, run, source))
 
     def scored(self, values: Values) -> tuple[Any, str]:
         """What ``evaluate`` scores, and what reports call it."""
@@ -252,7 +274,9 @@ class TaskCommands:
 
         text = "Name every problem found in SOURCE; exit code 1 if there is any."
         places = [argument("source", str, self.source)]
-        command(self.app, "check", lambda values: check(self.task, values["source"]), text, places, ())
+        command(
+            self.app, "check", lambda values: check(self.task, values["source"]), text, places, (FULL_SCALE,)
+        )
 
     def add_bench(self) -> None:
         """``bench SOURCE``: the same as ``wildsight bench TASK SOURCE``."""
@@ -271,6 +295,9 @@ class TaskCommands:
         command(self.app, "methods", lambda _: methods(self.task), text, (), ())
 
 
+CHOSEN = ("backbone", "device", "full_scale")
+"""Options that are arguments of every constructor."""
+READING = (DEVICE, FULL_SCALE)
 COMMON = ("fit", "predict", "evaluate", "check", "bench", "methods")
 
 
@@ -282,6 +309,40 @@ def task_app(text: str) -> typer.Typer:
 def source_help(example: str) -> str:
     """Help of SOURCE, with an example of a benchmark folder."""
     return f"`world`, a folder, or NAME:PATH (e.g. {example})."
+
+
+def read_by(values: Values) -> list[str]:
+    """What a command's arguments name to be read, as typed."""
+    named = [values.get("source"), values.get("unlabelled"), *(_listed(values.get("pictures")))]
+    return [str(text).partition("=")[2] if "=" in str(text) else str(text) for text in named if text]
+
+
+def _listed(given: Any) -> Sequence[Any]:
+    return given if isinstance(given, list | tuple) else [given]
+
+
+def replaced(run: Any, verb: str, task: str, about: Sequence[Any]) -> list[str]:
+    """Write what a run is, before it works; a line where it takes the place of another of its kind.
+
+    Raises:
+        CheckpointError: a finished run of another kind is there.
+    """
+    from wildsight.files import digest_of
+
+    digest = digest_of([str(x) for x in about])[:16]
+    now = {"command": verb, "task": task, "reads": digest}
+    before = run.check(now, replaces=("reads",))
+    run.mark(now)
+    other = before.get("reads", digest) != digest
+    return [f"replaced: {run.path} held the results of other pictures"] if other else []
+
+
+def range_warnings(files: Sequence[Any]) -> list[str]:
+    """What looks wrong with the range of the pictures that are about to be looked at."""
+    from wildsight.datasets.ranges import range_problems
+
+    problems = range_problems([f for f in files if isinstance(f, Path)])
+    return [f"warning: {p.file}: {p.what}; {p.hint}" for p in problems]
 
 
 def say(estimator: Any, errors: Sequence[str], notes: Sequence[str] = ()) -> None:

@@ -256,4 +256,6 @@ def _version(data: PairData) -> Iterator[Problem]:
         yield Problem(data.root, what, "never compare figures across versions")
 
 
-_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+_SOURCE = DataSource(
+    READERS, lambda: read("folder", world_folder()), check, lambda d: [s.image for s in d.samples]
+)

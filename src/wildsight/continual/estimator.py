@@ -78,7 +78,7 @@ class ContinualLearner(Estimator[TaskSequence, ContinualResult]):
     default_method = "mulki"
     default_backbone = "nano-clip"
     settings_type = LearnerSettings
-    noun = "learner"
+    noun, grows = "learner", True
     weights_name = "model"
 
     method: ContinualMethod

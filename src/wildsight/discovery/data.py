@@ -443,4 +443,6 @@ def readable(data: CategoryData, ok: np.ndarray) -> tuple[CategoryData, np.ndarr
     return replace(data, samples=samples), rows
 
 
-_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+_SOURCE = DataSource(
+    READERS, lambda: read("folder", world_folder()), check, lambda d: [s.image for s in d.samples]
+)

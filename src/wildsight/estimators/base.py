@@ -5,11 +5,12 @@ A task writes what is its own: `_fit`, `_predict`, `_evaluate`, `_state` and `_l
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.estimators.checkpoints import Checkpointed
@@ -21,8 +22,8 @@ from wildsight.estimators.registry import (
     hyper_names,
     plain_value,
 )
-from wildsight.files import MANIFEST, check_replaceable
-from wildsight.images import Picture, as_list, as_picture, path_of
+from wildsight.files import MANIFEST, check_apart, check_replaceable
+from wildsight.images import Picture, as_list, as_picture, checked_scale, declared_scale, path_of, scaled
 from wildsight.results import RunFolder, Table
 
 if TYPE_CHECKING:
@@ -33,9 +34,24 @@ if TYPE_CHECKING:
     from wildsight.training import History, TrainConfig
 
 BATCH = 16
+SCALED = frozenset({"fit", "predict", "predict_files", "evaluate", "index", "search", "embed_files"})
+"""Verbs that read pictures: they do so within the estimator's own ``full_scale``."""
 Data = TypeVar("Data")
 R = TypeVar("R")
 P = TypeVar("P")
+P_ = ParamSpec("P_")
+T = TypeVar("T")
+
+
+def _scaled(verb: Callable[P_, T]) -> Callable[P_, T]:
+    """A verb that reads pictures by its estimator's ``full_scale``."""
+
+    @functools.wraps(verb)
+    def within(*given: P_.args, **named: P_.kwargs) -> T:
+        with scaled(getattr(given[0], "full_scale", None)):
+            return verb(*given, **named)
+
+    return within
 
 
 class Estimator(Checkpointed, Generic[Data, R]):
@@ -48,6 +64,8 @@ class Estimator(Checkpointed, Generic[Data, R]):
         hyper: the method's hyper-parameters by name, or the method itself.
         device: ``auto`` (that of a loaded backbone, else CUDA, MPS, then the CPU) or a device; see
             `wildsight.devices.resolve_device`.
+        full_scale: white of pictures of more than 8 bits, as stored (4095 for 12 bits in 16); kept in the
+            checkpoint. None: 65535, and 1 in float files.
         settings: fields of ``settings_type``.
 
     Raises:
@@ -61,8 +79,15 @@ class Estimator(Checkpointed, Generic[Data, R]):
     """Frozen dataclass with at least ``method``, ``backbone`` and ``seed``."""
     noun: ClassVar[str] = "estimator"
     """What the object is called in messages: ``the detector is not fitted``."""
+    grows: ClassVar[bool] = False
+    """Whether a later fit in the same folder goes on from an earlier one, with more pictures."""
     free_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings and hyper-parameters that change nothing that is learned."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in SCALED & vars(cls).keys():
+            setattr(cls, name, _scaled(vars(cls)[name]))
 
     def __init__(
         self,
@@ -71,10 +96,12 @@ class Estimator(Checkpointed, Generic[Data, R]):
         *,
         hyper: Mapping[str, Any] | Any | None = None,
         device: str | int | torch.device | None = "auto",
+        full_scale: float | None = None,
         **settings: Any,
     ) -> None:
         from wildsight.devices import resolve_device
 
+        self.full_scale = None if full_scale is None else checked_scale(full_scale)
         self.method = self._create_method(self.default_method if method is None else method, hyper)
         name = self.methods.name_of(self.method)
         chosen: Any = self.default_backbone if backbone is None else backbone
@@ -175,6 +202,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
         return {n: getattr(self.settings, n) for n in names} | {
             "hyper": self.hyper,
             "device": self._device,
+            "full_scale": self.full_scale,
         }
 
     def training_config(self, given: Mapping[str, Any]) -> TrainConfig:
@@ -200,12 +228,14 @@ class Estimator(Checkpointed, Generic[Data, R]):
         from wildsight.training import depends_on
 
         settings, sha = self.settings, self.backbone.sha
+        more |= {} if (scale := declared_scale()) is None else {"full_scale": scale}
         return depends_on(
             settings, self.method, learned, root, backbone=sha, without=self.free_settings, **more
         )
 
     # -- verbs ----------------------------------------------------------------------------------------------
 
+    @_scaled
     def fit(
         self,
         source: Any,
@@ -245,14 +275,27 @@ class Estimator(Checkpointed, Generic[Data, R]):
         config = self.training_config(training)
         run = None if out is None else RunFolder(Path(out))
         if run is not None:
+            check_apart(run.path, [source])
             check_replaceable(run.checkpoint, MANIFEST)
         where = Path(folder) if folder is not None else None if run is None else run.path / "train"
         data = self._read(source)
+        about = {} if run is None else self._about(data)
+        if run is not None:
+            run.check(about, replaces=("pictures",) if self.grows else ())
         facts = self._fit(data, config, where, progress, **options)
         self.fitted_on = {"source": getattr(data, "name", str(source)), **facts}
         if run is not None:
             self._leave(run)
+            run.mark(about)
         return self
+
+    def _about(self, data: Data) -> dict[str, Any]:
+        """What a finished fit in the same folder must share to be replaced by this one."""
+        from wildsight.training.depends import data_digest
+
+        settings = {n: v for n, v in self.get_params().items() if n not in {*self.free_settings, "device"}}
+        pictures = data_digest(data, getattr(data, "root", None))
+        return {"command": "fit", "task": self.task, **settings, "pictures": pictures}
 
     def _leave(self, run: RunFolder) -> None:
         """What a fit leaves in its folder: checkpoint, scores, table, report."""
@@ -261,6 +304,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
         self.save_pretrained(run.checkpoint)
         write_fit(self, run)
 
+    @_scaled
     def predict(
         self, pictures: Picture | Sequence[Picture], *, batch_size: int | None = None, **options: Any
     ) -> list[R]:
@@ -284,6 +328,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
             results += self._predict([as_picture(p) for p in batch], [path_of(p) for p in batch], **options)
         return results
 
+    @_scaled
     def predict_files(
         self,
         files: Sequence[str | Path],
@@ -318,6 +363,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
                 progress(len(batch))
         return results, errors
 
+    @_scaled
     def evaluate(
         self, source: Any, *, split: str = "test", progress: bool = True, **options: Any
     ) -> Evaluation:

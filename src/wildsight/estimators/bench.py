@@ -20,6 +20,7 @@ from wildsight.estimators.options import sorted_options
 from wildsight.estimators.registry import Variant, configured, hyper_names, unknown_name
 from wildsight.estimators.tasks import resolve, task_named
 from wildsight.files import check_writable, digest_of, read_json, write_json
+from wildsight.images import declared_scale
 from wildsight.report import Report
 from wildsight.report.plots import scatter
 from wildsight.results import (
@@ -183,7 +184,8 @@ class Bench:
         recipe = asdict(made.training_config(self._training(chosen))) if self._trained(chosen) else {}
         training = {k: v for k, v in recipe.items() if k not in UNTOLD}
         own = {k: v for k, v in self.own_options.items() if k not in self.choosing}
-        options = [self.options.fit, self.options.evaluate, own, label]
+        options: list[Any] = [self.options.fit, self.options.evaluate, own, label]
+        options += [] if declared_scale() is None else [declared_scale()]
         key = digest_of(
             _stated(
                 [

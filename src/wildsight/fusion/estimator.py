@@ -298,7 +298,7 @@ cross-attention, token-selection, single
         """One result per scene that can be used; options of `_outputs`."""
 
         def sample(numbered: tuple[int, Scene]) -> FusionSample:
-            return sample_of(*numbered, self.modalities, self.bits, self.loose, self.opaque)
+            return sample_of(*numbered, self.modalities, self.bits, self.loose, self.opaque, self.scales)
 
         known = self._indexed()
         outputs = self._outputs(list(enumerate(scenes)), known, sample=sample, **options)

@@ -176,4 +176,6 @@ def check(data: RetrievalData) -> list[Problem]:
     return problems
 
 
-_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+_SOURCE = DataSource(
+    READERS, lambda: read("folder", world_folder()), check, lambda d: [i.file for i in d.items]
+)
