@@ -12,11 +12,12 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -27,11 +28,12 @@ from wildsight.pages import FORMATS, frames_of, split_page
 
 __all__ = [
     "FORMATS", "MAX_PIXELS", "SUFFIXES", "SYSTEM", "Picture", "Stored", "as_list", "as_picture", "bit_depth",
-    "checked_scale", "declare_scale", "declared_scale", "exif_of", "expand", "from_array", "image_size",
+    "carried", "checked_scale", "declare_scale", "declared_scale", "exif_of", "expand", "from_array", "image_size",
     "list_images", "load_image", "load_labels", "load_stored", "load_values", "natural_key", "path_of",
     "scaled",
 ]  # fmt: skip
 
+T = TypeVar("T")
 MAX_PIXELS = 100_000_000
 WHITE = (255, 255, 255)
 Picture = str | Path | Image.Image | np.ndarray | bytes
@@ -66,6 +68,17 @@ def checked_scale(value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ConfigError(f"full_scale={value!r} is no value of white", hint="give one above 0, such as 4095")
     return float(value)
+
+
+def carried(work: Callable[..., T]) -> Callable[..., T]:
+    """``work`` as another thread may run it: it reads pictures by the white that is declared here and now."""
+    scale = declared_scale()
+
+    def within(*given: Any) -> T:
+        with scaled(scale):
+            return work(*given)
+
+    return within
 
 
 def declare_scale(full_scale: float | None) -> None:

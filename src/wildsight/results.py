@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from wildsight.errors import CheckpointError
+from wildsight.errors import CheckpointError, WildSightError
 from wildsight.files import RUN, explained, read_json, write_json, write_text
 
 SMALL = 16
@@ -123,6 +123,23 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     many = list(rows)
     columns = list(dict.fromkeys(key for row in many for key in row))
     write_text(path, Table(columns, [[row.get(c, "") for c in columns] for row in many]).csv())
+
+
+def add_unread(path: str | Path, errors: Sequence[WildSightError]) -> None:
+    """Give pictures that could not be read a row of their own in a table of results.
+
+    Args:
+        path: the table; its first column names the picture.
+        errors: what was wrong with each; the reason goes to a last column ``not_read``.
+    """
+    if not errors:
+        return
+    text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    columns, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+    columns = columns or ["image"]
+    blank = [""] * (len(columns) - 1)
+    unread = [[error.where or "", *blank, error.what] for error in errors]
+    write_text(path, Table([*columns, "not_read"], [*([*row, ""] for row in rows), *unread]).csv())
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:

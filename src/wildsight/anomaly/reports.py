@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wildsight.anomaly.result import AnomalyResult
-from wildsight.files import atomic_path
+from wildsight.files import atomic_path, short_name
 from wildsight.report import Report
 from wildsight.results import RunFolder, environment, write_csv
 
@@ -31,7 +31,7 @@ def write_predictions(results: Sequence[AnomalyResult], errors: Sequence[str], o
     shown = []
     for number, result in enumerate(results):
         overlay = result.overlay()
-        name = f"{number:05d}-{result.image.stem if result.image else 'picture'}.png"
+        name = short_name(f"{number:05d}-{result.image.stem if result.image else 'picture'}") + ".png"
         with atomic_path(out / "overlays" / name) as temporary:
             overlay.save(temporary, format="PNG")
         shown.append((result.score / max(result.threshold, 1e-12), overlay, result))

@@ -23,7 +23,7 @@ from torch import Tensor
 from wildsight.backbones.backbone import Backbone
 from wildsight.errors import DataError, WildSightError
 from wildsight.files import cache_folder, digest_of, explained
-from wildsight.images import declared_scale, load_image
+from wildsight.images import carried, declared_scale, load_image
 
 FORMAT = 2
 """Layout of a cache folder; part of the key."""
@@ -160,7 +160,7 @@ def _decoded(
     """Batches of (rows, pictures or faults), decoded by threads two batches ahead."""
     chunks = [list(rows[i : i + batch]) for i in range(0, len(rows), batch)]
     with ThreadPoolExecutor(2) as pool:
-        load = partial(_try_load, prepare=prepare, full_scale=declared_scale())
+        load = carried(partial(_try_load, prepare=prepare))
         ahead = [pool.map(load, [files[i] for i in chunk]) for chunk in chunks[:2]]
         for number, chunk in enumerate(chunks):
             loaded = list(ahead.pop(0))
@@ -178,11 +178,9 @@ def _stamp(file: Path) -> list[Any]:
     return [str(file.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _try_load(
-    file: Path, prepare: Callable[[Image], Image] | None = None, full_scale: float | None = None
-) -> Image | WildSightError:
+def _try_load(file: Path, prepare: Callable[[Image], Image] | None = None) -> Image | WildSightError:
     try:
-        picture = load_image(file, full_scale=full_scale)
+        picture = load_image(file)
         return picture if prepare is None else prepare(picture)
     except WildSightError as error:
         return error.at(file)

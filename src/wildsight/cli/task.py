@@ -201,16 +201,19 @@ class TaskCommands:
     def close(self, results: Sequence[Any], errors: Sequence[Any], out: Path, word: str = "not read") -> None:
         """Print one line per result, write the folder, and exit with what it means."""
         from wildsight.cli.common import console, finish
+        from wildsight.results import RunFolder, add_unread
 
         for line in [*(r.line() for r in results), *(f"{word}: {error}" for error in errors)]:
             console.print(line, markup=False, soft_wrap=True, highlight=False)
         write = resolve(f"wildsight.{self.task}.reports:write_predictions")
-        finish(write(results, [str(error) for error in errors], out))
+        report = write(results, [str(error) for error in errors], out)
+        add_unread(RunFolder(out).results, errors)
+        finish(report)
         self.written(results, out)
-        if any(getattr(r, "alarm", False) for r in results):
-            raise typer.Exit(1)
         if errors:
             raise typer.Exit(2)
+        if any(getattr(r, "alarm", False) for r in results):
+            raise typer.Exit(1)
 
     def written(self, results: Sequence[Any], out: Path) -> None:
         """What a task does with predictions beyond the common folder."""

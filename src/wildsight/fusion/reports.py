@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL.Image import Image
 
-from wildsight.files import atomic_path
+from wildsight.files import atomic_path, short_name
 from wildsight.fusion.evaluation import SHOWN, shortened
 from wildsight.fusion.result import FusionResult
 from wildsight.report import Report
@@ -39,7 +39,7 @@ def write_predictions(results: Sequence[FusionResult], errors: Sequence[str], ou
     rows = []
     shown: list[tuple[Image, str]] = []
     for result in results:
-        name = f"{result.name.replace('/', '-')}.png"
+        name = f"{short_name(result.name.replace('/', '-'))}.png"
         save_grey(result.labels, out / "masks" / name)
         if result.saliency:
             save_grey(np.rint(result.confidence * 255), out / "saliency" / name)

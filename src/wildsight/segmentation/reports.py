@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 from PIL.Image import Image
 
 from wildsight.estimators.reporting import begin_report
-from wildsight.files import atomic_path
+from wildsight.files import atomic_path, short_name
 from wildsight.images import load_image
 from wildsight.results import RunFolder, environment, write_csv
 from wildsight.segmentation.result import SegmentationResult
@@ -24,7 +24,7 @@ def write_predictions(results: Sequence[SegmentationResult], errors: Sequence[st
     folder = RunFolder(out)
     strips: list[tuple[Image, str]] = []
     for number, result in enumerate(results):
-        stem = f"{number:05d}-{result.image.stem if result.image else 'picture'}"
+        stem = short_name(f"{number:05d}-{result.image.stem if result.image else 'picture'}")
         for name, masks in (("masks", result.masks), ("drafts", result.drafts)):
             for i, mask in enumerate(masks):
                 _save_mask(mask, out / name / f"{stem}-{i}.png")

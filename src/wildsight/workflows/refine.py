@@ -21,7 +21,7 @@ from wildsight.anomaly.boxes import boxes_of
 from wildsight.anomaly.estimator import AnomalyDetector
 from wildsight.anomaly.result import AnomalyResult
 from wildsight.errors import ConfigError, DataError, WildSightError
-from wildsight.files import atomic_path, write_json
+from wildsight.files import atomic_path, short_name, write_json
 from wildsight.images import load_image
 from wildsight.report import Report
 from wildsight.results import Result
@@ -222,7 +222,7 @@ def write_refined(
         refined = refine(result, segmenter)
         rows.append(refined.to_dict())
         stem = result.image.stem if result.image else "picture"
-        with atomic_path(out / "outlines" / f"{number:05d}-{stem}.png") as temporary:
+        with atomic_path(out / "outlines" / f"{short_name(f'{number:05d}-{stem}')}.png") as temporary:
             PILImage.fromarray(refined.mask.astype(np.uint8) * 255).save(temporary, format="PNG")
         if refined.anomalous and len(strips) < 24:
             strips.append((refined.strip(load_image(result.image or "")), str(result.image)))
