@@ -1,4 +1,4 @@
-"""Damaged folders of every task: what stops a fit, and every picture that it would drop, is named by ``check``."""
+"""Damaged folders of every task: what stops a fit, and what it would drop, is named by ``check``."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def pictures_of(task: str, data: Any) -> Iterator[tuple[Path, Callable[[], Any]]
             yield sample.image, lambda s=sample: load_image(s.image)
             if getattr(sample, "masks", ()):
                 size = ((8, 8),) if task == "anomaly" else ()
-                yield sample.masks[0], lambda s=sample, z=size: module.read_mask(s, *z)
+                both = sample.masks[0] if not fails(lambda s=sample: load_image(s.image)) else sample.image
+                yield both, lambda s=sample, z=size: module.read_mask(s, *z)
 
 
 def fails(read: Callable[[], Any]) -> bool:

@@ -28,9 +28,9 @@ from wildsight.pages import FORMATS, frames_of, split_page
 
 __all__ = [
     "FORMATS", "MAX_PIXELS", "SUFFIXES", "SYSTEM", "Picture", "Stored", "as_list", "as_picture", "bit_depth",
-    "carried", "checked_scale", "declare_scale", "declared_scale", "exif_of", "expand", "from_array", "image_size",
-    "list_images", "load_image", "load_labels", "load_stored", "load_values", "natural_key", "path_of",
-    "scaled",
+    "carried", "checked_scale", "declare_scale", "declared_scale", "exif_of", "expand", "from_array",
+    "image_size", "list_images", "load_image", "load_labels", "load_stored", "load_values", "natural_key",
+    "path_of", "scaled",
 ]  # fmt: skip
 
 T = TypeVar("T")

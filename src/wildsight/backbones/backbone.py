@@ -237,6 +237,9 @@ class Backbone:
         if stem is not None:  # ResNet's map before its pooling, the only one at stride 2
             yield stem(pixels)
         output = run_tower(self._tower, pixels, output_hidden_states=True)
+        if not hasattr(output, "hidden_states") and not hasattr(output, "feature_maps"):
+            kind, hint = type(self.model).__name__, "name another network, such as nano-conv or a DINOv2"
+            raise UnsupportedModelError(f"{kind} gives no maps of features", where=self.name, hint=hint)
         hidden = channels_first(output)
         maps = (as_map(h, pixels, self._patch) for h in hidden)
         yield from (m for m in maps if m.shape != pixels.shape)  # DINOv3's ConvNeXt begins with the picture

@@ -97,7 +97,7 @@ def _run(words: list[str]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's click has no public name for what it raises
             raise
-        where = error.ctx.command_path if getattr(error, "ctx", None) else name
+        where = getattr(getattr(error, "ctx", None), "command_path", name)
         said = error.format_message()
         if "\n" in said:  # a group without a command shows its help
             print(said)
