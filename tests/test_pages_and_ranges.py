@@ -11,7 +11,7 @@ from PIL import Image
 
 from wildsight.datasets.folders import left_out, left_out_line, pictures, subfolders
 from wildsight.datasets.ranges import range_problems, refuse_range
-from wildsight.errors import ConfigError, DataError, ImageError
+from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError
 from wildsight.files import atomic_path, check_apart, short_name
 from wildsight.images import (
     as_picture,
@@ -24,6 +24,7 @@ from wildsight.images import (
     load_values,
     scaled,
 )
+from wildsight.results import RunFolder, add_unread, write_csv
 
 COLOURS = ("red", "lime", "blue")
 
@@ -169,6 +170,37 @@ def test_a_run_does_not_write_into_what_it_reads(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="lies inside"):
             check_apart(tmp_path / "set" / "runs" / "x", [source])
     check_apart(tmp_path / "runs", [tmp_path / "set", "world", None])
+
+
+def test_a_finished_run_of_something_else_is_kept(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    fit = {"command": "fit", "task": "anomaly", "method": "ras", "pictures": "1"}
+    assert run.check(fit) == {}
+    run.mark(fit)
+    other = {**fit, "method": "padim"}
+    assert run.check(other) == {}  # nothing is finished yet
+    run.report.touch()
+    assert run.check(fit) == fit
+    for changed, words in (
+        (other, "method=ras, not padim"),
+        ({**fit, "pictures": "2"}, "other pictures"),
+        ({"command": "predict", "task": "anomaly"}, "command=fit"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            run.check(changed)
+    assert run.check({**fit, "pictures": "2"}, replaces=("pictures",)) == fit
+
+
+def test_an_unread_picture_has_a_row(tmp_path: Path) -> None:
+    table = tmp_path / "results.csv"
+    write_csv(table, [{"image": "a.png", "score": 1.5}])
+    name = os.fsdecode(b"caf\xe9.png")
+    add_unread(table, [ImageError("not a picture", where=name)])
+    rows = table.read_bytes().splitlines()
+    assert rows == [b"image,score,not_read", b"a.png,1.5,", b"caf\xe9.png,,not a picture"]
+    write_csv(table, [])
+    add_unread(table, [ImageError("no such file", where="b.png")])
+    assert table.read_text().splitlines() == ["image,not_read", "b.png,no such file"]
 
 
 def test_long_names_are_shortened_and_told_apart(tmp_path: Path) -> None:
