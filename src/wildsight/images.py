@@ -253,7 +253,8 @@ def as_picture(item: Picture) -> Image.Image:
     if isinstance(item, bytes | bytearray | memoryview):
         return _loaded(Path("the bytes"), bytes(item))
     if isinstance(item, np.ndarray):
-        return from_array(item, full_scale=declared_scale() if _is_deep(item) else None)
+        deep = item.dtype not in (np.dtype(np.uint8), np.dtype(np.bool_))
+        return from_array(item, full_scale=declared_scale() if deep else None)
     return load_image(item)
 
 
@@ -265,14 +266,8 @@ def _of_pil(picture: Image.Image) -> Image.Image:
     try:
         _turn_to(picture, where, None)
     except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
-        what = f"truncated or damaged ({error})"
-        raise ImageError(what, where=where, hint="restore or remove it") from error
+        raise ImageError(f"damaged ({error})", where=where, hint="restore or remove it") from error
     return _to_rgb(_decode(picture, where), WHITE, declared_scale())
-
-
-def _is_deep(array: np.ndarray) -> bool:
-    """Whether pixels have more than 8 bits, so that white has to be known."""
-    return array.dtype not in (np.dtype(np.uint8), np.dtype(np.bool_))
 
 
 def as_list(items: Picture | Sequence[Picture]) -> list[Picture]:
