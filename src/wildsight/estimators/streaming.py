@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wildsight.devices import Halving
 from wildsight.errors import ConfigError, WildSightError
-from wildsight.images import no_larger
+from wildsight.images import carried, no_larger
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -119,7 +119,7 @@ class Stream(Generic[I, P, R]):
         self, items: Sequence[I], files: Sequence[Any], size: int, workers: int
     ) -> Iterator[FileAnswer[R]]:
         names, halving = iter(files), Halving("pictures")
-        for batch in _batched(_read_ahead(self._read, items, size, workers), size):
+        for batch in _batched(_read_ahead(carried(self._read), items, size, workers), size):
             good = [r.item for r in batch if isinstance(r, Ready)]
             outcomes = (o for part in halving.parts(self.answer, good) for o in part)
             for ready in batch:

@@ -343,7 +343,8 @@ cross-attention, token-selection, single
         known, reader = self._indexed(), replace(self._reader(), store=Store(0))  # no scene is met again
 
         def read(item: tuple[int, Scene]) -> Ready[FusionSample]:
-            sample = decoded(sample_of(*item, self.modalities, self.bits, self.loose, self.opaque), known)
+            known_of = (self.modalities, self.bits, self.loose, self.opaque, self.scales)
+            sample = decoded(sample_of(*item, *known_of), known)
             return Ready(sample, bytes_of(*sample.pictures.values()))
 
         def answer(batch: Sequence[FusionSample]) -> Iterator[Any]:
