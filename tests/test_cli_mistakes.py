@@ -118,7 +118,7 @@ MISTAKES = {
     "anomaly fit SET --select test --out OUT": "test pictures select nothing",
     "anomaly fit SET --full-scale 0 --out OUT": "full_scale=0",
     "anomaly fit SET --backbone nano-cnn --out OUT": "no nano checkpoint",
-    "anomaly fit SET --backbone nano-sam --out OUT": "gives no maps of features",
+    "anomaly fit SET --backbone nano-sam --out OUT": "no features of pictures",
     "composition fit SET --backbone nano-conv --method csp --out OUT": "has no text tower",
     "composition fit SET --abstain 7 --out OUT": "abstain=7.0 is outside its range",
     "retrieval fit SET --bits 3 --out OUT": "multiple of 8",

@@ -12,6 +12,7 @@ from PIL import Image
 from wildsight.datasets.folders import left_out, left_out_line, pictures, subfolders
 from wildsight.datasets.ranges import range_problems, refuse_range
 from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError
+from wildsight.estimators.rows import RowWriter
 from wildsight.files import atomic_path, check_apart, short_name
 from wildsight.images import (
     as_picture,
@@ -24,7 +25,7 @@ from wildsight.images import (
     load_values,
     scaled,
 )
-from wildsight.results import RunFolder, add_unread, write_csv
+from wildsight.results import RunFolder
 
 COLOURS = ("red", "lime", "blue")
 
@@ -192,14 +193,24 @@ def test_a_finished_run_of_something_else_is_kept(tmp_path: Path) -> None:
 
 
 def test_an_unread_picture_has_a_row(tmp_path: Path) -> None:
-    table = tmp_path / "results.csv"
-    write_csv(table, [{"image": "a.png", "score": 1.5}])
-    name = os.fsdecode(b"caf\xe9.png")
-    add_unread(table, [ImageError("not a picture", where=name)])
-    rows = table.read_bytes().splitlines()
-    assert rows == [b"image,score,not_read", b"a.png,1.5,", b"caf\xe9.png,,not a picture"]
-    write_csv(table, [])
-    add_unread(table, [ImageError("no such file", where="b.png")])
+    """Rows keep the order of the files, and the reason stays in the last column."""
+    table, name = tmp_path / "results.csv", os.fsdecode(b"caf\xe9.png")
+    writer = RowWriter(table)
+    writer.add_unread(ImageError("not a picture", where=name))
+    writer.add({"picture": "a.png", "score": 1.5})
+    writer.add_unread(ImageError("no such file", where="b.png"))
+    writer.add({"picture": "c.png", "score": 2.5, "limit": 1})
+    writer.close()
+    assert table.read_bytes().splitlines() == [
+        b"picture,score,limit,not_read",
+        b"caf\xe9.png,,,not a picture",
+        b"a.png,1.5,,",
+        b"b.png,,,no such file",
+        b"c.png,2.5,1,",
+    ]
+    writer = RowWriter(table)
+    writer.add_unread(ImageError("no such file", where="b.png"))
+    writer.close()
     assert table.read_text().splitlines() == ["image,not_read", "b.png,no such file"]
 
 

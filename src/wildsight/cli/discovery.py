@@ -61,6 +61,9 @@ class DiscoveryCommands(TaskCommands):
         if preset is not None and method != "nngcd":
             raise ConfigError(f"preset {preset} is not for {method}", hint="presets are for nngcd")
         if preset is not None:
+            from wildsight.discovery.methods.nngcd import NNGCD
+
+            NNGCD.preset(preset)  # a name that it does not know is refused in its words
             values["method"] = f"nngcd-{preset}"
         return super().sorted(values, flags)
 

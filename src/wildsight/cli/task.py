@@ -114,9 +114,8 @@ class TaskCommands:
 
     def sorted(self, values: Values, flags: Sequence[Flag]) -> Any:
         """Options of the estimator by where they go; takes them out of ``values``."""
-        from wildsight.estimators.base import changed_fields
         from wildsight.estimators.options import sorted_options
-        from wildsight.estimators.registry import options_from
+        from wildsight.estimators.registry import changed_fields, options_from
 
         kind = self.estimator
         given = options_from(values.pop("option") or ())

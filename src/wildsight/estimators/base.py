@@ -6,20 +6,20 @@ of `PictureEstimator`, or `predict` and `iter_files` where it answers something 
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.estimators.checkpoints import Checkpointed
 from wildsight.estimators.evaluation import Evaluation
-from wildsight.estimators.registry import Registry, Variant, configured, hyper_names, plain_value
-from wildsight.estimators.streaming import BATCH, FileAnswer, Ready, Stream, bytes_of, shown_of
+from wildsight.estimators.registry import Registry, Variant, changed_fields, configured
+from wildsight.estimators.scaling import scale_verbs, scaled_verb
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream, bytes_of, shown_of
 from wildsight.files import MANIFEST, check_apart, check_replaceable
-from wildsight.images import Picture, as_list, as_picture, checked_scale, declared_scale, path_of, scaled
+from wildsight.images import Picture, as_list, as_picture, checked_scale, declared_scale, path_of
 from wildsight.results import RunFolder, Table
 
 if TYPE_CHECKING:
@@ -29,47 +29,8 @@ if TYPE_CHECKING:
     from wildsight.report import Report
     from wildsight.training import History, TrainConfig
 
-SCALED = frozenset({"fit", "predict", "predict_files", "evaluate", "index", "search", "embed_files"})
-"""Verbs that read pictures: they do so within the estimator's own ``full_scale``."""
 Data = TypeVar("Data")
 R = TypeVar("R")
-P = TypeVar("P")
-P_ = ParamSpec("P_")
-T = TypeVar("T")
-
-
-def _scaled(verb: Callable[P_, T]) -> Callable[P_, T]:
-    """A verb that reads pictures by its estimator's ``full_scale``."""
-
-    @functools.wraps(verb)
-    def within(*given: P_.args, **named: P_.kwargs) -> T:
-        with scaled(getattr(given[0], "full_scale", None)):
-            return verb(*given, **named)
-
-    return within
-
-
-def _scaled_stream(verb: Callable[P_, Iterator[T]]) -> Callable[P_, Iterator[T]]:
-    """`_scaled` for a verb whose answers come one by one: between them nothing is declared."""
-
-    @functools.wraps(verb)
-    def within(*given: P_.args, **named: P_.kwargs) -> Iterator[T]:
-        scale = getattr(given[0], "full_scale", None)
-        with scaled(scale):
-            answers = verb(*given, **named)
-        return _each_scaled(answers, scale)
-
-    return within
-
-
-def _each_scaled(answers: Iterator[T], scale: float | None) -> Iterator[T]:
-    while True:
-        with scaled(scale):
-            try:
-                answer = next(answers)
-            except StopIteration:
-                return
-        yield answer
 
 
 class Estimator(Checkpointed, Generic[Data, R]):
@@ -104,10 +65,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for name in SCALED & vars(cls).keys():
-            setattr(cls, name, _scaled(vars(cls)[name]))
-        if "iter_files" in vars(cls):
-            setattr(cls, "iter_files", _scaled_stream(vars(cls)["iter_files"]))  # noqa: B010  mypy
+        scale_verbs(cls)
 
     def __init__(
         self,
@@ -258,7 +216,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
 
     # -- verbs ----------------------------------------------------------------------------------------------
 
-    @_scaled
+    @scaled_verb
     def fit(
         self,
         source: Any,
@@ -360,7 +318,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
             ConfigError: not fitted, or an option outside its range.
         """
 
-    @_scaled
+    @scaled_verb
     def predict_files(
         self,
         files: Sequence[Any],
@@ -391,7 +349,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
                 errors.append(answer.error)
         return results, errors
 
-    @_scaled
+    @scaled_verb
     def evaluate(
         self, source: Any, *, split: str = "test", progress: bool = True, **options: Any
     ) -> Evaluation:
@@ -484,26 +442,3 @@ class PictureEstimator(Estimator[Data, R]):
             return ([result] for result in found)
 
         return Stream(read, answer, batch_size, workers, progress).run(files)
-
-
-def batches(items: Sequence[P], size: int | None) -> Iterator[Sequence[P]]:
-    """``items`` in parts of ``size``.
-
-    Raises:
-        ConfigError: a size below 1.
-    """
-    step = BATCH if size is None else size
-    if step < 1:
-        raise ConfigError(f"batch_size={size}", hint="give 1 or more")
-    for start in range(0, len(items), step):
-        yield items[start : start + step]
-
-
-def changed_fields(method: Any) -> dict[str, Any]:
-    """The fields that differ from their defaults, nested ones as mappings, infinity as a word."""
-    if not is_dataclass(method) or isinstance(method, type):
-        return {}
-    values = asdict(method)
-    plain = type(method)()
-    changed = [n for n in hyper_names(method) if getattr(method, n) != getattr(plain, n)]
-    return {n: plain_value(values[n]) for n in changed}

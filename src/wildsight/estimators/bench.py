@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from wildsight.estimators.base import Estimator, changed_fields
+from wildsight.estimators.base import Estimator
 from wildsight.estimators.evaluation import Evaluation
 from wildsight.estimators.gallery import keep_pictures, pictures_of
 from wildsight.estimators.options import sorted_options
-from wildsight.estimators.registry import Variant, configured, hyper_names, unknown_name
+from wildsight.estimators.registry import Variant, changed_fields, configured, hyper_names, unknown_name
 from wildsight.estimators.tasks import resolve, task_named
 from wildsight.files import check_writable, digest_of, read_json, write_json
 from wildsight.images import declared_scale

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from wildsight.estimators.registry import unknown_name
 from wildsight.estimators.reporting import begin_report, close_report
+from wildsight.estimators.rows import RowWriter
 from wildsight.files import as_json, atomic_path, check_writable, explained, short_name
 from wildsight.images import carried, load_image, no_larger, save_png
-from wildsight.results import Result, RowWriter, RunFolder, environment
+from wildsight.results import Result, RunFolder, environment
 
 if TYPE_CHECKING:
     from PIL.Image import Image

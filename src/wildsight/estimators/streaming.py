@@ -136,6 +136,19 @@ class Stream(Generic[I, P, R]):
             return error
 
 
+def batches(items: Sequence[P], size: int | None) -> Iterator[Sequence[P]]:
+    """``items`` in parts of ``size``.
+
+    Raises:
+        ConfigError: a size below 1.
+    """
+    step = BATCH if size is None else size
+    if step < 1:
+        raise ConfigError(f"batch_size={size}", hint="give 1 or more")
+    for start in range(0, len(items), step):
+        yield items[start : start + step]
+
+
 def _answered(file: Any, ready: Ready[Any] | WildSightError, outcomes: Iterator[Outcome[R]]) -> FileAnswer[R]:
     outcome = next(outcomes) if isinstance(ready, Ready) else ready
     if isinstance(outcome, WildSightError):
