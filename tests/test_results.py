@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from wildsight.errors import DataError
+from wildsight.estimators.rows import RowWriter
 from wildsight.results import (
     Result,
-    RowWriter,
     RunFolder,
     Table,
     environment,

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,10 @@ MANIFEST = "manifest.json"
 CONFIG = "config.json"
 MARK = ".wildsight"
 """The empty file that tells a folder of ours, which may be replaced, from anyone else's."""
+RUN = "run.json"
+"""What a run leaves in its folder when it begins: command, task, method and what it reads."""
+NAME_BYTES = 150
+"""Longest name that is written as it is: file systems allow 255 bytes, and endings and marks are added."""
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -50,6 +54,44 @@ def explained(path: str | Path) -> Iterator[None]:
         raise refusal(error, Path(path)) from error
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a run wrote a folder: it is no input of another."""
+    left = (folder / name for name in ("scores.json", "report.html"))
+    return (folder / RUN).is_file() or all(file.is_file() for file in left)
+
+
+def check_apart(out: Path, sources: Iterable[object]) -> None:
+    """Refuse to write into what is read: the next run would read it as pictures.
+
+    Args:
+        out: the folder of a run.
+        sources: what it reads: files, folders, ``NAME:PATH``; anything that is no place is passed over.
+
+    Raises:
+        ConfigError: ``out`` is one of the folders, or lies inside one.
+    """
+    target = out.resolve()
+    for source in sources:
+        places = (source, str(source).partition(":")[2]) if isinstance(source, str | Path) else ()
+        for folder in (Path(p).resolve() for p in places if str(p) and os.path.isdir(p)):  # noqa: PTH112
+            if target.is_relative_to(folder):
+                what = f"lies inside {folder}, whose pictures are read"
+                raise ConfigError(what, where=out, hint="name a folder outside it with --out")
+
+
+def short_name(name: str) -> str:
+    """A file's name without its ending; of one that is too long the beginning and a digest of the whole.
+
+    >>> short_name("00001-a"), len(short_name("字" * 80).encode())
+    ('00001-a', 150)
+    """
+    data = os.fsencode(name)
+    if len(data) <= NAME_BYTES:
+        return name
+    kept = data[: NAME_BYTES - 9].decode("utf-8", "ignore")
+    return f"{kept}-{hashlib.sha256(data).hexdigest()[:8]}"
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary sibling of ``path`` that replaces it on success and disappears on failure.
@@ -60,7 +102,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     with explained(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=final.suffix)
+        prefix = f".{short_name(final.name)}."
+        handle, name = tempfile.mkstemp(dir=final.parent, prefix=prefix, suffix=final.suffix)
         os.close(handle)
         temporary = Path(name)
         temporary.chmod(0o644)
@@ -82,14 +125,14 @@ def check_writable(path: str | Path) -> None:
     final = Path(path)
     with explained(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=final.parent, prefix=f".{final.name}."):
+        with tempfile.NamedTemporaryFile(dir=final.parent, prefix=f".{short_name(final.name)}."):
             pass
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, whole or not at all; file names that are not UTF-8 keep their bytes."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -161,7 +204,7 @@ def atomic_folder(path: str | Path, mark: str = MARK) -> Iterator[Path]:
     check_replaceable(final, mark)
     with explained(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
+        temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{short_name(final.name)}."))
         temporary.chmod(0o755)
         try:
             yield temporary

@@ -2,15 +2,15 @@
 
 Formats come from an allow-list, the number of pixels is checked before anything is decoded, and every
 kind of picture ends as 8-bit RGB: EXIF orientation applied, 16-bit and float scaled by their declared
-range, alpha laid over a stated background, palette and CMYK converted, the first frame of an animation.
+range, alpha laid over a stated background, palette and CMYK converted. A page of a TIFF or of an animation
+is a picture of its own, named ``file.tif#2``; a file of several pages of which none is named is refused.
 """
 
 from __future__ import annotations
 
-import glob
 import io
 import os
-import re
+import stat
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,15 +19,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from wildsight.errors import ConfigError, DataError, ImageError
+from wildsight.errors import ConfigError, ImageError
 from wildsight.files import atomic_path
+from wildsight.full_scale import carried, checked_scale, declare_scale, declared_scale, scaled
+from wildsight.listing import SUFFIXES, SYSTEM, expand, list_images, natural_key
+from wildsight.pages import FORMATS, frames_of, split_page
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-SUFFIXES = frozenset(
-    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-)
-SYSTEM = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
-"""Folders that operating systems leave among pictures, in lower case; nothing in them counts."""
+__all__ = [
+    "FORMATS", "MAX_PIXELS", "SUFFIXES", "SYSTEM", "Picture", "Stored", "as_list", "as_picture", "bit_depth",
+    "carried", "checked_scale", "declare_scale", "declared_scale", "exif_of", "expand", "from_array",
+    "image_size", "list_images", "load_image", "load_labels", "load_stored", "load_values", "natural_key",
+    "no_larger", "path_of", "save_png", "scaled",
+]  # fmt: skip
+
 MAX_PIXELS = 100_000_000
 WHITE = (255, 255, 255)
 Picture = str | Path | Image.Image | np.ndarray | bytes
@@ -45,12 +49,19 @@ def _pixel_cap() -> int:
 
 
 def _open(path: Path, max_pixels: int | None, data: bytes | None = None) -> Image.Image:
-    """An opened, not yet decoded picture whose header has been checked; from ``data`` where it is given."""
+    """An opened, not yet decoded picture whose header has been checked; from ``data`` where it is given.
+
+    Of a file of several pages it stands at the one that ``path`` names.
+    """
     cap = _pixel_cap() if max_pixels is None else max_pixels
+    file, page = split_page(path) if data is None else (path, None)
     try:
+        if data is None and not stat.S_ISREG(file.stat().st_mode):
+            raise ImageError("not a regular file", where=path, hint="name a picture file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path if data is None else io.BytesIO(data), formats=FORMATS)
+            picture = Image.open(file if data is None else io.BytesIO(data), formats=FORMATS)
+            _turn_to(picture, path, page)
     except FileNotFoundError as error:
         raise ImageError("no such file", where=path, hint="check the path") from error
     except UnidentifiedImageError as error:
@@ -59,7 +70,7 @@ def _open(path: Path, max_pixels: int | None, data: bytes | None = None) -> Imag
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError("far too many pixels", where=path, hint="make it smaller") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
         raise ImageError(f"cannot be opened ({error})", where=path, hint="restore or remove it") from error
     width, height = picture.size
     if width * height > cap:
@@ -69,9 +80,27 @@ def _open(path: Path, max_pixels: int | None, data: bytes | None = None) -> Imag
     return picture
 
 
+def _turn_to(picture: Image.Image, path: Path, page: int | None) -> None:
+    """Go to a page, counted from 1.
+
+    Raises:
+        ImageError: there are several and none is named, or there is no such page.
+    """
+    frames = frames_of(picture)
+    if page is None and len(frames) == 1:
+        return
+    if page is None:
+        one = f"name one, such as {path.name}#2"
+        hint = one if path.suffix else "give one: picture.seek(1), then picture.copy()"
+        raise ImageError(f"holds {len(frames)} pages, each a picture of its own", where=path, hint=hint)
+    if not 1 <= page <= len(frames):
+        hint = f"name 1 to {len(frames)}"
+        raise ImageError(f"there is no page {page} of {len(frames)}", where=path, hint=hint)
+    picture.seek(frames[page - 1])
+
+
 def _decode(picture: Image.Image, path: Path) -> Image.Image:
     try:
-        picture.seek(0)
         picture.load()
         return ImageOps.exif_transpose(picture)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -90,9 +119,10 @@ def load_image(
     """Read a picture as 8-bit RGB.
 
     Args:
-        path: a file in one of `FORMATS`.
+        path: a file in one of `FORMATS`, or a page of one: ``scan.tif#2``.
         background: colour behind transparent pixels, 0-255 each.
-        full_scale: the value of white in a 16-bit, 32-bit or float picture; see `from_array`.
+        full_scale: the value of white in a 16-bit, 32-bit or float picture, see `from_array`; that of
+            `scaled` if None.
         max_pixels: width x height allowed, checked before decoding; ``$WILDSIGHT_MAX_PIXELS`` or
             `MAX_PIXELS` if None. Pillow's own limit (179 million) stands above it.
 
@@ -100,7 +130,8 @@ def load_image(
         A PIL picture in mode RGB, upright.
 
     Raises:
-        ImageError: missing, unknown, truncated, holding NaN, or with more pixels than allowed.
+        ImageError: missing, unknown, truncated, holding NaN, of several pages of which none is named, or with
+            more pixels than allowed.
     """
     return _loaded(Path(path), None, background, full_scale, max_pixels)
 
@@ -116,7 +147,7 @@ def _loaded(
     with _open(file, max_pixels, data) as picture:
         upright = _decode(picture, file)
     try:
-        return _to_rgb(upright, background, full_scale)
+        return _to_rgb(upright, background, full_scale or declared_scale())
     except ImageError as error:
         raise ImageError(error.what, where=file, hint=error.hint) from error
 
@@ -165,11 +196,25 @@ def as_picture(item: Picture) -> Image.Image:
         ImageError: it cannot be read, is empty, or holds NaN.
     """
     if isinstance(item, Image.Image):
-        where = Path(getattr(item, "filename", "") or "the picture")
-        return _to_rgb(_decode(item, where), WHITE) if getattr(item, "format", None) else _to_rgb(item, WHITE)
+        return _of_pil(item)
     if isinstance(item, bytes | bytearray | memoryview):
         return _loaded(Path("the bytes"), bytes(item))
-    return from_array(item) if isinstance(item, np.ndarray) else load_image(item)
+    if isinstance(item, np.ndarray):
+        deep = item.dtype not in (np.dtype(np.uint8), np.dtype(np.bool_))
+        return from_array(item, full_scale=declared_scale() if deep else None)
+    return load_image(item)
+
+
+def _of_pil(picture: Image.Image) -> Image.Image:
+    """A PIL picture as its file would be read."""
+    where = Path(getattr(picture, "filename", "") or "the picture")
+    if not getattr(picture, "format", None):
+        return _to_rgb(picture, WHITE, declared_scale())
+    try:
+        _turn_to(picture, where, None)
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
+        raise ImageError(f"damaged ({error})", where=where, hint="restore or remove it") from error
+    return _to_rgb(_decode(picture, where), WHITE, declared_scale())
 
 
 def no_larger(picture: Image.Image, side: int | None) -> Image.Image:
@@ -265,24 +310,23 @@ def load_labels(path: str | Path, *, max_pixels: int | None = None) -> np.ndarra
 
 
 def load_values(
-    path: str | Path, *, full_scale: float | None = None, channels: slice | None = None
+    item: str | Path | bytes | Image.Image, *, full_scale: float | None = None, channels: slice | None = None
 ) -> np.ndarray:
     """Read a sensor's picture without cutting it to 8 bits: [H, W, 3] float32 in [0, 1].
 
     Args:
-        path: a file in one of `FORMATS`; a single channel is repeated.
-        full_scale: the stored value that becomes 1 in a 16-bit, 32-bit or float picture; by default 65535
-            (float: 1). Values above it are clipped.
+        item: a file in one of `FORMATS`, its bytes or its PIL picture; a single channel is repeated.
+        full_scale: the stored value that becomes 1 in a 16-bit, 32-bit or float picture; by default that of
+            `scaled`, else 65535 (float: 1). Values above it are clipped.
         channels: these stored channels alone, alpha among them; one or three of them.
 
     Raises:
         ImageError: as `load_image`.
     """
-    file = Path(path)
-    if bit_depth(file) <= 8 and channels is None:
-        return np.asarray(load_image(file), np.float32) / 255.0
-    with _open(file, None) as picture:
-        values = np.asarray(_decode(picture, file))
+    full_scale = full_scale or declared_scale()
+    if bit_depth(item) <= 8 and channels is None:
+        return np.asarray(as_picture(item), np.float32) / 255.0
+    values, file = _upright_values(item)
     if channels is not None:
         return _chosen(values, channels, file)
     full = full_scale or (1.0 if np.issubdtype(values.dtype, np.floating) else 65535.0)
@@ -290,6 +334,17 @@ def load_values(
         raise ImageError("the picture holds NaN or infinity", where=file, hint="clean it")
     plane = np.clip(values.astype(np.float64) / full, 0.0, 1.0).astype(np.float32)
     return np.repeat(plane[..., None], 3, axis=2)
+
+
+def _upright_values(item: str | Path | bytes | Image.Image) -> tuple[np.ndarray, Path]:
+    """Values as stored, turned upright, and what the picture is called."""
+    if isinstance(item, Image.Image):
+        where = Path(getattr(item, "filename", "") or "the picture")
+        return np.asarray(_decode(item, where)), where
+    data = item if isinstance(item, bytes) else None
+    file = Path("the bytes") if isinstance(item, bytes) else Path(item)
+    with _open(file, None, data) as picture:
+        return np.asarray(_decode(picture, file)), file
 
 
 def _chosen(values: np.ndarray, channels: slice, file: Path) -> np.ndarray:
@@ -301,15 +356,20 @@ def _chosen(values: np.ndarray, channels: slice, file: Path) -> np.ndarray:
     return np.repeat(kept, 3 // kept.shape[-1], axis=2).astype(np.float32) / 255.0
 
 
-def bit_depth(path: str | Path | bytes) -> int:
-    """Bits per channel of a file or of encoded bytes, from the header: 1, 8, 16 or 32.
+def bit_depth(item: str | Path | bytes | Image.Image) -> int:
+    """Bits per channel of a file, encoded bytes or a PIL picture, from the header: 1, 8, 16 or 32.
 
     Raises:
         ImageError: as `load_image`, but a truncated body goes unnoticed.
     """
-    data = path if isinstance(path, bytes) else None
-    with _open(Path("the bytes" if isinstance(path, bytes) else path), None, data) as picture:
-        mode = picture.mode
+    if isinstance(item, Image.Image):
+        return _bits(item.mode)
+    data = item if isinstance(item, bytes) else None
+    with _open(Path("the bytes") if isinstance(item, bytes) else Path(item), None, data) as picture:
+        return _bits(picture.mode)
+
+
+def _bits(mode: str) -> int:
     return 16 if mode.startswith("I;16") else {"1": 1, "I": 32, "F": 32}.get(mode, 8)
 
 
@@ -326,19 +386,31 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def exif_of(path: str | Path) -> dict[int, object]:
+def exif_of(item: Picture) -> dict[int, object]:
     """The EXIF tags of a picture by number, those of the camera (focal length and so on) among them.
+
+    Args:
+        item: as in `as_picture`; an array has none.
 
     Raises:
         ImageError: as `load_image`, but a truncated body may go unnoticed.
     """
-    file = Path(path)
-    with _open(file, None) as picture:
-        try:
-            tags = picture.getexif()
-            return {**tags, **tags.get_ifd(0x8769)}
-        except (OSError, ValueError, SyntaxError, TypeError) as error:
-            raise ImageError(f"damaged header ({error})", where=file, hint="restore or remove it") from error
+    if isinstance(item, np.ndarray):
+        return {}
+    if isinstance(item, Image.Image):
+        return _tags(item, Path("the picture"))
+    data = item if isinstance(item, bytes) else None
+    file = Path("the bytes" if isinstance(item, bytes) else item)
+    with _open(file, None, data) as picture:
+        return _tags(picture, file)
+
+
+def _tags(picture: Image.Image, file: Path) -> dict[int, object]:
+    try:
+        tags = picture.getexif()
+        return {**tags, **tags.get_ifd(0x8769)}
+    except (OSError, ValueError, SyntaxError, TypeError) as error:
+        raise ImageError(f"damaged header ({error})", where=file, hint="restore or remove it") from error
 
 
 def _orientation(picture: Image.Image, path: Path) -> int:
@@ -346,59 +418,3 @@ def _orientation(picture: Image.Image, path: Path) -> int:
         return int(picture.getexif().get(0x0112, 1))
     except (OSError, ValueError, SyntaxError, TypeError) as error:
         raise ImageError(f"damaged header ({error})", where=path, hint="restore or remove it") from error
-
-
-def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
-    """Picture files of a folder by suffix, in natural order (2 before 10); what is hidden is left out.
-
-    Raises:
-        DataError: no such folder, or it cannot be read.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError("no such folder", where=root, hint="check the path")
-    try:
-        found = root.rglob("*") if recursive else root.iterdir()
-        files = [p for p in found if _looks_like_picture(p) and not _hidden(p.parent, root)]
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", where=root, hint="check its rights") from error
-    return sorted(files, key=lambda p: natural_key(p.relative_to(root).as_posix()))
-
-
-def _looks_like_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _hidden(folder: Path, root: Path) -> bool:
-    """Whether a folder below ``root`` is hidden, or one of `SYSTEM`."""
-    parts = folder.relative_to(root).parts
-    return any(part.startswith(".") or part.casefold() in SYSTEM for part in parts)
-
-
-def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that orders numbers inside names by value.
-
-    >>> sorted(["a10", "a9", "a1"], key=natural_key)
-    ['a1', 'a9', 'a10']
-    """
-    parts = re.split(r"(\d+)", text)
-    return tuple((1, int(p)) if p.isdecimal() else (0, p) for p in parts if p)
-
-
-def expand(spec: str | Path) -> list[Path]:
-    """The picture files that a file name, a glob or a folder stands for (a folder: recursively).
-
-    Raises:
-        DataError: nothing matches.
-    """
-    path = Path(spec)
-    if path.is_dir():
-        files = list_images(path, recursive=True)
-    elif path.exists() or not glob.has_magic(str(spec)):
-        files = [path]
-    else:
-        found = glob.glob(str(spec), recursive=True)  # noqa: PTH207
-        files = [Path(p) for p in sorted(found, key=natural_key)]
-    if not files:
-        raise DataError("no picture found", where=spec, hint="name a file, a glob or a folder of pictures")
-    return files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import io
+import json
 import math
 import os
 import platform
@@ -18,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.errors import ConfigError
-from wildsight.files import explained, write_json, write_text
+from wildsight.errors import CheckpointError, ConfigError
+from wildsight.files import RUN, explained, read_json, write_json, write_text
 
 SMALL = 16
 
@@ -183,49 +184,6 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, Table(columns, [[row.get(c, "") for c in columns] for row in many]).csv())
 
 
-class RowWriter:
-    """A CSV whose rows are on disk as soon as they are added; what is there when a run ends can be read.
-
-    Args:
-        path: the file; an earlier one is replaced.
-
-    Raises:
-        DataError: disk full, or the folder cannot be written.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.columns: list[str] = []
-        write_csv(self.path, [])
-        self._open()
-
-    def _open(self) -> None:
-        with explained(self.path):
-            self.stream = self.path.open("a", newline="", encoding="utf-8")
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Write a row; one with a column that is new widens those before it."""
-        if new := [name for name in row if name not in self.columns]:
-            self.close()
-            with self.path.open(newline="", encoding="utf-8") as stream:
-                before = list(csv.DictReader(stream)) if self.columns else []
-            self.columns += new
-            write_text(
-                self.path, Table(self.columns, [[r.get(c, "") for c in self.columns] for r in before]).csv()
-            )
-            self._open()
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow([row.get(c, "") for c in self.columns])
-        with explained(self.path):
-            self.stream.write(line.getvalue())
-            self.stream.flush()
-
-    def close(self) -> None:
-        """Nothing more is added."""
-        with explained(self.path):
-            self.stream.close()
-
-
 def spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (0 for one value).
 
@@ -349,11 +307,59 @@ class RunFolder:
         """``checkpoint/``."""
         return self.path / "checkpoint"
 
+    def check(self, about: Mapping[str, Any], *, replaces: Sequence[str] = ()) -> dict[str, Any]:
+        """Refuse to take the place of a finished run of something else.
+
+        Args:
+            about: JSON-able facts; ``pictures`` stands for what it reads.
+            replaces: facts that a finished run may have had otherwise.
+
+        Returns:
+            What was written of an earlier, finished run; empty where there is none.
+
+        Raises:
+            CheckpointError: a finished run of something else is there.
+        """
+        now = _plain(about)
+        before = self._about() if self.report.is_file() else {}
+        names = [n for n in now if n in before and before[n] != now[n] and n not in replaces]
+        if names:
+            hint = "name another folder, or remove this one"
+            raise CheckpointError(_other(names, before, now), where=self.path, hint=hint)
+        return before
+
+    def mark(self, about: Mapping[str, Any]) -> None:
+        """Write what the run is: `RUN`, which `check` compares; a folder that holds it is no input."""
+        write_json(self.path / RUN, _plain(about))
+
+    def _about(self) -> dict[str, Any]:
+        """What `begin` wrote, or what the scores of an older run say of it."""
+        for file in (self.path / RUN, self.scores):
+            if file.is_file():
+                value = read_json(file)
+                settings = value.get("settings", {}) if isinstance(value, dict) else {}
+                return value if file.name == RUN else {k: settings[k] for k in ("method",) if k in settings}
+        return {}
+
     def write_scores(self, value: Mapping[str, Any]) -> None:
         """Write ``scores.json``."""
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.scores, dict(value))
+
+
+def _plain(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as a JSON file gives them back."""
+    facts: dict[str, Any] = json.loads(json.dumps(dict(about), default=str))
+    return facts
+
+
+def _other(names: Sequence[str], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What tells a finished run from another, the plainest first."""
+    name = next((n for n in ("command", "task", "method", "backbone", "hyper") if n in names), names[0])
+    if name == "pictures":
+        return "holds a finished run with other pictures"
+    return f"holds a finished run with {name}={before[name]}, not {now[name]}"
 
 
 PACKAGES = ("wildsight", "torch", "transformers", "accelerate", "numpy", "scipy", "scikit-learn", "pillow")

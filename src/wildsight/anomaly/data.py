@@ -7,6 +7,7 @@ in `wildsight.datasets.defects`. Nothing is ever downloaded, and nothing here im
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -171,7 +172,7 @@ def _shared(found: list[DefectPicture], root: Path) -> list[DefectPicture]:
 
 
 def _hash(path: Path) -> str:
-    return hashlib.sha256(path.as_posix().encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()
 
 
 def _samples(found: list[DefectPicture], root: Path) -> tuple[AnomalySample, ...]:
@@ -389,7 +390,13 @@ def _mixed(data: AnomalyData, greys: list[bool | None]) -> Iterator[Problem]:
             yield Problem(min(grey, colour, key=len)[0], what, "give all one colour mode")
 
 
-_SOURCE = DataSource(READERS, lambda: read("mvtec-ad", world_folder()), check, formats.defects_of)
+_SOURCE = DataSource(
+    READERS,
+    lambda: read("mvtec-ad", world_folder()),
+    check,
+    formats.defects_of,
+    files=lambda d: [s.image for s in d.samples],
+)
 read_source = _SOURCE.read
 """The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
 check_source = _SOURCE.problems

@@ -40,7 +40,12 @@ class NeckConfig:
         return side, side
 
     def on(self, backbone: Backbone) -> NeckConfig:
-        """This neck with the taps that the backbone has; strides that were asked for are left as they are."""
+        """This neck with the taps that the backbone has; strides that were asked for are left as they are.
+
+        Raises:
+            UnsupportedModelError: the backbone takes pictures of another size alone.
+        """
+        backbone.check_size(self.image_size)
         if self.strides != USUAL or set(USUAL) <= set(backbone.strides):
             return self
         return replace(self, strides=tuple(s for s in USUAL if s in backbone.strides) or backbone.strides)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wildsight.anomaly.features import NeckConfig
+from wildsight.estimators.registry import at_least, check_ranges
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,7 @@ class DetectorSettings:
     calibration: float = 0.1
     folds: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        within = (lambda v: 0 < v < 1, "give a number between 0 and 1")
+        check_ranges(self, false_alarm_rate=within, calibration=within, seed=at_least(0))

@@ -56,6 +56,7 @@ class Backbone:
         normalised_by: the file that ``mean`` and ``std`` come from, or ``"ImageNet default"``.
         folder: the files of the checkpoint, or None.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``, as it was asked for; see `dtype`.
+        only_size: (H, W) of a network that takes no other; known once its strides are.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Backbone:
         self.normalised_by, self.folder = normalised_by, folder
         self.precision = precision
         self._blocks: Blocks | None = None
+        self.only_size: tuple[int, int] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -194,7 +196,21 @@ class Backbone:
         except (UnsupportedModelError, *REFUSALS):
             if own is None:
                 raise
+            self.only_size = own
             return self._probed(*own)
+
+    def check_size(self, side: int) -> None:
+        """Refuse pictures of ``side`` x ``side`` pixels where the network takes another size alone.
+
+        Raises:
+            UnsupportedModelError: it does.
+        """
+        if self.strides and self.only_size not in (None, (side, side)):
+            height, width = self.only_size or (side, side)
+            hint = f"give image_size={width}, or another backbone"
+            raise UnsupportedModelError(
+                f"takes pictures of {width} x {height} alone, not of {side}", where=self.name, hint=hint
+            )
 
     @torch.no_grad()
     def _probed(self, height: int, width: int) -> dict[int, int]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from wildsight.backbones.backbone import Backbone
 from wildsight.errors import DataError, WildSightError
 from wildsight.files import cache_folder, digest_of, explained
-from wildsight.images import load_image
+from wildsight.images import carried, declared_scale, load_image
 
 FORMAT = 2
 """Layout of a cache folder; part of the key."""
@@ -134,7 +134,8 @@ def _through_store(
     weights = [backbone.sha, list(backbone.mean), list(backbone.std)]
     if backbone.dtype != torch.float32:
         weights.append(str(backbone.dtype))
-    key = digest_of([weights, settings, [_stamp(f) for f in files]])
+    scale = declared_scale()
+    key = digest_of([weights, settings, [_stamp(f) for f in files], *([scale] if scale else [])])
     store = _Store(cache_folder("features") / key[:24], len(files), np.dtype(dtype))
     errors: list[WildSightError] = []
     for rows, loaded in _decoded(files, store.todo(), batch, prepare):
@@ -159,7 +160,7 @@ def _decoded(
     """Batches of (rows, pictures or faults), decoded by threads two batches ahead."""
     chunks = [list(rows[i : i + batch]) for i in range(0, len(rows), batch)]
     with ThreadPoolExecutor(2) as pool:
-        load = partial(_try_load, prepare=prepare)
+        load = carried(partial(_try_load, prepare=prepare))
         ahead = [pool.map(load, [files[i] for i in chunk]) for chunk in chunks[:2]]
         for number, chunk in enumerate(chunks):
             loaded = list(ahead.pop(0))

@@ -53,6 +53,9 @@ def _pass(
 ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
     with _collecting(tower, pixels, patch, {"": (), **lists}, None) as found:
         output = run_tower(tower, pixels, output_hidden_states=True)
+    if getattr(output, "hidden_states", None) is None:
+        what, hint = "gives no maps of features", "name another network, such as nano-conv or a DINOv2"
+        raise UnsupportedModelError(what, where=type(tower).__name__, hint=hint)
     states = (as_map(h, pixels, patch) for h in channels_first(output) if h.shape != pixels.shape)
     return [*found.pop(""), *states], found
 

@@ -48,6 +48,8 @@ def own_size(tower: nn.Module) -> tuple[int, int] | None:
     """(height, width) of the pictures that a tower was made for, pixels; None where it does not say."""
     config: Any = getattr(tower, "config", None)
     size = getattr(config, "image_size", None)
+    if size is None:  # SAM says it of its encoder
+        size = getattr(getattr(config, "vision_config", None), "image_size", None)
     if size is None:
         size = (getattr(config, "pretrained_cfg", None) or {}).get("input_size", (None,))[1:]
     if isinstance(size, int):

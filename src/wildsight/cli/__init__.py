@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from wildsight.errors import WildSightError
 from wildsight.files import REFUSED, refusal
@@ -57,6 +58,9 @@ def load_command(name: str) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; a user's mistake is one sentence and exit code 2."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return
@@ -68,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     if words[0] not in COMMANDS:
         _fail(f"no command is called {words[0]!r}; use one of {', '.join(COMMANDS)}")
     try:
-        load_command(words[0])(args=words[1:], prog_name=f"wildsight {words[0]}")
+        code = _run(words)
     except WildSightError as error:
         _fail(str(error))
     except OSError as error:
@@ -77,8 +81,31 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(refusal(error, Path(error.filename or Path.cwd()))))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    if code:
+        raise SystemExit(code)
 
 
-def _fail(sentence: str) -> None:
+def _run(words: list[str]) -> int:
+    """Run a command; returns its exit code. What is wrong with the words themselves is one sentence too."""
+    import typer
+
+    command, name = load_command(words[0]), f"wildsight {words[0]}"
+    try:
+        code = command(args=words[1:], prog_name=name, standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's click has no public name for what it raises
+            raise
+        where = getattr(getattr(error, "ctx", None), "command_path", name)
+        said = error.format_message()
+        if "\n" in said:  # a group without a command shows its help
+            print(said)
+            return int(getattr(error, "exit_code", 2))
+        _fail(f"{where}: {said[:1].lower()}{said[1:].rstrip('.')}; see `{where} --help`")
+    return code if isinstance(code, int) else 0
+
+
+def _fail(sentence: str) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr)
     raise SystemExit(2)

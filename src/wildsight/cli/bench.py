@@ -7,13 +7,14 @@ from typing import Any
 
 import typer
 
-from wildsight.cli.options import BACKBONE, DEVICE, TRAINING, Flag, argument, command
+from wildsight.cli.options import BACKBONE, DEVICE, FULL_SCALE, TRAINING, Flag, argument, command
 
 BENCH_FLAGS = (
     BACKBONE,
     Flag("method", list[str], None, "Only these, also as NAME\\[a=1] or NAME@RATE; repeat it."),
     Flag("seeds", int, None, "How many seeds, from 0.", min=1),
     DEVICE,
+    FULL_SCALE,
     *TRAINING,
     Flag("image_size", int, None, "Side of the input square, pixels.", min=32),
     Flag("option", list[str], None, "name=value: any other option of the bench.", spelled="--set"),
@@ -41,8 +42,8 @@ def run(task: str, values: dict[str, Any]) -> None:
         given["hyper"] = {**given.get("hyper", {}), "out": given.pop("out")}
     names = {"method": "methods"}
     for flag in BENCH_FLAGS[:-1]:
-        value = values.get(flag.name)
-        if value is not None and value != []:
+        value = values.get(flag.name)  # the white of pictures is declared for the whole command
+        if flag is not FULL_SCALE and value is not None and value != []:
             given[names.get(flag.name, flag.name)] = value
     _, tables = run_bench(task, values["source"], folder, **given)
     for table in tables[:3]:

@@ -73,3 +73,18 @@ def write_annotations(results: Sequence[Any], out: Path, asked: Mapping[str, Any
     if asked:
         for place in write_annotations(results, out / "annotations", **asked):
             console.print(f"annotations: {place}", markup=False, soft_wrap=True, highlight=False)
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def skipped(places: Sequence[str]) -> list[str]:
+    """A line for each folder of which something is left out, with the counts."""
+    from wildsight.datasets.folders import left_out_line
+
+    texts = [text for p in places for text in (p, p.partition(":")[2]) if text]
+    folders = [folder for folder in map(Path, texts) if folder.is_dir()]
+    return [line for folder in dict.fromkeys(folders) if (line := left_out_line(folder))]

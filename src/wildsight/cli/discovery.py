@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from wildsight.cli.options import BACKBONE, DEVICE, METHOD, SEED, SET, Flag, Values, argument, command
+from wildsight.cli.options import (
+    BACKBONE,
+    DEVICE,
+    FULL_SCALE,
+    METHOD,
+    SEED,
+    SET,
+    Flag,
+    Values,
+    argument,
+    command,
+)
 from wildsight.cli.task import COMMON, TaskCommands, say, source_help, task_app
 
 app = task_app("Sort pictures into the classes you know and new groups.")
@@ -50,6 +61,9 @@ class DiscoveryCommands(TaskCommands):
         if preset is not None and method != "nngcd":
             raise ConfigError(f"preset {preset} is not for {method}", hint="presets are for nngcd")
         if preset is not None:
+            from wildsight.discovery.methods.nngcd import NNGCD
+
+            NNGCD.preset(preset)  # a name that it does not know is refused in its words
             values["method"] = f"nngcd-{preset}"
         return super().sorted(values, flags)
 
@@ -71,6 +85,7 @@ class DiscoveryCommands(TaskCommands):
         flags = (
             Flag("out", Path, Path("runs/sorted"), "Folder for tables, sheets and report."),
             *(METHOD, BACKBONE, DEVICE, GROUPS, SIZE, DOUBT, AGAIN, PRESET),
+            FULL_SCALE,
             Flag("apply", bool, False, "Make the folders; only planned otherwise.", spelled="--apply"),
             Flag("to", Path, None, "Folder to make them in; default OUT/folders."),
             Flag("move", bool, False, "Move the pictures; copies are made otherwise.", spelled="--move"),
@@ -118,21 +133,33 @@ class DiscoveryCommands(TaskCommands):
     def add_check(self) -> None:
         """``check SOURCE [UNLABELLED]``."""
         text = "Name every problem of SOURCE: unreadable files, duplicates, overlaps; exit code 1 if any."
-        command(self.app, "check", self.check, text, [argument("source", str, self.source), UNLABELLED], ())
+        command(
+            self.app,
+            "check",
+            self.check,
+            text,
+            [argument("source", str, self.source), UNLABELLED],
+            (FULL_SCALE,),
+        )
 
     def check(self, values: Values) -> None:
         """Run ``check``."""
         from wildsight.cli.check import report
-        from wildsight.discovery.data import check
+        from wildsight.datasets.ranges import range_problems
+        from wildsight.discovery.data import check, check_source
 
-        report(check(self.data(values)), values["source"])
+        if values["unlabelled"] is None:
+            report(check_source(values["source"]), values["source"])
+            return
+        data = self.data(values)
+        report([*range_problems([s.image for s in data.samples]), *check(data)], values["source"])
 
     def add_estimate(self) -> None:
         """``estimate-k SOURCE [UNLABELLED]``."""
         flags = (
             Flag("low", int, None, "Smallest number of classes tried.", min=1),
             Flag("high", int, None, "Largest number of classes tried.", min=1),
-            *(BACKBONE, DEVICE, SIZE, SEED),
+            *(BACKBONE, DEVICE, FULL_SCALE, SIZE, SEED),
         )
         text = "Estimate how many classes there are, known ones included, and print the score of each number."
         command(self.app, "estimate-k", self.estimate, text, self.places(), flags)

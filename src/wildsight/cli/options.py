@@ -61,6 +61,9 @@ BATCH = Flag("batch_size", int, None, "Pictures at a time.", min=1)
 READERS = Flag("workers", int, None, "Threads that read ahead of the model.", min=0)
 OVERLAY = Flag("overlay", str, "fit", "Drawn over pictures: fit (at most 1600 pixels), full or none.")
 SEED = Flag("seed", int, 0, "Initialisation, order and draws.", min=0)
+FULL_SCALE = Flag(
+    "full_scale", float, None, "White of pictures of more than 8 bits, as stored: 4095 for 12 bits in 16."
+)
 SET = Flag(
     "option", list[str], None, "name=value: a hyper-parameter, setting or training setting.", spelled="--set"
 )
@@ -101,7 +104,10 @@ def command(
     parameters = [*arguments, *(flag.parameter() for flag in flags)]
 
     def call(**values: Any) -> None:
-        run(values)
+        from wildsight.images import scaled
+
+        with scaled(values.get("full_scale")):
+            run(values)
 
     call.__doc__, call.__name__ = text, name
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -7,7 +7,6 @@ from typing import Any
 
 from wildsight.cli.options import (
     BATCH,
-    DEVICE,
     MOVED,
     READERS,
     Flag,
@@ -17,7 +16,7 @@ from wildsight.cli.options import (
     command,
     out_flag,
 )
-from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
+from wildsight.cli.task import COMMON, READING, TaskCommands, source_help, task_app
 
 app = task_app("Find photos by sketch, for classes never trained.")
 MODEL = argument("model", Path, "Folder written by `wildsight retrieval fit`.")
@@ -91,7 +90,7 @@ command(
     commands.predict,
     "Print the nearest photos of each sketch and write a page with them; the same as predict.",
     [MODEL, argument("pictures", list[str], "Sketch files, globs or folders.")],
-    (out_flag("retrieval-search"), *commands.predicts, MOVED, DEVICE, BATCH, READERS),
+    (out_flag("retrieval-search"), *commands.predicts, MOVED, *READING, BATCH, READERS),
 )
 command(
     app,
@@ -104,7 +103,7 @@ command(
     (
         INDEX,
         MOVED,
-        DEVICE,
+        *READING,
         Flag("engine", str, "local", "local, or ray: several processes or machines."),
         Flag("workers", int, 2, "Processes at most, with --engine ray.", min=1),
         Flag("address", str, None, "Address of a running Ray cluster.", spelled="--ray"),

@@ -8,7 +8,6 @@ from typing import Any
 
 from wildsight.cli.options import (
     BATCH,
-    DEVICE,
     MOVED,
     OVERLAY,
     READERS,
@@ -18,7 +17,7 @@ from wildsight.cli.options import (
     command,
     out_flag,
 )
-from wildsight.cli.task import COMMON, TaskCommands, pictures_of, source_help, task_app
+from wildsight.cli.task import COMMON, READING, TaskCommands, pictures_of, source_help, task_app
 
 app = task_app("Where things are in metres, from one picture and a question.")
 
@@ -29,7 +28,7 @@ class SpatialCommands(TaskCommands):
     def add_predict(self) -> None:
         """``predict MODEL PICTURES EXPRESSIONS``."""
         out = out_flag("spatial-predict")
-        flags = (out, *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH, READERS)
+        flags = (out, *self.predicts, *self.predict_extras, MOVED, *READING, BATCH, READERS)
         places = [
             argument("model", Path, "Folder written by `wildsight spatial fit`."),
             argument("pictures", str, "A picture, a glob or a folder."),

@@ -14,10 +14,12 @@ from typing import Any
 
 import typer
 
+from wildsight.cli import common
 from wildsight.cli.options import (
     BACKBONE,
     BATCH,
     DEVICE,
+    FULL_SCALE,
     METHOD,
     MOVED,
     READERS,
@@ -85,6 +87,7 @@ class TaskCommands:
             *TRAINING,
             *self.fits,
             *self.fit_extras,
+            FULL_SCALE,
             SEED,
             SET,
         )
@@ -105,15 +108,14 @@ class TaskCommands:
 
     def made(self, values: Values, options: Any) -> Any:
         """The estimator of a fit."""
-        chosen = {n: values[n] for n in ("method", "backbone", "device") if values.get(n) is not None}
+        chosen = {n: values[n] for n in (*CHOSEN, "method") if values.get(n) is not None}
         hyper = {"hyper": options.hyper} if options.hyper else {}
         return self.estimator(**chosen, **hyper, seed=values["seed"], **options.settings)
 
     def sorted(self, values: Values, flags: Sequence[Flag]) -> Any:
         """Options of the estimator by where they go; takes them out of ``values``."""
-        from wildsight.estimators.base import changed_fields
         from wildsight.estimators.options import sorted_options
-        from wildsight.estimators.registry import options_from
+        from wildsight.estimators.registry import changed_fields, options_from
 
         kind = self.estimator
         given = options_from(values.pop("option") or ())
@@ -131,9 +133,10 @@ class TaskCommands:
     def fit(self, values: Values) -> Any:
         """Run ``fit``; returns the estimator."""
         from wildsight.cli.common import console, finish, fresh_checkpoint
-        from wildsight.files import check_writable
+        from wildsight.files import check_apart, check_writable
 
         out = values["out"]
+        check_apart(out, read_by(values))
         check_writable(out / "report.html")
         fresh_checkpoint(out)
         options = self.sorted(values, (*TRAINING, *self.fits))
@@ -141,7 +144,7 @@ class TaskCommands:
         estimator.fit(self.data(values), out, **options.fit, **options.training)
         for line in [*estimator.fit_summary(), *self.after_fit(estimator)]:
             console.print(line, markup=False, soft_wrap=True, highlight=False)
-        say(estimator, estimator.not_read)
+        say(estimator, estimator.not_read, common.skipped(read_by(values)))
         finish(out / "report.html")
         if (out / "checkpoint").is_dir():
             following = f"next: wildsight {self.task} {self.follows} {out / 'checkpoint'} PICTURES"
@@ -153,7 +156,7 @@ class TaskCommands:
     def add_predict(self) -> None:
         """``predict MODEL PICTURES``."""
         out = out_flag(f"{self.task}-predict")
-        flags = (out, *self.predicts, *self.predict_extras, MOVED, DEVICE, BATCH, READERS)
+        flags = (out, *self.predicts, *self.predict_extras, MOVED, *READING, BATCH, READERS)
         places = [
             argument("model", Path, f"Folder written by `wildsight {self.task} fit`."),
             argument("pictures", list[str], self.pictures),
@@ -167,17 +170,19 @@ class TaskCommands:
 
     def loaded(self, values: Values) -> Any:
         """The fitted estimator."""
-        chosen = {n: values[n] for n in ("backbone", "device") if values.get(n) is not None}
+        chosen = {n: values[n] for n in CHOSEN if values.get(n) is not None}
         return self.estimator.from_pretrained(values["model"], **chosen)
 
     def predict(self, values: Values) -> None:
         """Run ``predict``: each result is printed and written when it is there."""
-        from wildsight.cli.common import annotations_of, beside, console, finish, write_annotations
-        from wildsight.files import check_writable
+        from wildsight.cli.common import annotations_of, beside, finish, write_annotations
+        from wildsight.files import check_apart, check_writable
+        from wildsight.images import scaled
         from wildsight.training.progress import Meter
 
-        annotations = annotations_of(values)
+        annotations, places = annotations_of(values), read_by(values)
         files = self.inputs(values["pictures"])
+        check_apart(values["out"], places)
         check_writable(values["out"] / "report.html")
         kind = resolve(f"wildsight.{self.task}.reports:{self.task.title()}Predictions")
         folder = kind(values["out"], overlay=values.pop("overlay", "fit"))
@@ -187,24 +192,26 @@ class TaskCommands:
         options |= self.asked(values, files)
         estimator = self.loaded(values)
         folder.notes += estimator.warnings()
+        common.tell([*common.skipped(places), *replaced(folder.folder, "predict", self.task, files)])
         marked: list[Any] = []
-        with folder, Meter("predict", len(files)) as meter:
-            for answer in estimator.iter_files(files, side=folder.side, progress=meter.add, **options):
-                folder.take(answer)
-                self.answered(answer, folder.out)
-                marked += answer.results if annotations else ()
-                errors = [] if answer.error is None else [f"not read: {answer.error}"]
-                beside(meter, [*(r.line() for r in answer.results), *errors])
-            report = folder.finish()
-        for text in [*folder.notes, *folder.warnings()]:
-            console.print(f"warning: {text}", markup=False, soft_wrap=True, highlight=False)
-        finish(report)
-        self.written(folder.out)
-        write_annotations(marked, folder.out, annotations)
-        if folder.alarms:
-            raise typer.Exit(1)
+        with scaled(estimator.full_scale):
+            common.tell(range_warnings(files))
+            with folder, Meter("predict", len(files)) as meter:
+                for answer in estimator.iter_files(files, side=folder.side, progress=meter.add, **options):
+                    folder.take(answer)
+                    self.answered(answer, folder.out)
+                    marked += answer.results if annotations else ()
+                    errors = [] if answer.error is None else [f"not read: {answer.error}"]
+                    beside(meter, [*(r.line() for r in answer.results), *errors])
+                report = folder.finish()
+            common.tell([f"warning: {text}" for text in [*folder.notes, *folder.warnings()]])
+            finish(report)
+            self.written(folder.out)
+            write_annotations(marked, folder.out, annotations)
         if folder.errors:
             raise typer.Exit(2)
+        if folder.alarms:
+            raise typer.Exit(1)
 
     def asked(self, values: Values, files: Sequence[Any]) -> Values:  # noqa: ARG002
         """What `iter_files` takes beside the files, where it depends on them."""
@@ -227,7 +234,7 @@ class TaskCommands:
             *self.evaluates,
             *self.evaluate_extras,
             MOVED,
-            DEVICE,
+            *READING,
         )
         places = [
             argument("model", Path, f"Folder written by `wildsight {self.task} fit`."),
@@ -240,22 +247,25 @@ class TaskCommands:
         """Run ``evaluate``."""
         from wildsight.cli.common import console, finish
         from wildsight.estimators.reporting import write_evaluation
-        from wildsight.files import check_writable
+        from wildsight.files import check_apart, check_writable
+        from wildsight.images import scaled
         from wildsight.results import RunFolder
 
         run = RunFolder(values["out"])
+        check_apart(run.path, read_by(values))
         check_writable(run.report)
         options: Values = {}
         for flag in self.evaluates:
             options |= flag.given(values)
         estimator = self.loaded(values)
-        data, source = self.scored(values)
-        evaluation = self.evaluated(estimator, data, values, options)
-        console.print(evaluation.table().rich())
-        for line in evaluation.summary():
-            console.print(line, markup=False, soft_wrap=True, highlight=False)
-        say(estimator, evaluation.errors, evaluation.notes())
-        finish(write_evaluation(estimator, evaluation, run, source))
+        with scaled(estimator.full_scale):
+            data, source = self.scored(values)
+            common.tell(replaced(run, "evaluate", self.task, [source, values["split"]]))
+            evaluation = self.evaluated(estimator, data, values, options)
+            console.print(evaluation.table().rich())
+            common.tell(evaluation.summary())
+            say(estimator, evaluation.errors, [*evaluation.notes(), *common.skipped(read_by(values))])
+            finish(write_evaluation(estimator, evaluation, run, source))
 
     def scored(self, values: Values) -> tuple[Any, str]:
         """What ``evaluate`` scores, and what reports call it."""
@@ -293,7 +303,9 @@ class TaskCommands:
 
         text = "Name every problem found in SOURCE; exit code 1 if there is any."
         places = [argument("source", str, self.source)]
-        command(self.app, "check", lambda values: check(self.task, values["source"]), text, places, ())
+        command(
+            self.app, "check", lambda values: check(self.task, values["source"]), text, places, (FULL_SCALE,)
+        )
 
     def add_bench(self) -> None:
         """``bench SOURCE``: the same as ``wildsight bench TASK SOURCE``."""
@@ -314,6 +326,9 @@ class TaskCommands:
 
 
 TOLERANCE = Flag("tolerance", float, 1e-3, "Largest difference allowed from torch.")
+CHOSEN = ("backbone", "device", "full_scale")
+"""Options that are arguments of every constructor."""
+READING = (DEVICE, FULL_SCALE)
 COMMON = ("fit", "predict", "evaluate", "check", "bench", "methods")
 
 
@@ -325,6 +340,40 @@ def task_app(text: str) -> typer.Typer:
 def source_help(example: str) -> str:
     """Help of SOURCE, with an example of a benchmark folder."""
     return f"`world`, a folder, or NAME:PATH (e.g. {example})."
+
+
+def read_by(values: Values) -> list[str]:
+    """What a command's arguments name to be read, as typed."""
+    named = [values.get("source"), values.get("unlabelled"), *(_listed(values.get("pictures")))]
+    return [str(text).partition("=")[2] if "=" in str(text) else str(text) for text in named if text]
+
+
+def _listed(given: Any) -> Sequence[Any]:
+    return given if isinstance(given, list | tuple) else [given]
+
+
+def replaced(run: Any, verb: str, task: str, about: Sequence[Any]) -> list[str]:
+    """Write what a run is, before it works; a line where it takes the place of another of its kind.
+
+    Raises:
+        CheckpointError: a finished run of another kind is there.
+    """
+    from wildsight.files import digest_of
+
+    digest = digest_of([str(x) for x in about])[:16]
+    now = {"command": verb, "task": task, "reads": digest}
+    before = run.check(now, replaces=("reads",))
+    run.mark(now)
+    other = before.get("reads", digest) != digest
+    return [f"replaced: {run.path} held the results of other pictures"] if other else []
+
+
+def range_warnings(files: Sequence[Any]) -> list[str]:
+    """What looks wrong with the range of the pictures that are about to be looked at."""
+    from wildsight.datasets.ranges import range_problems
+
+    problems = range_problems([f for f in files if isinstance(f, Path)])
+    return [f"warning: {p.file}: {p.what}; {p.hint}" for p in problems]
 
 
 def say(estimator: Any, errors: Sequence[str], notes: Sequence[str] = ()) -> None:

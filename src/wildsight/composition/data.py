@@ -252,7 +252,13 @@ def _version(data: PairData) -> Iterator[Problem]:
         yield Problem(data.root, what, "never compare figures across versions")
 
 
-_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check, compositions.of_source)
+_SOURCE = DataSource(
+    READERS,
+    lambda: read("folder", world_folder()),
+    check,
+    compositions.of_source,
+    files=lambda d: [s.image for s in d.samples],
+)
 read_source = _SOURCE.read
 """The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
 check_source = _SOURCE.problems

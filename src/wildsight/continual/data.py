@@ -19,7 +19,7 @@ import numpy as np
 from wildsight.continual import incremental
 from wildsight.continual.tasks import TEMPLATE, Pair, TaskData, TaskSequence, clashes
 from wildsight.datasets import formats, mtil
-from wildsight.datasets.folders import class_folders, class_name, one_spelling, same_class
+from wildsight.datasets.folders import class_folders, class_name, one_spelling, same_class, subfolders
 from wildsight.datasets.lists import read_json
 from wildsight.datasets.source import DataSource, read_named, write_pictures
 from wildsight.datasets.source import world_folder as drawn_folder
@@ -70,7 +70,7 @@ def _table(root: Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def _found(root: Path) -> list[dict[str, Any]]:
-    names = [p.name for p in root.iterdir() if (p / "train").is_dir() and not p.name.startswith(".")]
+    names = [p.name for p in subfolders(root) if (p / "train").is_dir()]
     if not names:
         raise DataError("holds no task", where=root, hint="use NAME/train/CLASS/* and NAME/test/CLASS/*")
     return [{"name": n} for n in sorted(names, key=natural_key)]
@@ -320,6 +320,11 @@ def reordered(sequence: TaskSequence, order: int) -> TaskSequence:
     return replace(sequence, tasks=tasks, protocol={**sequence.protocol, "order": [t.name for t in tasks]})
 
 
-_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+_SOURCE = DataSource(
+    READERS,
+    lambda: read("folder", world_folder()),
+    check,
+    files=lambda s: [f for f, _, _ in _files(s)],
+)
 check_source = _SOURCE.problems
 """Every problem found in a source, before anything is learned; imports no torch."""

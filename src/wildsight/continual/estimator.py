@@ -75,7 +75,7 @@ class ContinualLearner(PictureEstimator[TaskSequence, ContinualResult]):
     default_method = "mulki"
     default_backbone = "nano-clip"
     settings_type = LearnerSettings
-    noun = "learner"
+    noun, grows = "learner", True
     weights_name = "model"
 
     method: ContinualMethod

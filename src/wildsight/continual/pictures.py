@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from wildsight.continual.tasks import Pair, Picture
-from wildsight.images import load_image
+from wildsight.images import as_picture, load_image
 from wildsight.training.batches import mix
 
 KEPT_BYTES = 512 << 20
@@ -28,7 +28,7 @@ def opened(picture: Picture, open_file: Open = load_image) -> Image:
     Raises:
         ImageError: the file cannot be read.
     """
-    return open_file(picture) if isinstance(picture, Path) else picture.convert("RGB")
+    return open_file(picture) if isinstance(picture, Path) else as_picture(picture)
 
 
 class Pictures(Dataset[dict[str, Any]]):

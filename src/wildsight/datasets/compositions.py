@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def by_hash(root: Path, files: list[tuple[Pair, Path]], unseen: set[Pair]) -> Li
 
 
 def _split_of(relative: Path) -> Split:
-    digest = hashlib.sha256(relative.as_posix().encode()).digest()
+    digest = hashlib.sha256(os.fsencode(relative.as_posix())).digest()
     share = int.from_bytes(digest[:6], "big") / 2**48
     if share < TRAIN_SHARE:
         return "train"

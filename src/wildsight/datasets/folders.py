@@ -1,9 +1,10 @@
 """Picture folders: which files are pictures, which folders count, and what a class is called.
 
-A picture is a visible file with an ending of `wildsight.images.SUFFIXES`, in upper or lower case. Hidden
-files and folders, and what operating systems leave behind (`SYSTEM`), are skipped. A class is called what its
-folder is called, in Unicode form NFC and with single blanks; two names that differ in case or blanks alone
-are one folder on macOS and Windows, so they are named rather than read as two classes.
+A picture is a visible file with an ending of `wildsight.images.SUFFIXES`, in upper or lower case; links are
+followed. Hidden files and folders, what operating systems leave behind (`SYSTEM`), and folders that a run
+wrote are skipped, and counted by `left_out`. A class is called what its folder is called, in Unicode form NFC
+and with single blanks; two names that differ in case or blanks alone are one folder on macOS and Windows, so
+they are named rather than read as two classes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wildsight.errors import DataError
-from wildsight.images import SYSTEM, list_images
+from wildsight.files import is_run
+from wildsight.images import SUFFIXES, list_images
+from wildsight.listing import counts, folders_below
 from wildsight.sources import Problem
 
 OTHER_PICTURES = frozenset({
@@ -28,11 +31,7 @@ def subfolders(folder: Path) -> list[Path]:
     """The folders directly inside that count, sorted by name; empty when ``folder`` is missing."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not _skipped(p))
-
-
-def _skipped(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.casefold() in SYSTEM
+    return sorted(p for p in folder.iterdir() if p.is_dir() and counts(p))
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -55,23 +54,60 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
 
 def left_out(root: Path) -> dict[str, int]:
-    """What is skipped below a folder: ``hidden`` (with system files), ``other`` formats, by count.
+    """What is skipped below a folder, by count: files that are ``hidden`` (the system's among them), in
+    ``other`` formats or ``special`` (pipes, devices), and folders that a ``run`` wrote.
 
     >>> left_out(Path("no such folder"))
     {}
     """
-    counts: Counter[str] = Counter()
-    for path in root.rglob("*") if root.is_dir() else ():
-        hidden = any(_skipped(Path(part)) for part in path.relative_to(root).parts)
-        if path.is_file() and (hidden or path.suffix.lower() in OTHER_PICTURES):
-            counts["hidden" if hidden else "other"] += 1
-    return dict(counts)
+    found: Counter[str] = Counter()
+    waiting, seen = [(root, False)] if root.is_dir() else [], set[Path]()
+    while waiting:
+        folder, hidden = waiting.pop()
+        if folder.resolve() in seen:
+            continue
+        seen.add(folder.resolve())
+        for path in folder.iterdir():
+            if path.is_dir() and is_run(path):
+                found["run"] += 1
+            elif path.is_dir():
+                waiting.append((path, hidden or not counts(path)))
+            else:
+                found[_kind(path, hidden)] += 1
+    found.pop("", None)
+    return dict(found)
+
+
+def _kind(path: Path, hidden: bool) -> str:
+    """Why a file is skipped; empty where it is not, or is no picture at all."""
+    if hidden or path.name.startswith("."):
+        return "hidden"
+    if path.suffix.lower() in OTHER_PICTURES:
+        return "other"
+    return "special" if path.suffix.lower() in SUFFIXES and path.exists() and not path.is_file() else ""
+
+
+_WORDS = {
+    "hidden": ("hidden or system file", "hidden or system files"),
+    "other": ("picture in a format that is not read", "pictures in formats that are not read"),
+    "special": ("picture that is no regular file", "pictures that are no regular files"),
+    "run": ("folder that a run wrote", "folders that runs wrote"),
+}
+
+
+def left_out_line(root: Path) -> str | None:
+    """One line that says what is skipped below a folder, with the counts; None where nothing is."""
+    found = left_out(root)
+    many = [f"{found[kind]} {words[found[kind] > 1]}" for kind, words in _WORDS.items() if kind in found]
+    return f"left out of {root}: {', '.join(many)}" if many else None
 
 
 def unread_formats(root: Path) -> list[Problem]:
     """One problem for all visible pictures below ``root`` in a format that is not read; with their count."""
-    files = [p for p in root.rglob("*") if p.suffix.lower() in OTHER_PICTURES and p.is_file()]
-    seen = sorted(p for p in files if not any(_skipped(Path(x)) for x in p.relative_to(root).parts))
+    places = folders_below(root) if root.is_dir() else ()
+    seen = sorted(
+        p for place in places for p in place.iterdir() if p.is_file() and _kind(p, False) == "other"
+    )
     if not seen:
         return []
     endings = ", ".join(sorted({p.suffix.lower() for p in seen}))

@@ -7,6 +7,7 @@ their order in a listing.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,7 +131,7 @@ def split_named(name: str) -> Split:
 
 def hashed_split(name: str) -> Split:
     """The split of a scene whose set has none: the same on every machine."""
-    part = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
+    part = int(hashlib.sha256(os.fsencode(name)).hexdigest()[:8], 16) / 2**32
     return "train" if part < TRAIN_SHARE else "test"
 
 

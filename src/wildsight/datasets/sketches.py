@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def _both(root: Path) -> Found:
 
 def _hashed(name: str) -> float:
     """A number in [0, 1) that depends on the name alone."""
-    return int(hashlib.sha256(plain(name).encode()).hexdigest()[:12], 16) / 16**12
+    return int(hashlib.sha256(os.fsencode(plain(name))).hexdigest()[:12], 16) / 16**12
 
 
 def _first(names: Iterable[str], share: float) -> set[str]:

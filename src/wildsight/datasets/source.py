@@ -11,6 +11,7 @@ import numpy as np
 
 from wildsight.datasets import formats
 from wildsight.datasets.folders import unread_formats
+from wildsight.datasets.ranges import range_problems, refuse_range
 from wildsight.errors import DataError
 from wildsight.files import atomic_folder, atomic_path, cache_folder, write_text
 from wildsight.images import from_array
@@ -28,12 +29,14 @@ class DataSource(Generic[Data]):
         world: the task's data of the embedded world.
         check: every fault of data that could be read.
         interpret: how the task takes what a shared scheme found (`wildsight.datasets.formats`).
+        files: the pictures whose range nobody states, see `wildsight.datasets.ranges`.
     """
 
     readers: Mapping[str, Callable[[Path], Data]]
     world: Callable[[], Data]
     check: Callable[[Data], list[Problem]]
     interpret: formats.Interpret | None = None
+    files: Callable[[Data], list[Path]] = lambda _: []
 
     def read(self, text: str | Path) -> Data:
         """The data behind a source string.
@@ -42,8 +45,14 @@ class DataSource(Generic[Data]):
             text: ``world``, ``NAME:PATH`` with a name of the readers, or a folder.
 
         Raises:
-            DataError: a missing folder, or one that does not fit its layout.
+            DataError: a missing folder, one that does not fit its layout, or pictures of another range than
+                they are taken for.
         """
+        data = self._indexed(text)
+        refuse_range(self.files(data))
+        return data
+
+    def _indexed(self, text: str | Path) -> Data:
         source = parse_source(text, self.readers)
         return self.world() if source.path is None else self.readers[source.reader](source.path)
 
@@ -61,7 +70,8 @@ class DataSource(Generic[Data]):
             return self._problems_of(source.reader, root)
         spare = [] if root is None else unread_formats(root)
         try:
-            return [*self.check(self.read(text)), *spare]
+            data = self._indexed(text)
+            return [*range_problems(self.files(data)), *self.check(data), *spare]
         except DataError as error:
             if root is None or not _inside(error.where, root):
                 raise
@@ -72,7 +82,10 @@ class DataSource(Generic[Data]):
         damaged = formats.damage(scheme, path, self.interpret)
         spare = formats.left_out(scheme, path) if not damaged else []
         try:
-            return damaged or [*self.check(self.readers[scheme](path)), *spare]
+            if damaged:
+                return damaged
+            data = self.readers[scheme](path)
+            return [*range_problems(self.files(data)), *self.check(data), *spare]
         except DataError as error:
             return [Problem(Path(error.where or path), error.what, error.hint or "correct it"), *spare]
 

@@ -423,7 +423,12 @@ def readable(data: CategoryData, ok: np.ndarray) -> tuple[CategoryData, np.ndarr
     return replace(data, samples=samples), rows
 
 
-_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+_SOURCE = DataSource(
+    READERS,
+    lambda: read("folder", world_folder()),
+    check,
+    files=lambda d: [s.image for s in d.samples],
+)
 read_source = _SOURCE.read
 """The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
 check_source = _SOURCE.problems

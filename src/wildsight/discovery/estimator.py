@@ -99,7 +99,7 @@ class CategoryDiscoverer(PictureEstimator[CategoryData, DiscoveryResult]):
         whiten: float | None = None,
         **settings: Any,
     ) -> None:
-        nested = {
+        nested: dict[str, Any] = {
             "views": views_of(views, image_size=image_size, crop=crop),
             "space": space_of(space, components=components, whiten=whiten),
         }

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from wildsight.errors import ConfigError, WildSightError
 from wildsight.estimators.checkpoints import Checkpointed
 from wildsight.estimators.evaluation import Evaluation
-from wildsight.estimators.registry import Registry, Variant, configured, hyper_names, plain_value
-from wildsight.estimators.streaming import BATCH, FileAnswer, Ready, Stream, bytes_of, shown_of
-from wildsight.files import MANIFEST, check_replaceable
-from wildsight.images import Picture, as_list, as_picture, path_of
+from wildsight.estimators.registry import Registry, Variant, changed_fields, configured
+from wildsight.estimators.scaling import scale_verbs, scaled_verb
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream, bytes_of, shown_of
+from wildsight.files import MANIFEST, check_apart, check_replaceable
+from wildsight.images import Picture, as_list, as_picture, checked_scale, declared_scale, path_of
 from wildsight.results import RunFolder, Table
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 Data = TypeVar("Data")
 R = TypeVar("R")
-P = TypeVar("P")
 
 
 class Estimator(Checkpointed, Generic[Data, R]):
@@ -43,6 +43,8 @@ class Estimator(Checkpointed, Generic[Data, R]):
         hyper: the method's hyper-parameters by name, or the method itself.
         device: ``auto`` (that of a loaded backbone, else CUDA, MPS, then the CPU) or a device; see
             `wildsight.devices.resolve_device`.
+        full_scale: white of pictures of more than 8 bits, as stored (4095 for 12 bits in 16); kept in the
+            checkpoint. None: 65535, and 1 in float files.
         settings: fields of ``settings_type``.
 
     Raises:
@@ -56,8 +58,14 @@ class Estimator(Checkpointed, Generic[Data, R]):
     """Frozen dataclass with at least ``method``, ``backbone`` and ``seed``."""
     noun: ClassVar[str] = "estimator"
     """What the object is called in messages: ``the detector is not fitted``."""
+    grows: ClassVar[bool] = False
+    """Whether a later fit in the same folder goes on from an earlier one, with more pictures."""
     free_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings and hyper-parameters that change nothing that is learned."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        scale_verbs(cls)
 
     def __init__(
         self,
@@ -66,10 +74,12 @@ class Estimator(Checkpointed, Generic[Data, R]):
         *,
         hyper: Mapping[str, Any] | Any | None = None,
         device: str | int | torch.device | None = "auto",
+        full_scale: float | None = None,
         **settings: Any,
     ) -> None:
         from wildsight.devices import resolve_device
 
+        self.full_scale = None if full_scale is None else checked_scale(full_scale)
         self.method = self._create_method(self.default_method if method is None else method, hyper)
         name = self.methods.name_of(self.method)
         chosen: Any = self.default_backbone if backbone is None else backbone
@@ -173,6 +183,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
         return {n: getattr(self.settings, n) for n in names} | {
             "hyper": self.hyper,
             "device": self._device,
+            "full_scale": self.full_scale,
         }
 
     def training_config(self, given: Mapping[str, Any]) -> TrainConfig:
@@ -198,12 +209,14 @@ class Estimator(Checkpointed, Generic[Data, R]):
         from wildsight.training import depends_on
 
         settings, sha = self.settings, self.backbone.sha
+        more |= {} if (scale := declared_scale()) is None else {"full_scale": scale}
         return depends_on(
             settings, self.method, learned, root, backbone=sha, without=self.free_settings, **more
         )
 
     # -- verbs ----------------------------------------------------------------------------------------------
 
+    @scaled_verb
     def fit(
         self,
         source: Any,
@@ -243,14 +256,27 @@ class Estimator(Checkpointed, Generic[Data, R]):
         config = self.training_config(training)
         run = None if out is None else RunFolder(Path(out))
         if run is not None:
+            check_apart(run.path, [source])
             check_replaceable(run.checkpoint, MANIFEST)
         where = Path(folder) if folder is not None else None if run is None else run.path / "train"
         data = self._read(source)
+        about = {} if run is None else self._about(data)
+        if run is not None:
+            run.check(about, replaces=("pictures",) if self.grows else ())
         facts = self._fit(data, config, where, progress, **options)
         self.fitted_on = {"source": getattr(data, "name", str(source)), **facts}
         if run is not None:
             self._leave(run)
+            run.mark(about)
         return self
+
+    def _about(self, data: Data) -> dict[str, Any]:
+        """What a finished fit in the same folder must share to be replaced by this one."""
+        from wildsight.training.depends import data_digest
+
+        settings = {n: v for n, v in self.get_params().items() if n not in {*self.free_settings, "device"}}
+        pictures = data_digest(data, getattr(data, "root", None))
+        return {"command": "fit", "task": self.task, **settings, "pictures": pictures}
 
     def _leave(self, run: RunFolder) -> None:
         """What a fit leaves in its folder: checkpoint, scores, table, report."""
@@ -292,6 +318,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
             ConfigError: not fitted, or an option outside its range.
         """
 
+    @scaled_verb
     def predict_files(
         self,
         files: Sequence[Any],
@@ -322,6 +349,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
                 errors.append(answer.error)
         return results, errors
 
+    @scaled_verb
     def evaluate(
         self, source: Any, *, split: str = "test", progress: bool = True, **options: Any
     ) -> Evaluation:
@@ -414,26 +442,3 @@ class PictureEstimator(Estimator[Data, R]):
             return ([result] for result in found)
 
         return Stream(read, answer, batch_size, workers, progress).run(files)
-
-
-def batches(items: Sequence[P], size: int | None) -> Iterator[Sequence[P]]:
-    """``items`` in parts of ``size``.
-
-    Raises:
-        ConfigError: a size below 1.
-    """
-    step = BATCH if size is None else size
-    if step < 1:
-        raise ConfigError(f"batch_size={size}", hint="give 1 or more")
-    for start in range(0, len(items), step):
-        yield items[start : start + step]
-
-
-def changed_fields(method: Any) -> dict[str, Any]:
-    """The fields that differ from their defaults, nested ones as mappings, infinity as a word."""
-    if not is_dataclass(method) or isinstance(method, type):
-        return {}
-    values = asdict(method)
-    plain = type(method)()
-    changed = [n for n in hyper_names(method) if getattr(method, n) != getattr(plain, n)]
-    return {n: plain_value(values[n]) for n in changed}

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from wildsight.estimators.base import Estimator, changed_fields
+from wildsight.estimators.base import Estimator
 from wildsight.estimators.evaluation import Evaluation
 from wildsight.estimators.gallery import keep_pictures, pictures_of
 from wildsight.estimators.options import sorted_options
-from wildsight.estimators.registry import Variant, configured, hyper_names, unknown_name
+from wildsight.estimators.registry import Variant, changed_fields, configured, hyper_names, unknown_name
 from wildsight.estimators.tasks import resolve, task_named
 from wildsight.files import check_writable, digest_of, read_json, write_json
+from wildsight.images import declared_scale
 from wildsight.report import Report
 from wildsight.report.plots import scatter
 from wildsight.results import (
@@ -189,7 +190,8 @@ class Bench:
             self.learning_rates.setdefault(chosen.text, recipe["lr"])
         training = {k: v for k, v in recipe.items() if k not in UNLEARNED}
         own = {k: v for k, v in self.own_options.items() if k not in self.choosing}
-        options = [self.options.fit, self.options.evaluate, own]
+        scale = [] if declared_scale() is None else [declared_scale()]
+        options = [self.options.fit, self.options.evaluate, own, *scale]
         parts = [self.network.sha, dict(data.protocol), settings, asdict(estimator.method), training, options]
         key = digest_of(_plain([*parts, label]))
         return self.out / "cells" / f"{chosen.stem}-seed{estimator.settings.seed}-{key[:12]}.json"

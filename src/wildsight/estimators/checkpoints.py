@@ -31,6 +31,7 @@ class Checkpointed(ABC):
     settings: Any
     backbone: Any
     fitted_on: dict[str, Any]
+    full_scale: float | None = None
 
     @property
     @abstractmethod
@@ -61,6 +62,7 @@ class Checkpointed(ABC):
         config: dict[str, Any] = {"format": FORMAT, "task": self.task, "object": type(self).__name__}
         cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         config |= {**self._described(), **own}
+        config |= {} if self.full_scale is None else {"full_scale": self.full_scale}
         names = {"name": self.weights_name, "config_name": self.config_name}
         facts = {**config, "fitted_on": self.fitted_on}
         text = card(facts, self.settings.method, str(self.backbone.name), type(self).__name__)
@@ -125,6 +127,7 @@ class Checkpointed(ABC):
             what = f"has format {config.get('format')}"
             raise CheckpointError(what, where=folder, hint=f"this version reads {FORMAT}")
         try:
+            options.setdefault("full_scale", config.get("full_scale"))
             return cls._restore(tensors, config, **options)
         except (KeyError, TypeError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"does not fit ({error})", where=folder, hint="save it again") from error

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from wildsight.estimators.registry import unknown_name
 from wildsight.estimators.reporting import begin_report, close_report
-from wildsight.files import as_json, atomic_path, check_writable, explained
-from wildsight.images import load_image, no_larger, save_png
-from wildsight.results import Result, RowWriter, RunFolder, environment
+from wildsight.estimators.rows import RowWriter
+from wildsight.files import as_json, atomic_path, check_writable, explained, short_name
+from wildsight.images import carried, load_image, no_larger, save_png
+from wildsight.results import Result, RunFolder, environment
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -188,7 +189,7 @@ class Predictions(ABC, Generic[R]):
             self._listed.add(self.entry(result))
         while len(self._waiting) >= BEHIND:
             self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self.draw, self.count, result, picture))
+        self._waiting.append(self._pool.submit(carried(self.draw), self.count, result, picture))
         self.count += 1
         self.alarms += bool(getattr(result, "alarm", False))
 
@@ -197,6 +198,7 @@ class Predictions(ABC, Generic[R]):
         for result in answer.results:
             self.add(result, answer.picture)
         if answer.error is not None:
+            self._begun().add_unread(answer.error)
             self.errors.append(str(answer.error))
 
     def finish(self) -> Path:
@@ -230,12 +232,12 @@ class Predictions(ABC, Generic[R]):
 
 
 def numbered(number: int, file: Path | None) -> str:
-    """The name of what belongs to a result.
+    """The name of what belongs to a result; a long one is shortened.
 
     >>> numbered(3, Path("a/b.jpg"))
     '00003-b'
     """
-    return f"{number:05d}-{file.stem if file else 'picture'}"
+    return short_name(f"{number:05d}-{file.stem if file else 'picture'}")
 
 
 def write_all(folder: Predictions[R], results: Iterable[R], errors: Iterable[str]) -> Path:

@@ -23,7 +23,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
 from wildsight.errors import ConfigError
@@ -421,3 +421,13 @@ def options_from(texts: Iterable[str], where: str = "--set") -> dict[str, Any]:
         except ValueError:
             given[name.strip().replace("-", "_")] = value.strip()
     return given
+
+
+def changed_fields(method: Any) -> dict[str, Any]:
+    """The fields that differ from their defaults, nested ones as mappings, infinity as a word."""
+    if not is_dataclass(method) or isinstance(method, type):
+        return {}
+    values = asdict(method)
+    plain = type(method)()
+    changed = [n for n in hyper_names(method) if getattr(method, n) != getattr(plain, n)]
+    return {n: plain_value(values[n]) for n in changed}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wildsight.devices import Halving
 from wildsight.errors import ConfigError, WildSightError
-from wildsight.images import no_larger
+from wildsight.images import carried, no_larger
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -119,7 +119,7 @@ class Stream(Generic[I, P, R]):
         self, items: Sequence[I], files: Sequence[Any], size: int, workers: int
     ) -> Iterator[FileAnswer[R]]:
         names, halving = iter(files), Halving("pictures")
-        for batch in _batched(_read_ahead(self._read, items, size, workers), size):
+        for batch in _batched(_read_ahead(carried(self._read), items, size, workers), size):
             good = [r.item for r in batch if isinstance(r, Ready)]
             outcomes = (o for part in halving.parts(self.answer, good) for o in part)
             for ready in batch:
@@ -134,6 +134,19 @@ class Stream(Generic[I, P, R]):
             raise
         except WildSightError as error:
             return error
+
+
+def batches(items: Sequence[P], size: int | None) -> Iterator[Sequence[P]]:
+    """``items`` in parts of ``size``.
+
+    Raises:
+        ConfigError: a size below 1.
+    """
+    step = BATCH if size is None else size
+    if step < 1:
+        raise ConfigError(f"batch_size={size}", hint="give 1 or more")
+    for start in range(0, len(items), step):
+        yield items[start : start + step]
 
 
 def _answered(file: Any, ready: Ready[Any] | WildSightError, outcomes: Iterator[Outcome[R]]) -> FileAnswer[R]:

@@ -21,7 +21,7 @@ from wildsight.datasets.multimodal_config import SETTINGS, scales_of, unit_examp
 from wildsight.datasets.source import DataSource, read_named
 from wildsight.errors import DataError, ImageError
 from wildsight.files import digest_of, sha256
-from wildsight.images import bit_depth, image_size, load_labels, load_values
+from wildsight.images import bit_depth, declared_scale, image_size, load_labels, load_values
 from wildsight.sources import Problem
 
 __all__ = [
@@ -249,7 +249,7 @@ def read_values(picture: Picture, name: str, full_scale: float | None = None) ->
         return picture
     if isinstance(picture, Band):
         return load_values(picture.path, channels=slice(picture.start, picture.stop))
-    bits = bit_depth(picture)
+    bits, full_scale = bit_depth(picture), full_scale or declared_scale()
     if bits > 8 and full_scale is None:
         hint = f"state it in {SETTINGS}: {unit_example(name)}"
         raise DataError(f"{name} of {bits} bits in an unstated unit", where=picture, hint=hint)
@@ -356,7 +356,7 @@ def _bits(data: FusionData) -> Iterator[Problem]:
             few = min(kinds.values(), key=len)
             what = f"{name} mixes " + " and ".join(f"{len(v)} of {k} bits" for k, v in sorted(kinds.items()))
             yield Problem(few[0], what, "save all of them with one bit depth")
-        elif kinds and max(kinds) > 8 and name not in data.found.scales:
+        elif kinds and max(kinds) > 8 and not data.found.scales.get(name, declared_scale()):
             file = next(iter(kinds.values()))[0]
             what = f"{name} of {max(kinds)} bits in an unstated unit"
             yield Problem(file, what, f"state its full_scale and unit in {SETTINGS}")

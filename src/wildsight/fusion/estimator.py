@@ -17,9 +17,8 @@ from wildsight.backbones import load_backbone
 from wildsight.datasets.multimodal import Indexed, split_named
 from wildsight.errors import ConfigError, DataError, WildSightError
 from wildsight.estimators import Estimator
-from wildsight.estimators.base import batches
 from wildsight.estimators.evaluation import table_of
-from wildsight.estimators.streaming import FileAnswer, Ready, Stream, bytes_of
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream, batches, bytes_of
 from wildsight.fusion.data import FusionData, FusionSample, gaps, needed, read_source
 from wildsight.fusion.evaluation import FusionEvaluation
 from wildsight.fusion.inputs import Reader, Scenes, Store, held_out
@@ -337,13 +336,13 @@ cross-attention, token-selection, single
         side: int | None = 0,
         progress: Callable[[int], Any] | None = None,
     ) -> Iterator[FileAnswer[FusionResult]]:
-        """See `Estimator.iter_files`; files are scenes, as in `predict`, and
-        results hold their pictures, whatever the ``side``."""
+        """See `Estimator.iter_files`; files are scenes, and results hold their pictures at any ``side``."""
         self.check_fitted()
         known, reader = self._indexed(), replace(self._reader(), store=Store(0))  # no scene is met again
 
         def read(item: tuple[int, Scene]) -> Ready[FusionSample]:
-            sample = decoded(sample_of(*item, self.modalities, self.bits, self.loose, self.opaque), known)
+            given = sample_of(*item, self.modalities, self.bits, self.loose, self.opaque, self.scales)
+            sample = decoded(given, known)
             return Ready(sample, bytes_of(*sample.pictures.values()))
 
         def answer(batch: Sequence[FusionSample]) -> Iterator[Any]:

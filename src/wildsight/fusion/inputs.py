@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from wildsight.backbones import Backbone
 from wildsight.datasets.multimodal import Band, Indexed, Picture
 from wildsight.fusion.data import FusionSample, read_mask, read_values, same_size
+from wildsight.images import declared_scale
 from wildsight.keep import n_keep
 
 MEMORY = 1 << 30
@@ -126,7 +127,8 @@ class Reader:
     def _features(
         self, picture: Picture, name: str, found: Indexed, mirrored: bool = False
     ) -> dict[int, Tensor]:
-        how = (self.backbone.sha, self.size, self.strides, found.scales.get(name), name in self.stretch)
+        scale = found.scales.get(name, declared_scale())
+        how = (self.backbone.sha, self.size, self.strides, scale, name in self.stretch)
         key = (*how, mirrored, identity(picture))
         maps = self.store.get(key)
         if maps is None:

@@ -12,6 +12,7 @@ from PIL.Image import Image
 
 from wildsight.estimators.predictions import Predictions, write_all
 from wildsight.estimators.reporting import shortened
+from wildsight.files import short_name
 from wildsight.fusion.result import FusionResult
 
 
@@ -47,7 +48,7 @@ class FusionPredictions(Predictions[FusionResult]):
 
     def draw(self, number: int, result: FusionResult, picture: Image | None) -> None:  # noqa: ARG002
         """The mask; a strip for the report."""
-        name = result.name.replace("/", "-")
+        name = short_name(result.name.replace("/", "-"))
         self.save("masks", name, _grey(result.labels))
         if result.saliency:
             self.save("saliency", name, _grey(np.rint(result.confidence * 255)))

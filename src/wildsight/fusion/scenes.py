@@ -12,7 +12,7 @@ from PIL.Image import Image
 from wildsight.datasets.multimodal import Band, FusionSample, Indexed, Picture
 from wildsight.errors import DataError, ImageError
 from wildsight.fusion.data import file_of, read_values, same_size, three
-from wildsight.images import as_picture, bit_depth
+from wildsight.images import bit_depth, declared_scale, load_values
 
 Shown = str | Path | Image | np.ndarray | bytes
 Scene = Mapping[str, Shown]
@@ -25,6 +25,7 @@ def sample_of(
     bits: Mapping[str, int],
     loose: Collection[str] = (),
     opaque: Collection[str] = (),
+    scales: Mapping[str, float] = {},
 ) -> FusionSample:
     """A scene's sample.
 
@@ -35,6 +36,7 @@ def sample_of(
         bits: modality -> bits per channel that the model was trained on.
         loose: modalities whose pictures may have another size.
         opaque: modalities of whose files only the first three channels are read, as in training.
+        scales: modality -> stored value that stands for 1, where it has more than 8 bits.
 
     Raises:
         DataError: an unknown modality, none at all, another bit depth, or arrays of different sizes.
@@ -47,11 +49,10 @@ def sample_of(
     if not scene:
         hint = f"give at least one of {known}"
         raise DataError("all modalities are missing", where=f"scene {number}", hint=hint)
-    if encoded := [n for n in scene if n in opaque and isinstance(scene[n], bytes)]:
-        what = f"of {encoded[0]} three channels of the file are read, which bytes may lack"
-        raise DataError(what, where=f"scene {number}", hint="give its file, or an array [H, W, 3]")
-    pictures = {name: picture_of(shown, name, bits.get(name, 8)) for name, shown in scene.items()}
-    pictures |= {n: Band(p, 0, 3) for n, p in pictures.items() if n in opaque and isinstance(p, Path)}
+    pictures = {
+        name: picture_of(shown, name, bits.get(name, 8), scales.get(name), name in opaque)
+        for name, shown in scene.items()
+    }
     sizes = {n: p.shape[:2] for n, p in pictures.items() if isinstance(p, np.ndarray) and n not in loose}
     if len(set(sizes.values())) > 1:
         what = " and ".join(f"{n} {s[1]} x {s[0]}" for n, s in sizes.items())
@@ -77,28 +78,21 @@ def file_name(shown: Shown) -> str | None:
     return str(shown) if isinstance(shown, str | Path) else None
 
 
-def picture_of(shown: Shown, name: str, bits: int) -> Picture:
-    """A file as it is, anything else as [H, W, 3] float32 in [0, 1].
+def picture_of(
+    shown: Shown, name: str, bits: int, full_scale: float | None = None, opaque: bool = False
+) -> Picture:
+    """A file as it is, anything else as [H, W, 3] float32 in [0, 1]: the pixels that its file would give.
 
     Raises:
         DataError: bits, shape or range that do not fit.
         ImageError: no picture, or one that holds NaN.
     """
-    if isinstance(shown, bytes) and bit_depth(shown) > 8:
-        hint = "give its file, or an array scaled to 0-1"
-        raise DataError(f"the bytes of {name} have more than 8 bits", where=name, hint=hint)
-    if isinstance(shown, bytes):
-        return three(np.asarray(as_picture(shown)) / np.float32(255))
-    if isinstance(shown, str | Path):
-        path = Path(shown)
-        found = max(8, bit_depth(path))
-        if found != bits:
-            hint = f"save it with {bits} bits, or train on {found}"
-            raise DataError(
-                f"{name} has {found} bits, the model was trained on {bits}", where=path, hint=hint
-            )
-        return path
-    values = np.asarray(shown)
+    if not isinstance(shown, np.ndarray):
+        return _encoded(shown, name, bits, full_scale, opaque)
+    values = shown
+    if np.issubdtype(values.dtype, np.integer) and values.dtype != np.uint8 and bits > 8:
+        full_scale = full_scale or declared_scale()
+        values = np.clip(values / full_scale, 0.0, 1.0) if full_scale else values
     if values.ndim == 2:
         values = values[..., None]
     if values.ndim != 3 or not values.size or values.shape[-1] not in (1, 2, 3):
@@ -113,6 +107,23 @@ def picture_of(shown: Shown, name: str, bits: int) -> Picture:
     if values.min() < 0 or values.max() > 1:
         raise DataError(f"{name} leaves the range 0 to 1", where=name, hint="scale it to 0-1")
     return three(values)
+
+
+def _encoded(
+    shown: str | Path | Image | bytes, name: str, bits: int, full_scale: float | None, opaque: bool
+) -> Picture:
+    """A file, or the values of encoded bytes or of a PIL picture; its bits are those of the training."""
+    path = Path(shown) if isinstance(shown, str | Path) else None
+    found = max(8, bit_depth(shown))
+    if found != bits:
+        hint = f"save it with {bits} bits, or train on {found}"
+        what = f"{name} has {found} bits, the model was trained on {bits}"
+        raise DataError(what, where=path or name, hint=hint)
+    if path is not None:
+        return Band(path, 0, 3) if opaque else path
+    if opaque:
+        return load_values(shown, channels=slice(0, 3))
+    return load_values(shown, full_scale=full_scale)
 
 
 def depths(samples: Sequence[FusionSample], modalities: Sequence[str]) -> dict[str, int]:

@@ -172,7 +172,12 @@ def check(data: RetrievalData) -> list[Problem]:
     return problems
 
 
-_SOURCE = DataSource(READERS, lambda: read("folder", world_folder()), check)
+_SOURCE = DataSource(
+    READERS,
+    lambda: read("folder", world_folder()),
+    check,
+    files=lambda d: [i.file for i in d.items],
+)
 read_source = _SOURCE.read
 """The data behind ``world``, ``NAME:PATH`` with a name from `READERS`, or a folder."""
 check_source = _SOURCE.problems

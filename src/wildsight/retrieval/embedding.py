@@ -13,7 +13,7 @@ from torch import nn
 
 from wildsight.backbones import Backbone
 from wildsight.errors import ImageError, WildSightError
-from wildsight.estimators.base import batches
+from wildsight.estimators.streaming import batches
 from wildsight.files import digest_of
 from wildsight.images import Picture, as_picture, load_image
 from wildsight.retrieval.data import PHOTO, SKETCH

@@ -8,6 +8,7 @@ Nothing is ever downloaded, and nothing here imports torch.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -166,7 +167,7 @@ def _by_kind(samples: Iterable[MaskSample]) -> dict[tuple[str, str], list[MaskSa
 
 def path_hash(path: Path) -> str:
     """SHA-256 of a path's text."""
-    return hashlib.sha256(path.as_posix().encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()
 
 
 def at_most(samples: Iterable[MaskSample], count: int, root: Path) -> tuple[MaskSample, ...]:
@@ -270,7 +271,13 @@ def _source(train_fraction: float = TRAIN_FRACTION) -> DataSource[SegmentationDa
     def world() -> SegmentationData:
         return replace(read("mvtec-ad", world_folder(), train_fraction=train_fraction), name=WORLD)
 
-    return DataSource(_readers(train_fraction), world, check, formats.defects_of)
+    return DataSource(
+        _readers(train_fraction),
+        world,
+        check,
+        formats.defects_of,
+        files=lambda d: [s.image for s in d.samples],
+    )
 
 
 def world_folder() -> Path:

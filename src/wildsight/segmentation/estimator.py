@@ -15,9 +15,8 @@ from torch import Tensor
 from wildsight.backbones import Backbone
 from wildsight.errors import CheckpointError, ConfigError, DataError, UnsupportedModelError, WildSightError
 from wildsight.estimators import Estimator
-from wildsight.estimators.base import batches
 from wildsight.estimators.evaluation import table_of
-from wildsight.estimators.streaming import FileAnswer, Ready, Stream, bytes_of, shown_of
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream, batches, bytes_of, shown_of
 from wildsight.files import write_json
 from wildsight.images import Picture, as_list, as_picture, path_of
 from wildsight.results import Table

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import ImageOps
 from PIL.Image import Image
 from torch import Tensor
 
 from wildsight.backbones.vlm import active_pruner
 from wildsight.errors import CheckpointError, ConfigError
-from wildsight.images import Picture, as_picture, exif_of, load_image
+from wildsight.images import Picture, as_picture, exif_of
 from wildsight.spatial.boxes import Box
 from wildsight.spatial.camera import Camera, fitted
 from wildsight.spatial.captions import names_something
@@ -180,9 +179,4 @@ def opened(image: Picture) -> tuple[Image, Mapping[int, Any]]:
     Raises:
         ImageError: the file cannot be read.
     """
-    if isinstance(image, Image):
-        tags = image.getexif()
-        return ImageOps.exif_transpose(image).convert("RGB"), {**tags, **tags.get_ifd(0x8769)}
-    if isinstance(image, np.ndarray | bytes):
-        return as_picture(image), {}
-    return load_image(image), exif_of(image)
+    return as_picture(image), exif_of(image)

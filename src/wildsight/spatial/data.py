@@ -28,6 +28,7 @@ from wildsight.datasets import formats
 from wildsight.datasets.faults import Faults
 from wildsight.datasets.folders import unread_formats
 from wildsight.datasets.lists import read_lines
+from wildsight.datasets.ranges import range_problems
 from wildsight.datasets.source import DataSource, read_named
 from wildsight.datasets.tables import PictureRow, PictureTable
 from wildsight.errors import DataError, WildSightError
@@ -246,7 +247,12 @@ def read_source(text: str | Path) -> SpatialData:
     Raises:
         DataError: a missing folder, or one that does not fit its layout.
     """
-    return DataSource(READERS, lambda: world(), lambda _: []).read(text)
+    return DataSource(READERS, lambda: world(), lambda _: [], files=_pictures).read(text)
+
+
+def _pictures(data: SpatialData) -> list[Path]:
+    """The files of a set, each once."""
+    return list(dict.fromkeys(s.image for s in data.samples if isinstance(s.image, Path)))
 
 
 def check_source(text: str | Path) -> list[Problem]:
@@ -266,7 +272,7 @@ def check(reader: str, root: Path) -> list[Problem]:
         last = Problem(Path(error.where or root), error.what, error.hint or "see the documentation")
         return [*faults.problems, last]
     spare = _unnamed(root) if reader == "folder" else []
-    return [*faults.problems, *spare, *_check_samples(data)]
+    return [*faults.problems, *spare, *range_problems(_pictures(data)), *_check_samples(data)]
 
 
 def _unnamed(root: Path) -> list[Problem]:

@@ -14,10 +14,9 @@ from wildsight.backbones import Backbone, load_backbone
 from wildsight.backbones.vlm import active_pruner
 from wildsight.errors import CheckpointError, ConfigError, DataError
 from wildsight.estimators import Estimator
-from wildsight.estimators.base import batches
 from wildsight.estimators.evaluation import table_of
 from wildsight.estimators.registry import unknown_name
-from wildsight.estimators.streaming import FileAnswer, Ready, Stream, bytes_of, shown_of
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream, batches, bytes_of, shown_of
 from wildsight.images import Picture, as_list
 from wildsight.results import Table
 from wildsight.spatial.answers import Answer, answers_of, expressions_of, kept_tokens, result_of

@@ -54,6 +54,11 @@ def depends_on(
     return {**kept, **_flat(more), "backbone": backbone[:_SHORT], DATA: data}
 
 
+def data_digest(data: Any, root: Path | None) -> str:
+    """What tells a set of pictures and labels from another, wherever it lies; see `depends_on`."""
+    return digest_of(_plain(data, functools.partial(_stamp, root=root)))[:_SHORT]
+
+
 def _flat(values: Any, within: str = "") -> dict[str, Any]:
     """Fields by name, those of nested ones behind a dot; infinity is a word, which JSON can hold."""
     named = asdict(values) if is_dataclass(values) and not isinstance(values, type) else dict(values)
@@ -79,6 +84,8 @@ def _plain(value: Any, stamp: Callable[[Path], list[Any]]) -> Any:
         return sorted(value)
     if isinstance(value, list | tuple):
         return [_plain(item, stamp) for item in value]
+    if hasattr(value, "tobytes") and hasattr(value, "mode"):  # a PIL picture
+        return [value.mode, list(value.size), hashlib.sha256(value.tobytes()).hexdigest()]
     if isinstance(value, np.ndarray):
         return [list(value.shape), str(value.dtype), hashlib.sha256(value.tobytes()).hexdigest()]
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import signal
 import time
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from wildsight.devices import resolve_device
 from wildsight.errors import ConfigError
+from wildsight.images import declare_scale, declared_scale
 from wildsight.results import write_csv
 from wildsight.training.batches import Batch, Indexed, collate, epoch_order, micro_batches, mix, to_device
 from wildsight.training.config import History, TrainConfig, learning_rate
@@ -146,7 +148,16 @@ class _Run:
         plan = micro_batches(order, self.config, rank, world)[done:]
         flat = [part for parts in plan for part, _ in parts]
         workers = self.config.workers
-        loader = iter(DataLoader(self.data, batch_sampler=flat, num_workers=workers, collate_fn=collate))
+        begin_worker = functools.partial(_begin_worker, declared_scale())
+        loader = iter(
+            DataLoader(
+                self.data,
+                batch_sampler=flat,
+                num_workers=workers,
+                collate_fn=collate,
+                worker_init_fn=begin_worker,
+            )
+        )
         self.model.train()
         for parts in plan:
             begin = time.perf_counter()
@@ -272,6 +283,11 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
         betas=config.betas,
         weight_decay=config.weight_decay,
     )
+
+
+def _begin_worker(full_scale: float | None, _worker: int) -> None:
+    """A loader process reads pictures as its parent does, however it was started."""
+    declare_scale(full_scale)
 
 
 def _seed(seed: int) -> None:

@@ -201,13 +201,20 @@ def read_source(
     Raises:
         DataError: a missing folder, or one that does not fit its layout.
     """
-    source = DataSource(READERS, lambda: world(count or COUNT, size=size, captions=captions), check)
+    source = DataSource(
+        READERS, lambda: world(count or COUNT, size=size, captions=captions), check, files=_pictures
+    )
     return source.read(text).first(count)
 
 
 def check_source(text: str | Path) -> list[Problem]:
     """Every problem found in a source, before anything is run; imports no torch."""
-    return DataSource(READERS, world, check).problems(text)
+    return DataSource(READERS, world, check, files=_pictures).problems(text)
+
+
+def _pictures(data: QuestionData) -> list[Path]:
+    """The files of a set, each once."""
+    return list(dict.fromkeys(s.image for s in data.samples if isinstance(s.image, Path)))
 
 
 def check(data: QuestionData) -> list[Problem]:
@@ -222,8 +229,7 @@ def check(data: QuestionData) -> list[Problem]:
         if times > 1:
             text = f"{question!r} is asked {times} times"
             problems.append(Problem(Path(picture), text, "keep one of them"))
-    files = dict.fromkeys(s.image for s in data.samples if isinstance(s.image, Path))
-    for file in files:
+    for file in _pictures(data):
         try:
             image_size(file)
         except ImageError as error:

@@ -39,7 +39,7 @@ from torch.nn.functional import normalize
 from wildsight.discovery import losses
 from wildsight.discovery.methods import METHODS, DiscoveryMethod
 from wildsight.errors import ConfigError
-from wildsight.estimators.base import changed_fields
+from wildsight.estimators.registry import changed_fields
 from wildsight.training import TrainConfig
 
 TARGETS = ("weights", "features", "cooccurrence", "none")
