@@ -74,7 +74,7 @@ def predicted(subject: Subject, model: Any, place: Path) -> list[Any]:
     files = subject.inputs(1)
     if subject.name != "retrieval":
         return subject.said(subject.predict(model, files))
-    index = place / "photos.index"
+    index = place / "photos.shelf"
     if not index.exists():
         model.index(sorted(Path(source("retrieval")).glob("photos/*/0.png")), index)
     return subject.said(model.predict(files, index, k=2))

@@ -77,17 +77,21 @@ def _sam2_video() -> Any:
 
 
 def _efficientnet() -> Any:
-    return hf.EfficientNetModel(
-        hf.EfficientNetConfig(width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=320)
-    )
+    """With statistics of batches: without them, random weights make all pictures alike."""
+    config = hf.EfficientNetConfig(width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=320)
+    model = hf.EfficientNetModel(config).train()
+    with torch.no_grad():
+        model(torch.randn(8, 3, 64, 64))
+    return model.eval()
 
 
 FAMILIES: dict[str, Family] = {
     "CLIP": Family(
-        "openai/clip-vit-base-patch32", lambda: _clip(hf.CLIPConfig, hf.CLIPModel, 32), words=True
+        "openai/clip-vit-base-patch32", lambda: _clip(hf.CLIPConfig, hf.CLIPModel, 32), 128, True
     ),
     "MetaCLIP 2": Family(
         "facebook/metaclip-2-worldwide-b32", lambda: _clip(hf.MetaClip2Config, hf.MetaClip2Model, 32),
+        128,
         words=True,
     ),
     "SigLIP": Family(

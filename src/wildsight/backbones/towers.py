@@ -23,9 +23,7 @@ def run_tower(tower: nn.Module, pixels: Tensor, **options: Any) -> Any:
     Raises:
         UnsupportedModelError: the tower takes no pictures of this size, or gives no features.
     """
-    if hasattr(tower, "prompt_encoder"):
-        what = f"{type(tower).__name__} gives masks for boxes and points, no features of pictures"
-        raise UnsupportedModelError(what, hint="use it for segmentation, and a DINOv2, CLIP or ResNet here")
+    refuse_masks(tower)
     names = inspect.signature(tower.forward).parameters
     if "interpolate_pos_encoding" in names:
         options["interpolate_pos_encoding"] = True
@@ -85,6 +83,17 @@ def _unmasked(tower: nn.Module, pixels: Tensor, options: dict[str, Any]) -> Iter
         yield
     finally:
         config.mask_ratio = share
+
+
+def refuse_masks(model: nn.Module) -> None:
+    """Refuse a mask model (SAM) where features of pictures are needed.
+
+    Raises:
+        UnsupportedModelError: it is one.
+    """
+    if hasattr(model, "prompt_encoder"):
+        what = f"{type(model).__name__} gives masks for boxes and points, no features of pictures"
+        raise UnsupportedModelError(what, hint="use it for segmentation, and a DINOv2, CLIP or ResNet here")
 
 
 def refuse_ragged(tower: nn.Module, name: str) -> None:

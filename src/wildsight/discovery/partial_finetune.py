@@ -7,23 +7,30 @@ networks have no such block; there the token is the global feature and a small r
 from __future__ import annotations
 
 import copy
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from wildsight.backbones.towers import run_tower
+
 if TYPE_CHECKING:
     from wildsight.backbones import Backbone
 
 
+_TOKENS_ALONE = {"hidden_states", "attention_mask", "head_mask", "output_attentions", "kwargs"}
+
+
 def _layers(tower: nn.Module) -> nn.ModuleList | None:
-    """The transformer layers of CLIP, SigLIP, ViT or DINOv2; None for another network."""
+    """The transformer layers of CLIP, SigLIP, ViT or DINOv2; None for another network, also for one whose
+    layers need the grid or the positions beside the tokens (Swin, BEiT, DINOv3)."""
     for owner in (getattr(tower, "encoder", None), tower):
         for name in ("layers", "layer"):
             layers = getattr(owner, name, None)
             if isinstance(layers, nn.ModuleList) and hasattr(tower, "embeddings"):
-                return layers
+                return layers if set(signature(layers[-1].forward).parameters) <= _TOKENS_ALONE else None
     return None
 
 
@@ -69,7 +76,7 @@ class ResidualTail(nn.Module):
     def __init__(self, mean: Tensor, basis: Tensor, inner: int = 256) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
-        self.register_buffer("basis", basis)
+        self.register_buffer("basis", basis.contiguous())  # as a checkpoint has it: sums in the same order
         self.width = int(basis.shape[1])
         self.down, self.up = nn.Linear(self.width, inner), nn.Linear(inner, self.width)
         nn.init.zeros_(self.up.weight)
@@ -117,7 +124,7 @@ class Trunk:
         """The tower's output."""
         with self.backbone.computing():
             pixels = pixels.to(self.backbone.device)
-            return self.tower(pixel_values=pixels, interpolate_pos_encoding=True, **options)
+            return run_tower(self.tower, pixels, **options)
 
     def _global(self, pixels: Tensor) -> Tensor:
         feature = self.backbone.features(pixels).cls

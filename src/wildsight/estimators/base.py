@@ -60,6 +60,8 @@ class Estimator(Checkpointed, Generic[Data, R]):
     """What the object is called in messages: ``the detector is not fitted``."""
     grows: ClassVar[bool] = False
     """Whether a later fit in the same folder goes on from an earlier one, with more pictures."""
+    promptable: ClassVar[bool] = False
+    """Whether its backbone is a mask model (SAM) and not one that gives features of pictures."""
     free_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings and hyper-parameters that change nothing that is learned."""
 
@@ -109,10 +111,13 @@ class Estimator(Checkpointed, Generic[Data, R]):
     def _load_backbone(self, backbone: Any) -> Any:
         """The frozen network on the device."""
         from wildsight.backbones import load_backbone
+        from wildsight.backbones.towers import refuse_masks
 
-        if isinstance(backbone, str | Path):
-            return load_backbone(str(backbone), device=self.device)
-        return backbone.to(self.device)
+        named = isinstance(backbone, str | Path)
+        loaded = load_backbone(str(backbone), device=self.device) if named else backbone.to(self.device)
+        if not self.promptable:
+            refuse_masks(loaded.model)
+        return loaded
 
     @abstractmethod
     def _read(self, source: Any) -> Data:

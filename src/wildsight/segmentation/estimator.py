@@ -68,6 +68,7 @@ class AnomalySegmenter(Estimator[SegmentationData, SegmentationResult]):
     default_backbone = "nano-sam"
     settings_type = SegmenterSettings
     noun = "segmenter"
+    promptable = True
     free_settings = frozenset({"backbone", "memory"})
     weights_name: ClassVar[str] = "adapter_model"
     config_name: ClassVar[str] = "adapter_config.json"
