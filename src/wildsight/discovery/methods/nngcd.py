@@ -233,8 +233,8 @@ class GCDHead(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        self.prototypes = nn.Parameter(torch.randn(k, width) / math.sqrt(width))
-        copy = torch.randn(k, width) / math.sqrt(width) if config.strict_code else self.prototypes.detach()
+        self.prototypes = nn.Parameter(random_classifier(k, width))
+        copy = random_classifier(k, width) if config.strict_code else self.prototypes.detach()
         self.register_buffer("teacher", copy.clone())
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
@@ -257,10 +257,12 @@ class GCDHead(nn.Module):
 
     @torch.no_grad()
     def follow(self, total: int) -> None:
-        """Move the teacher towards the student by the momentum of this step, and count the step."""
-        rate = losses.momentum(int(self.step), total)
+        """Move the teacher towards the student after step ``self.step``, by the momentum of that step.
+
+        As released, the first of the ``total`` steps has momentum(0).
+        """
+        rate = losses.momentum(int(self.step) - 1, total)
         self.teacher.mul_(rate).add_(self.prototypes, alpha=1 - rate)
-        self.step += 1
 
     @torch.no_grad()
     def renumber(self, place: NDArray[np.int64]) -> None:
@@ -275,6 +277,15 @@ class GCDHead(nn.Module):
         if self.config.hsr_scope == "code":
             return [p for _, p in named] + [self.prototypes]
         return [p for _, p in named if p.ndim > 1]
+
+
+def random_classifier(k: int, width: int) -> Tensor:
+    """[K, D] as `torch.nn.Linear` draws them: uniform within 1 / sqrt(D), rows of length 1 / sqrt(3).
+
+    The logits do not see that length, but the gradient goes with its inverse: the release's weight norm keeps
+    its gain at 1 and trains the rows of the linear layer as they were drawn.
+    """
+    return torch.empty(k, width).uniform_(-1, 1) / math.sqrt(width)
 
 
 def cosine_logits(z: Tensor, prototypes: Tensor) -> Tensor:
@@ -323,7 +334,7 @@ def total_loss(
         "hsr": hsr(head, out.u) if c.rho else out.u.sum() * 0.0,
     }
     if c.strict_code:
-        terms = {k: torch.nan_to_num(v) for k, v in terms.items()}
+        terms = {k: v.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for k, v in terms.items()}
     free = c.w_cluster * terms["cluster"] + c.eps * terms["entropy"] + c.w_nce * terms["nce"]
     held = c.w_cls * terms["cls"] + c.w_supcon * terms["supcon"]
     loss = (1 - c.l) * free + c.l * held + c.rho * terms["hsr"]
