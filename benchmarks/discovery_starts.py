@@ -1,4 +1,4 @@
-"""What the second kind of start is worth to semi-supervised k-means, on a mixture that the published one misses.
+"""What the second kind of start is worth to semi-supervised k-means, where the published one misses groups.
 
     python benchmarks/discovery_starts.py --rows 5000 --width 768 --groups 100 --distance 0.6 --seeds 2
 
