@@ -15,6 +15,7 @@ from torch.nn.functional import gelu, normalize, relu
 from wildsight.discovery import CategoryDiscoverer, losses
 from wildsight.discovery.fitting import Tokens, fit_head
 from wildsight.discovery.methods import METHODS
+from wildsight.discovery.methods.legogcd import LegoGCD, dual_views, local_entropy
 from wildsight.discovery.methods.nngcd import NNGCD, GCDHead, cosine_logits, random_classifier, total_loss
 from wildsight.discovery.methods.simgcd import ABLATION, SimGCD
 from wildsight.discovery.partial_finetune import ResidualTail
@@ -351,3 +352,43 @@ def test_presets() -> None:
     for bad in ({"act": "swish"}, {"beta": 2.0}, {"t": 0.0}, {"hsr_target": "all"}):
         with pytest.raises(ConfigError):
             NNGCD(**bad)  # type: ignore[arg-type]
+
+
+def test_the_terms_of_legogcd_are_their_equations() -> None:
+    draw = torch.Generator().manual_seed(3)
+    logits = torch.rand(8, 5, generator=draw, dtype=torch.float64) * 0.6
+    prior = torch.softmax(torch.rand(5, generator=draw, dtype=torch.float64), 0)
+    free = torch.tensor([True, False, True, True] * 2)
+    p = torch.softmax(logits / 0.1, 1)
+    slow_dual = sum(float(p[i, k] * (p[i, k] / p[i + 4, k]).log()) for i in range(4) for k in range(5)) / 4
+    assert float(dual_views(logits, tau=0.1)) == pytest.approx(slow_dual, abs=1e-12)
+    assert float(dual_views(torch.cat([logits[:4]] * 2), tau=0.1)) == pytest.approx(0.0, abs=1e-12)
+    slow, chosen = 0.0, 0
+    for row, unlabelled in zip(logits, free.tolist(), strict=True):
+        best = int(row.argmax())
+        if not unlabelled or best >= 3 or float(torch.softmax(row / 0.1, 0)[best]) < 0.5:
+            continue
+        z = [math.exp(float(row[k]) / 0.05) * float(prior[k]) ** 0.4 for k in range(5)]
+        sharpened = torch.softmax(row / 0.05, 0)
+        slow -= sum(float(sharpened[k]) * math.log(z[k] / sum(z)) for k in range(5))
+        chosen += 1
+    found = local_entropy(logits, free, prior, 3, tau=0.1, sharp=0.05, thr=0.5, margin=0.4)
+    assert 0 < chosen < 6 and float(found) == pytest.approx(slow / 8, abs=1e-12)
+
+
+def test_legogcd_is_simgcd_and_two_terms() -> None:
+    torch.manual_seed(0)
+    config = LegoGCD(hidden=8, out=6, thr=0.3)
+    one = GCDHead(ResidualTail(torch.zeros(4), torch.eye(4)), 4, 5, config, known=2)
+    out = one(torch.randn(8, 1, 4))
+    labels, labelled = torch.tensor([0, 1, -1, -1]), torch.tensor([True, True, False, False])
+    before = one.prior.clone()
+    terms = total_loss(one, out, labels, labelled, 0.0)
+    one.config = SimGCD(hidden=8, out=6)
+    base = total_loss(one, out, labels, labelled, 0.0)
+    expected = base["loss"] + 0.65 * terms["dual"] + 2 * terms["ler"]
+    assert torch.allclose(terms["loss"], expected, atol=1e-6)
+    assert torch.allclose(one.prior, 0.999 * before + 0.001 * torch.softmax(out.logits, 1).mean(0), atol=1e-7)
+    assert torch.allclose(before, torch.full((5,), 0.2)) and "prior" not in dict(head().named_buffers())
+    with pytest.raises(ConfigError, match="thr"):
+        LegoGCD(thr=1.5)
