@@ -13,7 +13,9 @@ from torch.nn import functional
 from wildsight.continual.distillation_targets import DistillationTargets
 from wildsight.continual.methods import METHODS, mulki
 from wildsight.continual.methods.mulki import MulKI, MulKIObjective, Views
-from wildsight.continual.objective import RunningMean, StudentBatch, blended, distilled, task_loss
+from wildsight.continual.methods.zscl import ZSCL, ZSCLObjective
+from wildsight.continual.objective import Objective, RunningMean, StudentBatch, blended, distilled, task_loss
+from wildsight.continual.student import Student
 from wildsight.errors import ConfigError
 
 SCALE = 20.0
@@ -219,6 +221,30 @@ def test_running_mean_is_the_mean_and_the_merge_ends_where_it_should() -> None:
     assert torch.equal(blended(before, after, 0.0)["w"], before["w"])
     half = blended(before, after, 0.5)
     assert float(half["logit_scale"]) == 4.0 and int(half["n"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("objective", "after"),
+    [
+        (ZSCLObjective(ZSCL(avg_freq=3), targets_of(True)), {9: (1, 4, 7, 9), 8: (1, 4, 7), 1: (1,)}),
+        (ZSCLObjective(ZSCL(avg_freq=1), targets_of(True)), {3: (1, 2, 3)}),
+        (MulKIObjective(MulKI(avg_freq=3), targets_of(True)), {9: (3, 6, 9), 8: (3, 6), 1: ()}),
+    ],
+)
+def test_zscl_takes_its_first_snapshot_after_the_first_step(
+    objective: Objective, after: dict[int, tuple[int, ...]]
+) -> None:
+    """Released: iterations 0 .. N, one after each that avg_freq divides; the mean begins with the start."""
+    for steps, taken in after.items():
+        towers = torch.nn.Linear(1, 1, bias=False).double()
+        torch.nn.init.zeros_(towers.weight)
+        student = Student(towers, objective, torch.zeros(1, 1), 1.0)  # type: ignore[arg-type]
+        for step in range(1, steps + 1):
+            student.snapshot()
+            student.done += 1
+            torch.nn.init.constant_(towers.weight, float(step**2))
+        mean = sum(step**2 for step in taken) / (1 + len(taken))
+        assert float(student.finished({})["weight"].detach()) == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,6 +80,27 @@ def test_distances_do_not_depend_on_the_block_size() -> None:
     for block in (1, 13, 4096):
         groups, distance = nearest(rows, rows[:7], block)
         assert (groups == slow.argmin(1)).all() and np.allclose(distance, slow.min(1), atol=1e-5)
+
+
+def test_the_better_of_both_starts_is_kept() -> None:
+    """As the equation reads: k-means of all rows, known classes first, then the rule with labels held."""
+    gains = []
+    for seed in range(6):
+        rows, true = blobs([25] * 8, spread=0.45, seed=seed)
+        labels = half_labelled(true, 4)
+        config = SSKMeans(n_init=1)
+        paper = ss_kmeans(rows, labels, 8, replace(config, free_starts=0), seed=seed)
+        free = kmeans(rows, labels, 8, config, seed=seed + 100)
+        both = ss_kmeans(rows, labels, 8, config, seed=seed)
+        gains.append(paper.inertia - both.inertia)
+        assert both.inertia >= 0.98 * free.inertia
+        assert (both.groups[labels >= 0] == labels[labels >= 0]).all()
+    assert min(gains) >= 0.0 and max(gains) > 0.1
+    calls: list[int] = []
+    ss_kmeans(rows, labels, 8, SSKMeans(n_init=2, free_starts=3), progress=calls.append)
+    assert len(calls) == SSKMeans(n_init=2, free_starts=3).runs == 5 and kmeans(rows, labels, 8).groups.size
+    with pytest.raises(ConfigError, match="free_starts"):
+        SSKMeans(free_starts=-1)
 
 
 def test_without_labels_it_is_scikit_learns_kmeans() -> None:

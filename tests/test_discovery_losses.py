@@ -6,17 +6,21 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, normalize, relu
 
 from wildsight.discovery import CategoryDiscoverer, losses
+from wildsight.discovery.fitting import Tokens, fit_head
 from wildsight.discovery.methods import METHODS
-from wildsight.discovery.methods.nngcd import NNGCD, GCDHead, total_loss
+from wildsight.discovery.methods.legogcd import LegoGCD, dual_views, local_entropy
+from wildsight.discovery.methods.nngcd import NNGCD, GCDHead, cosine_logits, random_classifier, total_loss
 from wildsight.discovery.methods.simgcd import ABLATION, SimGCD
 from wildsight.discovery.partial_finetune import ResidualTail
 from wildsight.errors import ConfigError
+from wildsight.training import TrainConfig
 
 
 def unit(n: int, d: int = 6, seed: int = 0, positive: bool = False) -> Tensor:
@@ -182,8 +186,11 @@ def test_schedules() -> None:
     rates = [losses.momentum(s, 50) for s in range(51)]
     assert rates[0] == pytest.approx(0.699) and rates[-1] == pytest.approx(0.999)
     assert rates == sorted(rates)
-    heats = [losses.teacher_temperature(e) for e in range(40)]
-    assert heats[0] == 0.07 and heats[15] == pytest.approx(0.055) and heats[30:] == [0.04] * 10
+    for warm, epochs in ((30, 40), (2, 3), (1, 3), (0, 2)):
+        released = np.concatenate([np.linspace(0.07, 0.04, warm), np.full(epochs - warm, 0.04)])
+        found = [losses.teacher_temperature(e, warm=warm) for e in range(epochs)]
+        assert found == pytest.approx(released.tolist(), abs=1e-12)
+    assert losses.teacher_temperature(29) == 0.04 < losses.teacher_temperature(28)
 
 
 def head(config: NNGCD | None = None, k: int = 5) -> GCDHead:
@@ -210,9 +217,49 @@ def test_teacher_starts_as_a_copy_follows_slowly_and_gets_no_gradient() -> None:
     before = one.teacher.clone()
     with torch.no_grad():
         one.prototypes.add_(1.0)
+    one.step += 1
     one.follow(10)
     assert torch.allclose(one.teacher, before + 0.301, atol=1e-5) and int(one.step) == 1
     assert not one.teacher.requires_grad
+
+
+def test_the_teacher_follows_each_step_by_the_released_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Released: after step i of N, i = 0 .. N - 1, teacher <- m(i) teacher + (1 - m(i)) student."""
+    one, after = head(), []
+    expected, follow = one.teacher.clone(), one.follow
+
+    def kept(total: int) -> None:
+        after.append(one.prototypes.detach().clone())
+        follow(total)
+
+    monkeypatch.setattr(one, "follow", kept)
+    draw = np.random.default_rng(0)
+    data = Tokens(draw.normal(size=(6, 2, 1, 4)), np.arange(6), np.array([0, 1, 0, -1, -1, -1]))
+    config = TrainConfig(epochs=2, batch_size=2, lr=0.1, optimizer="sgd")
+    fit_head(one, data, config, progress=False, device="cpu")
+    assert len(after) == 6
+    for i, student in enumerate(after):
+        rate = 0.999 - 0.3 * (math.cos(math.pi * i / 6) + 1) / 2
+        expected = rate * expected + (1 - rate) * student
+    assert torch.allclose(one.teacher, expected, atol=1e-6)
+
+
+def test_a_random_classifier_trains_like_the_released_weight_norm() -> None:
+    """Its rows are drawn as `nn.Linear` draws them, and move as those below a fixed gain of 1."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(64, 50, bias=False)
+    torch.manual_seed(0)
+    drawn = random_classifier(50, 64).requires_grad_()
+    assert torch.allclose(drawn, linear.weight, atol=1e-6)
+    assert drawn.norm(dim=1).mean().item() == pytest.approx(3**-0.5, abs=0.01)
+    released = torch.nn.utils.parametrizations.weight_norm(linear)
+    gain, rows = released.parametrizations.weight.original0, released.parametrizations.weight.original1
+    torch.nn.init.ones_(gain)
+    z, y = torch.randn(8, 64), torch.arange(8)
+    for logits in (cosine_logits(z, drawn), released(normalize(z, dim=1))):
+        torch.nn.functional.cross_entropy(logits / 0.1, y).backward()
+    assert drawn.grad is not None and rows.grad is not None
+    assert torch.allclose(drawn.grad, rows.grad, atol=1e-6) and float(rows.grad.norm()) > 0.1
 
 
 def total(config: NNGCD, labelled: list[bool]) -> dict[str, Tensor]:
@@ -251,6 +298,18 @@ def test_every_term_has_a_switch() -> None:
 def test_a_batch_without_labels_is_no_nan() -> None:
     terms = total(NNGCD(hidden=8, out=6), [False, False])
     assert float(terms["cls"]) == float(terms["supcon"]) == 0.0 and bool(terms["loss"].isfinite())
+
+
+def test_strict_code_leaves_out_what_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Released: nan_to_num(nan=0, posinf=0, neginf=0) of each loss."""
+    plain = total(NNGCD(hidden=8, out=6, strict_code=True), [True, False])
+    for bad in (math.inf, -math.inf, math.nan):
+        monkeypatch.setattr(losses, "nmf_nce", lambda u, bad=bad, **_: u.sum() * 0.0 + bad)
+        found = total(NNGCD(hidden=8, out=6, strict_code=True), [True, False])
+        assert float(found["nce"]) == 0.0
+        gone = float(plain["loss"]) - float(found["loss"])
+        assert gone == pytest.approx(0.65 * float(plain["nce"]), abs=1e-5)
+        assert not bool(total(NNGCD(hidden=8, out=6), [True, False])["loss"].isfinite())
 
 
 def test_the_scope_of_regularisation() -> None:
@@ -293,3 +352,43 @@ def test_presets() -> None:
     for bad in ({"act": "swish"}, {"beta": 2.0}, {"t": 0.0}, {"hsr_target": "all"}):
         with pytest.raises(ConfigError):
             NNGCD(**bad)  # type: ignore[arg-type]
+
+
+def test_the_terms_of_legogcd_are_their_equations() -> None:
+    draw = torch.Generator().manual_seed(3)
+    logits = torch.rand(8, 5, generator=draw, dtype=torch.float64) * 0.6
+    prior = torch.softmax(torch.rand(5, generator=draw, dtype=torch.float64), 0)
+    free = torch.tensor([True, False, True, True] * 2)
+    p = torch.softmax(logits / 0.1, 1)
+    slow_dual = sum(float(p[i, k] * (p[i, k] / p[i + 4, k]).log()) for i in range(4) for k in range(5)) / 4
+    assert float(dual_views(logits, tau=0.1)) == pytest.approx(slow_dual, abs=1e-12)
+    assert float(dual_views(torch.cat([logits[:4]] * 2), tau=0.1)) == pytest.approx(0.0, abs=1e-12)
+    slow, chosen = 0.0, 0
+    for row, unlabelled in zip(logits, free.tolist(), strict=True):
+        best = int(row.argmax())
+        if not unlabelled or best >= 3 or float(torch.softmax(row / 0.1, 0)[best]) < 0.5:
+            continue
+        z = [math.exp(float(row[k]) / 0.05) * float(prior[k]) ** 0.4 for k in range(5)]
+        sharpened = torch.softmax(row / 0.05, 0)
+        slow -= sum(float(sharpened[k]) * math.log(z[k] / sum(z)) for k in range(5))
+        chosen += 1
+    found = local_entropy(logits, free, prior, 3, tau=0.1, sharp=0.05, thr=0.5, margin=0.4)
+    assert 0 < chosen < 6 and float(found) == pytest.approx(slow / 8, abs=1e-12)
+
+
+def test_legogcd_is_simgcd_and_two_terms() -> None:
+    torch.manual_seed(0)
+    config = LegoGCD(hidden=8, out=6, thr=0.3)
+    one = GCDHead(ResidualTail(torch.zeros(4), torch.eye(4)), 4, 5, config, known=2)
+    out = one(torch.randn(8, 1, 4))
+    labels, labelled = torch.tensor([0, 1, -1, -1]), torch.tensor([True, True, False, False])
+    before = one.prior.clone()
+    terms = total_loss(one, out, labels, labelled, 0.0)
+    one.config = SimGCD(hidden=8, out=6)
+    base = total_loss(one, out, labels, labelled, 0.0)
+    expected = base["loss"] + 0.65 * terms["dual"] + 2 * terms["ler"]
+    assert torch.allclose(terms["loss"], expected, atol=1e-6)
+    assert torch.allclose(one.prior, 0.999 * before + 0.001 * torch.softmax(out.logits, 1).mean(0), atol=1e-7)
+    assert torch.allclose(before, torch.full((5,), 0.2)) and "prior" not in dict(head().named_buffers())
+    with pytest.raises(ConfigError, match="thr"):
+        LegoGCD(thr=1.5)

@@ -61,12 +61,15 @@ class Objective(nn.Module, ABC):
         needs: what the targets have to hold: of ``reference``, ``memory``, ``random``.
         teachers: whether the teachers' image rows are used at all; without it no cache is filled.
         average_every: steps between snapshots of the running mean of the weights; None for none.
+        average_first: whether the first snapshot is that after the first step, as ZSCL's release takes it:
+            after 1, 1 + every, 1 + 2 every ... steps and at the end; otherwise after every, 2 every ...
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     teachers: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     average_every: int | None = None
+    average_first: ClassVar[bool] = False
 
     def __init__(self, config: Any, targets: DistillationTargets) -> None:
         super().__init__()

@@ -46,10 +46,16 @@ class Student(nn.Module):
         rows: tuple[Tensor, Tensor] = self.towers(pixels, tokens)
         return rows
 
-    def snapshot(self) -> None:
-        """Take the weights into the running mean when it is time; called before each step and at the end."""
-        every, done = self.objective.average_every, int(self.done)
-        if self.average is not None and every and done and done % every == 0:
+    def snapshot(self, last: bool = False) -> None:
+        """Take the weights into the running mean when it is time; called before each step and at the end.
+
+        ZSCL's release makes one step more than it is asked for, so that its last snapshot falls on it; here
+        the last step is that one.
+        """
+        every, done, first = self.objective.average_every, int(self.done), self.objective.average_first
+        if self.average is None or not every or not done:
+            return
+        if (done - first) % every == 0 or (last and done % every == 0):
             self.average.add(self.trained())
 
     def step(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -91,7 +97,7 @@ class Student(nn.Module):
     def finished(self, before: Weights) -> Weights:
         """The weights after the task: averaged within it where the method does, then merged with
         ``before``."""
-        self.snapshot()
+        self.snapshot(last=True)
         after = {n: w.detach().clone() for n, w in self.towers.named_parameters()}
         if self.average is not None:
             after |= self.average.restored(self.trained())

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from wildsight.discovery.metrics import matching
 from wildsight.errors import ConfigError, DataError
 
 Rows = NDArray[np.floating]
@@ -90,3 +91,23 @@ def check_rows(rows: Rows, labels: Ids, k: int) -> int:
     if len(rows) > 1 and k > 1 and np.ptp(rows, axis=0).max() <= 1e-6:
         raise DataError("all pictures look the same to the backbone", hint="check the folder")
     return known
+
+
+def known_first(clustering: Clustering, labels: Ids) -> Clustering:
+    """The same grouping, numbered so that group ``i`` is the known class that it matches best.
+
+    Args:
+        clustering: groups in any order, as many as there are known classes or more.
+        labels: [N] known class of labelled rows, -1 for the others.
+    """
+    held, k = labels >= 0, len(clustering.centres)
+    if not held.any():
+        return clustering
+    counts = np.bincount(clustering.groups[held] * k + labels[held], minlength=k * k).reshape(k, k)
+    matched = matching(counts)[: int(labels.max()) + 1]
+    order = np.concatenate([matched, np.setdiff1d(np.arange(k), matched)])
+    place = np.empty(k, np.int64)
+    place[order] = np.arange(k)
+    return Clustering(
+        place[clustering.groups], clustering.centres[order], clustering.inertia, clustering.iterations
+    )

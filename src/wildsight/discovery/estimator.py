@@ -56,8 +56,8 @@ class CategoryDiscoverer(PictureEstimator[CategoryData, DiscoveryResult]):
 
     Args:
         method: ``sskmeans`` (no training, minutes), ``nngcd`` (the paper; ``nngcd-text``,
-            ``nngcd-released:cub``, ... for its presets), or a peer: ``simgcd``, ``cms``, ``kmeans``; or the
-            method itself, such as ``NNGCD.released("cub")``.
+            ``nngcd-released:cub``, ... for its presets), or a peer: ``simgcd``, ``legogcd``, ``cms``,
+            ``kmeans``; or the method itself, such as ``NNGCD.released("cub")``.
         backbone: frozen network that gives the features.
         k: number of groups, known classes included; ``auto``, a number or a range.
         hyper: the method's own hyper-parameters by name, e.g. ``{"n_init": 3}``.
@@ -253,7 +253,7 @@ class CategoryDiscoverer(PictureEstimator[CategoryData, DiscoveryResult]):
         """A fresh head on the backbone and the space."""
         mean, basis = torch.from_numpy(self.space.mean), torch.from_numpy(self.space.basis)
         tail = Trunk(self.backbone).tail(mean, basis)
-        return GCDHead(tail, tail.width, self.k, method).to(self.device)
+        return GCDHead(tail, tail.width, self.k, method, len(self.known)).to(self.device)
 
     def tokens(self, data: CategoryData, whole: bool = False) -> Tokens:
         """Cached tokens; of the whole pictures alone where no training follows."""

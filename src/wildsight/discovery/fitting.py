@@ -105,10 +105,9 @@ def make_step(data: Tokens, config: NNGCD, total: int) -> Callable[[nn.Module, B
             second = np.zeros_like(second)
         tokens = torch.cat([data.take(rows, first), data.take(rows, second)]).to(batch.index.device)
         labels = torch.from_numpy(data.labels[rows]).to(tokens.device)
-        if int(head.step) and config.teacher == "ema":
+        if int(head.step):
             head.follow(total)
-        elif config.teacher == "ema":
-            head.step += 1
+        head.step += 1
         values = total_loss(head, model(tokens), labels, labels >= 0, float(batch.epoch))
         if not bool(values["loss"].isfinite()):
             pictures = ", ".join(map(str, data.rows[rows][:8].tolist()))

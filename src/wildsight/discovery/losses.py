@@ -140,17 +140,18 @@ def sparse(matrix: Tensor, beta: float) -> Tensor:
 
 
 def teacher_temperature(epoch: float, *, first: float = 0.07, last: float = 0.04, warm: int = 30) -> float:
-    """Linear from ``first`` to ``last`` over ``warm`` epochs, then ``last``.
+    """Linear from ``first`` to ``last`` over ``warm`` epochs, both ends among them, then ``last``.
 
-    >>> teacher_temperature(0), teacher_temperature(30), teacher_temperature(99)
+    >>> teacher_temperature(0), teacher_temperature(29), teacher_temperature(99)
     (0.07, 0.04, 0.04)
     """
-    share = min(1.0, epoch / warm) if warm else 1.0
-    return first + (last - first) * share if share < 1.0 else last
+    if epoch >= warm - 1:
+        return last if warm != 1 or epoch > 0 else first
+    return first + (last - first) * epoch / (warm - 1)
 
 
 def momentum(step: int, total: int) -> float:
-    """EMA momentum of the teacher: 0.999 - 0.3 (cos(pi step / total) + 1) / 2.
+    """EMA momentum of the teacher after step 0, 1, ...: 0.999 - 0.3 (cos(pi step / total) + 1) / 2.
 
     >>> round(momentum(0, 10), 3), round(momentum(10, 10), 3)
     (0.699, 0.999)

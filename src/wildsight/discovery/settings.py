@@ -20,7 +20,7 @@ class DiscovererSettings:
     """Everything but the method's own hyper-parameters.
 
     Attributes:
-        method: ``sskmeans``, ``nngcd``, ``simgcd``, ``cms`` or ``kmeans``.
+        method: ``sskmeans``, ``nngcd``, ``simgcd``, ``legogcd``, ``cms`` or ``kmeans``.
         backbone: hub id, local folder or ``nano-*``.
         k: number of groups, known classes included; ``auto`` estimates it, (low, high) within a range.
         views: how pictures are looked at.

@@ -2,11 +2,12 @@
 
 Paper: 2303.06628. ``L = L_ce + KD(f_0 T^T, f T^T) + KD`` of the transpose, on reference pictures and
 captions T of the first model, + l2 ``||theta - theta_start||^2`` (ZSCL alone); running mean of the weights
-every ``avg_freq`` steps.
+every ``avg_freq`` steps, the first after the first step, as released.
 
 Differences: 1. the first model encodes the corpus once, not each step: the same numbers (``hoist=False``:
 each step again, to compare the cost). 2. the corpus is the caller's (the paper's: ImageNet and the
-captions of Conceptual Captions' validation list).
+captions of Conceptual Captions' validation list). 3. the last snapshot is that of the last step; the released
+loop makes one step more than it is asked for and takes it there.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class ZSCLObjective(Objective):
 
     needs: ClassVar[frozenset[str]] = frozenset({"reference"})
     teachers: ClassVar[bool] = False
+    average_first: ClassVar[bool] = True
 
     def __init__(self, config: Any, targets: DistillationTargets) -> None:
         super().__init__(config, targets)

@@ -60,5 +60,5 @@ class ClusteringMethod(DiscoveryMethod):
 
 
 METHODS: Registry[DiscoveryMethod] = Registry(
-    "method", "wildsight.discovery.methods", order=("sskmeans", "nngcd", "simgcd", "cms", "kmeans")
+    "method", "wildsight.discovery.methods", order=("sskmeans", "nngcd", "simgcd", "legogcd", "cms", "kmeans")
 )

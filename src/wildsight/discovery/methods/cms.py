@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wildsight.discovery.clustering import Clustering, Ids, Rows, check_rows, means, nearest
+from wildsight.discovery.clustering import Clustering, Ids, Rows, check_rows, known_first, means, nearest
 from wildsight.discovery.methods import METHODS, ClusteringMethod, Step
-from wildsight.discovery.methods.kmeans import known_first
 from wildsight.errors import BudgetError, ConfigError
 
 MAX_ROWS = 8192

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wildsight.discovery.clustering import Clustering, Ids, Rows
+from wildsight.discovery.clustering import Clustering, Ids, Rows, known_first
 from wildsight.discovery.methods import METHODS, Step
 from wildsight.discovery.methods.sskmeans import SSKMeans, ss_kmeans
-from wildsight.discovery.metrics import matching
 
 
 @METHODS.register("kmeans")
@@ -25,6 +24,9 @@ class KMeans(SSKMeans):
     """K-means without labels; hyper-parameters as `SSKMeans`."""
 
     title = "k-means"
+
+    free_starts: int = 0
+    """None: every start is one without labels."""
 
     def group(
         self, rows: Rows, labels: Ids, k: int, *, seed: int = 0, progress: Step | None = None
@@ -48,23 +50,3 @@ def kmeans(
     """
     clustering = ss_kmeans(rows, np.full(len(rows), -1), k, config, seed=seed, progress=progress)
     return known_first(clustering, labels)
-
-
-def known_first(clustering: Clustering, labels: Ids) -> Clustering:
-    """The same grouping, numbered so that group ``i`` is the known class that it matches best.
-
-    Args:
-        clustering: groups in any order, as many as there are known classes or more.
-        labels: [N] known class of labelled rows, -1 for the others.
-    """
-    held, k = labels >= 0, len(clustering.centres)
-    if not held.any():
-        return clustering
-    counts = np.bincount(clustering.groups[held] * k + labels[held], minlength=k * k).reshape(k, k)
-    matched = matching(counts)[: int(labels.max()) + 1]
-    order = np.concatenate([matched, np.setdiff1d(np.arange(k), matched)])
-    place = np.empty(k, np.int64)
-    place[order] = np.arange(k)
-    return Clustering(
-        place[clustering.groups], clustering.centres[order], clustering.inertia, clustering.iterations
-    )

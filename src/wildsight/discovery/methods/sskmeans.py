@@ -9,6 +9,8 @@ Differences:
 2. Distances by matrix products in blocks of rows; the reference broadcasts rows x K x d floats.
 3. k-means++ draws from at most ``seed_rows`` rows. ``seed_rows=0`` draws from all.
 4. ``trials`` candidates per new centre, the best taken, as scikit-learn does. ``trials=1`` is the paper's.
+5. ``free_starts`` further runs start at the centres of k-means without labels, numbered so that the known
+   classes come first; the lowest inertia of both kinds of start is kept. ``free_starts=0`` is the paper's.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.discovery.clustering import Clustering, Ids, Rows, check_rows, means, nearest
+from wildsight.discovery.clustering import Clustering, Ids, Rows, check_rows, known_first, means, nearest
 from wildsight.discovery.methods import METHODS, ClusteringMethod, Step
 from wildsight.errors import ConfigError
 
@@ -40,8 +42,12 @@ class SSKMeans(ClusteringMethod):
     """k-means++ candidates per new centre; 0 is 2 + log K."""
     seed_rows: int = 20_000
     """Rows that k-means++ draws from at most; 0 is all."""
+    free_starts: int = 1
+    """Runs that start at k-means without labels, >= 0."""
 
     def __post_init__(self) -> None:
+        if self.free_starts < 0:
+            raise ConfigError(f"free_starts={self.free_starts}", hint="give at least 0")
         for name in ("n_init", "max_iter"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}", hint="give at least 1")
@@ -49,7 +55,7 @@ class SSKMeans(ClusteringMethod):
     @property
     def runs(self) -> int:
         """How often `group` calls ``progress``."""
-        return self.n_init
+        return self.n_init + self.free_starts
 
     def group(
         self, rows: Rows, labels: Ids, k: int, *, seed: int = 0, progress: Step | None = None
@@ -115,21 +121,37 @@ def ss_kmeans(
     known = check_rows(rows, labels, k)
     held = labels >= 0
     start = means(rows[held], labels[held], known)[0] if known else rows[:0]
-    runs = config.n_init if k > known else 1
-    best: Clustering | None = None
-    for run in range(runs):
-        draw = np.random.default_rng([seed, run])
-        pool = _pool(rows, ~held, config.seed_rows, draw)
-        trials = config.trials or 2 + int(np.log(max(k, 1)))
-        centres = np.concatenate([start, plus_plus(pool, start, k - known, draw, trials)])
-        clustering = _lloyd(rows, labels, centres, config)
-        if best is None or clustering.inertia < best.inertia:
-            best = clustering
+    open_groups = k > known
+    found = [
+        _run(rows, labels, start, k, config, (seed, run), progress)
+        for run in range(config.n_init if open_groups else 1)
+    ]
+    for run in range(config.free_starts if known and open_groups else 0):
+        free = _run(rows, np.full(len(rows), -1), rows[:0], k, config, (seed, config.n_init + run), None)
+        found.append(_lloyd(rows, labels, known_first(free, labels).centres, config))
         if progress:
             progress(1)
-    if best is None:
-        raise ConfigError("no run was made", hint="give n_init of at least 1")
-    return best
+    return min(found, key=lambda c: c.inertia)
+
+
+def _run(
+    rows: Rows,
+    labels: Ids,
+    start: Rows,
+    k: int,
+    config: SSKMeans,
+    seed: tuple[int, int],
+    progress: Step | None,
+) -> Clustering:
+    """One run: the start, k-means++ over the unlabelled rows for the rest, then updates until they rest."""
+    draw = np.random.default_rng(seed)
+    pool = _pool(rows, labels < 0, config.seed_rows, draw)
+    trials = config.trials or 2 + int(np.log(max(k, 1)))
+    centres = np.concatenate([start, plus_plus(pool, start, k - len(start), draw, trials)])
+    clustering = _lloyd(rows, labels, centres, config)
+    if progress:
+        progress(1)
+    return clustering
 
 
 def _pool(rows: Rows, free: NDArray[np.bool_], limit: int, draw: np.random.Generator) -> Rows:
