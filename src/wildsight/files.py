@@ -116,6 +116,41 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def locked(path: str | Path, wait: float = 60.0) -> Iterator[None]:
+    """One writer at a time: hold the operating system's lock on the file ``path``, which stays and is empty.
+
+    A process that dies gives the lock back at once.
+
+    Args:
+        path: the file of the lock, made where it is absent; everyone who writes names the same.
+        wait: seconds to wait for another writer.
+
+    Raises:
+        DataError: another writer kept it for longer, or the file cannot be made or locked.
+    """
+    from filelock import FileLock, Timeout
+
+    file = Path(path)
+    with explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, timeout=wait)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            what = f"another process has been writing here for {wait:g} seconds"
+            raise DataError(
+                what, where=file.parent, hint="wait until it is done, then run it again"
+            ) from error
+        except NotImplementedError as error:
+            hint = "use a folder on another disk"
+            raise DataError("this file system has no locks", where=file.parent, hint=hint) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def check_writable(path: str | Path) -> None:
     """Find out now, not at the end of long work, whether ``path`` can be written.
 

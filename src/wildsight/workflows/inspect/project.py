@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from wildsight.errors import ConfigError
-from wildsight.files import MANIFEST, sha256, write_json
+from wildsight.files import MANIFEST, locked, sha256, write_json
 from wildsight.results import environment
 from wildsight.sources import FOLDER, HUB, parse_source
-from wildsight.workflows.inspect.state import FORMAT, PARTS, read_looked, read_part, read_settings
+from wildsight.workflows.inspect.state import (
+    FORMAT,
+    LOCK,
+    PARTS,
+    merged,
+    read_looked,
+    read_part,
+    read_settings,
+)
 
 GOOD = "good"
 """The name of a false alarm."""
@@ -100,6 +109,10 @@ class Project:
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     words: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    _read: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {name: {} for name in STATE}, repr=False, compare=False
+    )
+    _stamps: dict[str, tuple[int, int, int]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def detector(self) -> Path:
@@ -176,16 +189,45 @@ class Project:
         return REVIEWED if alarms and all(alarms) else REJECTED
 
     def save(self) -> None:
-        """Write the state.
+        """Write what changed since it was opened or saved, into what other writers have saved meanwhile.
+
+        One writer at a time: others wait. Afterwards this object holds their changes as well.
 
         Raises:
-            DataError: the folder cannot be written, or the disk is full.
+            DataError: the folder cannot be written, the disk is full, another writer does not come to an end,
+                or it left a damaged file.
         """
-        write_json(self.folder / "project.json", {"format": FORMAT, **self.settings})
-        looked = [asdict(row) for row in self.looked.values()]
-        write_json(self.folder / "looked.json", {"pictures": looked, "not_read": self.errors})
-        for part in PARTS:
-            write_json(self.folder / f"{part}.json", getattr(self, part))
+        with locked(self.folder / LOCK):
+            self._merge()
+            write_json(self.folder / "project.json", {"format": FORMAT, **self.settings})
+            looked = [asdict(row) for row in self.looked.values()]
+            write_json(self.folder / "looked.json", {"pictures": looked, "not_read": self.errors})
+            for part in PARTS:
+                write_json(self.folder / f"{part}.json", getattr(self, part))
+            self._remember()
+
+    def _merge(self) -> None:
+        """Take over what others wrote since we read or wrote last."""
+        if not (self.folder / "project.json").is_file() or self._stamps == _stamps(self.folder):
+            return
+        disk = open_project(self.folder)
+        for name in STATE:
+            setattr(self, name, merged(self._read[name], getattr(self, name), getattr(disk, name)))
+
+    def _remember(self) -> None:
+        """Note the state as it is on the disk now; rows are copied, since a step may change them in place."""
+        self._read = {name: deepcopy(getattr(self, name)) for name in STATE}
+        self._stamps = _stamps(self.folder)
+
+
+STATE = ("settings", "looked", "errors", *PARTS)
+"""The attributes of a project that are saved."""
+
+
+def _stamps(root: Path) -> dict[str, tuple[int, int, int]]:
+    """What changes with every writing of a project's files: number, time and size of each."""
+    stats = {file.name: file.stat() for file in root.glob("*.json")}
+    return {name: (s.st_ino, s.st_mtime_ns, s.st_size) for name, s in stats.items()}
 
 
 def start(
@@ -250,7 +292,7 @@ def _place(root: Path, again: bool) -> Project:
 
 def _left_by_a_start(root: Path) -> bool:
     """Whether a folder is empty, or holds no more than a start that was killed left in it."""
-    return all(p.name == "detector" or p.name.startswith(".detector.") for p in root.iterdir())
+    return all(p.name in ("detector", LOCK) or p.name.startswith(".detector.") for p in root.iterdir())
 
 
 def absolute_source(text: str) -> str:
@@ -290,8 +332,12 @@ def open_project(folder: str | Path) -> Project:
         CheckpointError: written by another version.
     """
     root = Path(folder)
+    stamps = _stamps(root)
     settings = read_settings(root)
     rows, errors = read_looked(root)
     seen = {row["sha"]: Looked.of(row) for row in rows}
     parts = {name: read_part(root, name) for name in PARTS}
-    return Project(root, settings, seen, errors=errors, **parts)
+    project = Project(root, settings, seen, errors=errors, **parts)
+    project._remember()
+    project._stamps = stamps  # of before the reading: what was written during it is read again
+    return project

@@ -88,6 +88,8 @@ SETTINGS = record(
     {"good": text, "method": text, "backbone": text},
     {"adapter": or_none(text), "false_alarm_rate": number, "environment": mapped(lambda _: True)},
 )
+LOCK = ".lock"
+"""The file whose lock a writer of the project holds."""
 AGAIN = "restore a copy of it, or delete it and {} again"
 PARTS: dict[str, tuple[Check, str]] = {
     "groups": (mapped(GROUP), AGAIN.format("group")),
@@ -135,6 +137,13 @@ def read_part(root: Path, name: str) -> dict[str, Any]:
     """One of `PARTS`; empty where its file is absent."""
     file, (check, hint) = root / f"{name}.json", PARTS[name]
     return checked(read_json(file), check, file, hint) if file.exists() else {}
+
+
+def merged(before: Mapping[str, Any], now: Mapping[str, Any], disk: Mapping[str, Any]) -> dict[str, Any]:
+    """What is on the disk with our changes: what we added, changed or removed since we read ``before``."""
+    gone = before.keys() - now.keys()
+    ours = {k: v for k, v in now.items() if k not in before or before[k] != v}
+    return {**{k: v for k, v in disk.items() if k not in gone}, **ours}
 
 
 def checked(value: Any, check: Check, file: Path, hint: str) -> Any:
