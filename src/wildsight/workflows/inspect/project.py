@@ -220,7 +220,7 @@ class Project:
         self._stamps = _stamps(self.folder)
 
 
-STATE = ("settings", "looked", "errors", *PARTS)
+STATE: tuple[str, ...] = ("settings", "looked", "errors", *PARTS)
 """The attributes of a project that are saved."""
 
 
