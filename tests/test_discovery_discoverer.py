@@ -61,11 +61,11 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> CategoryData:
 
 
 def discoverer(method: str, network: Path, **options: object) -> CategoryDiscoverer:
-    hyper = SMALL if method in ("nngcd", "simgcd") else None
+    hyper = SMALL if method in ("nngcd", "simgcd", "legogcd") else None
     return CategoryDiscoverer(method, str(network), **{"k": 4, "views": VIEWS, "hyper": hyper, **options})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("method", ["sskmeans", "nngcd", "simgcd", "cms", "kmeans"])
+@pytest.mark.parametrize("method", ["sskmeans", "nngcd", "simgcd", "legogcd", "cms", "kmeans"])
 def test_fit_evaluate_predict_save_load(
     method: str, networks: dict[str, Path], colours: CategoryData, tmp_path: Path
 ) -> None:
