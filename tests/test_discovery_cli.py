@@ -126,6 +126,26 @@ def test_two_folders_may_be_named(folder: Path, tmp_path: Path) -> None:
     assert "How many classes" in (tmp_path / "report.html").read_text()
 
 
+def test_a_folder_without_any_label_is_sorted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat, run = tmp_path / "flat", tmp_path / "run"
+    flat.mkdir()
+    for file in (folder / "unlabelled").rglob("*.png"):
+        (flat / file.name).write_bytes(file.read_bytes())
+    assert command("sort", str(flat), "--out", str(run), "--image-size", "48", "--apply") == 0
+    rows = table(run / "results.csv")
+    assert len(rows) == 24 and {r["kind"] for r in rows} == {"new"}
+    colours = {(r["path"][0], r["group"]) for r in rows}
+    assert len(colours) == len({r["group"] for r in rows}) == 4, "the number is found, and each colour is one"
+    assert "0 of them known classes" in capsys.readouterr().out
+    assert len(list((run / "folders" / "new").rglob("*.png"))) == 24
+    assert command("sort", str(flat), "--out", str(tmp_path / "two"), "--image-size", "48", "--k", "2") == 0
+    assert len({r["group"] for r in table(tmp_path / "two" / "results.csv")}) == 2
+    assert command("fit", str(flat), "--out", str(tmp_path / "trained")) == 2
+    assert "needs a labelled class" in capsys.readouterr().err
+
+
 def test_a_known_class_called_like_a_group_keeps_its_name_to_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,8 +93,8 @@ class DiscoveryCommands(TaskCommands):
         )
         text = (
             "Group the unlabelled pictures, write tables, contact sheets and a report; move nothing unless "
-            "asked to. SOURCE holds labelled/<class>/* and unlabelled/*; or name the folder of class folders "
-            "and, after it, the folder of unlabelled pictures."
+            "asked to. SOURCE holds labelled/<class>/* and unlabelled/*, or just pictures; or name the "
+            "folder of class folders and, after it, the folder of unlabelled pictures."
         )
         places = [argument("source", str, self.source), UNLABELLED]
         command(self.app, "sort", self.sort, text, places, flags)

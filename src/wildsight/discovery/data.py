@@ -177,16 +177,33 @@ def gcd_split(
 
 
 def read_folder(root: Path) -> CategoryData:
-    """``labelled/<class>/*`` and ``unlabelled/**/*``, or ``labels.csv`` (path, label); ``truth.csv``."""
+    """``labelled/<class>/*`` and ``unlabelled/**/*``, or ``labels.csv`` (path, label); ``truth.csv``.
+    Pictures without a label at all, directly in the folder or below ``unlabelled``, are taken as they are."""
     if (root / "labelled").is_dir():
         return read_pair(root / "labelled", root / "unlabelled", root=root)
     if (root / TABLE).is_file():
         return _from_table(root)
+    if (root / "unlabelled").is_dir() or list_images(root):
+        return read_unlabelled(root)
     raise DataError(
         "holds neither a folder `labelled` nor labels.csv",
         where=root,
-        hint="use labelled/<class>/* and unlabelled/*, a labels.csv, or classes:PATH for class folders",
+        hint="use labelled/<class>/* and unlabelled/*, a labels.csv, classes:PATH for class folders, or "
+        "unlabelled:PATH for pictures in folders that say nothing",
     )
+
+
+def read_unlabelled(root: Path) -> CategoryData:
+    """Pictures at any depth, none of a known class; ``truth.csv`` names their classes for scoring.
+
+    Raises:
+        DataError: no picture.
+    """
+    truth = _truth(root)
+    files = list_images(root, recursive=True)
+    samples = [CategorySample(path, None, truth.get(_place(path, root))) for path in files]
+    new = sorted({s.truth for s in samples if s.truth is not None}, key=natural_key)
+    return make_data(samples, (), new, name="unlabelled", root=root, split="nothing is labelled")
 
 
 def read_pair(labelled: Path, unlabelled: Path, *, root: Path | None = None) -> CategoryData:
@@ -301,6 +318,7 @@ def _benchmark(root: Path, *, reader: Callable[[Path], categories.ClassSplit]) -
 READERS: dict[str, Callable[[Path], CategoryData]] = {
     "folder": read_folder,
     "classes": read_classes,
+    "unlabelled": read_unlabelled,
     **{name: partial(_shared, name=name) for name in formats.TABLES},
     **{name: partial(_benchmark, reader=reader) for name, reader in categories.BENCHMARKS.items()},
 }

@@ -7,7 +7,8 @@ Differences [inferred]:
    accuracy hardly minds the first, so it underestimates. ``score="accuracy"`` is the reference's; with
    ``hidden=0.2, silhouette=0.1`` the labels of the other known classes are used while K is scored.
 2. A coarse grid of K, then golden section, remembered; the reference runs Brent on a noisy step function.
-3. Mean of ``seeds`` runs per K, and the range of K within one standard deviation of the best.
+3. Where nothing is labelled, score(K) is the silhouette of plain k-means, from K = 2 on.
+4. Mean of ``seeds`` runs per K, and the range of K within one standard deviation of the best.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from wildsight.training.progress import Meter
 GOLDEN = (5**0.5 - 1) / 2
 TRIED = 20
 """About how many K an estimate tries."""
+SAMPLE = 2000
+"""Rows whose silhouette is taken where nothing is labelled."""
+HIGHEST = 30
+"""Largest K tried where nothing is labelled and no range is given."""
 
 
 @dataclass(frozen=True)
@@ -102,26 +107,28 @@ def estimate_k(
     Args:
         rows: [N, d] unit features.
         labels: [N] known class of labelled rows, -1 for the others.
-        low: smallest K tried; default the number of known classes.
-        high: largest K tried; default three times the known classes and 10 more, at most the rows allow.
+        low: smallest K tried; default the number of known classes, 2 without any.
+        high: largest K tried; default three times the known classes and 10 more (`HIGHEST` without any), at
+            most what the rows allow.
         config: settings.
         seed: of the hidden classes and of k-means.
         progress: called with 1 after each K.
 
     Raises:
-        DataError: fewer than two labelled classes: nothing can be hidden.
+        DataError: a single labelled class: nothing can be hidden.
         ConfigError: an empty range, or ``high`` above what the pictures allow.
     """
     config, free = config or EstimateConfig(), int((labels < 0).sum())
     rows, labels = _sampled(np.asarray(rows, np.float32), labels, config.rows, seed)
-    known = int(labels.max()) + 1
-    if known < 2:
-        raise DataError(f"{max(known, 0)} labelled classes", hint="label two or more, or give k")
+    known = int(labels.max()) + 1  # 0 where nothing is labelled
+    if known == 1:
+        raise DataError("one labelled class", hint="label two or more, or none, or give k")
     if high is not None and high > known + free:
         what = f"k up to {high} with {known} known classes and {free} unlabelled pictures"
         raise ConfigError(what, hint=f"give at most {known + free}")
-    low = max(low or known, known)
-    high = min(high or 3 * known + 10, known + int((labels < 0).sum()))
+    low = max(low or known, known or 2)
+    most = len(labels) - 1 if not known else known + int((labels < 0).sum())
+    high = min(high or (3 * known + 10 if known else HIGHEST), most)
     if low > high:
         raise ConfigError(f"k from {low} to {high} is empty", hint=f"there are {known} known classes")
     scored: dict[int, list[float]] = {}
@@ -183,6 +190,8 @@ def _sampled(rows: Rows, labels: Ids, limit: int, seed: int) -> tuple[Rows, Ids]
 
 def _score(rows: Rows, labels: Ids, k: int, known: int, config: EstimateConfig, seed: int) -> float:
     """One run with some of the known classes hidden, or all."""
+    if not known:
+        return _parted(rows, ss_kmeans(rows, labels, k, config.kmeans, seed=seed).groups, seed)
     draw = np.random.default_rng(seed)
     count = min(max(1, round(config.hidden * known)), known)
     hidden = np.isin(labels, draw.choice(known, count, replace=False))
@@ -195,6 +204,15 @@ def _score(rows: Rows, labels: Ids, k: int, known: int, config: EstimateConfig, 
     if k < 2 or not config.silhouette:
         return agreement
     return agreement + config.silhouette * simplified_silhouette(rows[given < 0], clustering.centres)
+
+
+def _parted(rows: Rows, groups: Ids, seed: int) -> float:
+    """The silhouette of a grouping on `SAMPLE` rows at most; a picture alone in its group counts 0."""
+    from sklearn.metrics import silhouette_score
+
+    if not 1 < len(np.unique(groups)) < len(groups):
+        return 0.0
+    return float(silhouette_score(rows, groups, sample_size=min(SAMPLE, len(rows)), random_state=seed))
 
 
 def _agreement(groups: Ids, labels: Ids, kind: str) -> float:

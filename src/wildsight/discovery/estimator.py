@@ -140,7 +140,8 @@ class CategoryDiscoverer(PictureEstimator[CategoryData, DiscoveryResult]):
             training: fields of `TrainConfig` in place of the method's recipe; trained methods alone.
 
         Raises:
-            DataError: no labelled class, nothing unlabelled, or pictures that all look the same.
+            DataError: a trained method without a labelled class, nothing unlabelled, or pictures that all
+                look the same.
             ConfigError: K below the known classes or above the pictures there are, or edited tables in
                 ``out``.
             CheckpointError: the folder holds the state of another fit.
@@ -190,11 +191,12 @@ class CategoryDiscoverer(PictureEstimator[CategoryData, DiscoveryResult]):
 
     def _frozen(self, data: CategoryData, progress: bool, advance: Advance | None = None) -> Frozen:
         """The readable pictures and their unit vectors."""
-        if not data.known:
-            raise DataError("no labelled class", where=data.root, hint="put pictures in labelled/<class>")
+        if not data.known and self.method.trained:
+            hint = "put pictures in labelled/<class>, or group them by sskmeans"
+            raise DataError(f"{self.method.title} needs a labelled class", where=data.root, hint=hint)
         size = self.settings.views.image_size
         frozen = frozen_pictures(self.backbone, data, size, progress=progress, advance=advance)
-        check_rows(frozen.vectors, frozen.data.labels(), len(data.known))
+        check_rows(frozen.vectors, frozen.data.labels(), max(len(data.known), 1))
         return frozen
 
     def estimate(
@@ -221,7 +223,8 @@ class CategoryDiscoverer(PictureEstimator[CategoryData, DiscoveryResult]):
             clustering = method.group(rows, labels, self.k, seed=self.settings.seed, progress=meter.add)
         clustering = renumbered(clustering, labels, len(self.known))
         self.centres, self.groups = clustering.centres, clustering.groups
-        self.temperature = fit_temperature(rows, labels, clustering)
+        held = labels if self.known else self.groups  # where nothing is labelled, the groups are all there is
+        self.temperature = fit_temperature(rows, held, clustering)
 
     def _train(
         self,
