@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from wildsight.errors import DataError
-from wildsight.files import locked
+from wildsight.anomaly.threshold import Threshold
+from wildsight.errors import CheckpointError, DataError
+from wildsight.files import locked, sha256, verify_manifest, write_json
 from wildsight.workflows.inspect.project import Looked, Project, open_project
 
 WRITER = """
@@ -20,7 +21,7 @@ who, folder = sys.argv[1:]
 project = open_project(folder)
 print("open", flush=True)
 sys.stdin.readline()
-for i in range(15):
+for i in range(4):
     project.looked[f"{who}{i}"] = Looked(f"{who}{i}", "x.png", 1.0, 2.0, ())
     project.save()
 """
@@ -52,9 +53,9 @@ def project(tmp_path: Path) -> Project:
 def test_two_processes_that_look_at_once_lose_nothing(project: Project) -> None:
     children = [running(WRITER, who, project.folder) for who in "ab"]
     for child in children:
-        child.communicate("\n", timeout=60)
+        child.communicate("\n", timeout=300)
     assert [c.returncode for c in children] == [0, 0]
-    assert set(open_project(project.folder).looked) == {f"{who}{i}" for who in "ab" for i in range(15)}
+    assert set(open_project(project.folder).looked) == {f"{who}{i}" for who in "ab" for i in range(4)}
 
 
 def test_a_save_keeps_what_another_wrote_and_what_was_taken_away(project: Project) -> None:
@@ -85,3 +86,37 @@ def test_a_lock_is_waited_for_and_a_dead_process_holds_none(tmp_path: Path) -> N
         child.wait()
     with locked(file, wait=5):
         pass
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"format": 1, "sha256": {}},
+        {"format": 99, "sha256": {"config.json": ""}},
+        {"sha256": {"config.json": ""}},
+        {"format": 1, "sha256": {"config.json": "", "../other": ""}},
+        {"format": 1, "sha256": {"config.json": "", "/proc/self/status": ""}},
+        {"format": 1, "sha256": {"config.json": "", "link": ""}},
+        [],
+    ],
+)
+def test_a_manifest_lists_what_is_read_and_nothing_outside(tmp_path: Path, manifest: object) -> None:
+    root = tmp_path / "c"
+    root.mkdir()
+    files = [root / "config.json", tmp_path / "other"]
+    for file in files:
+        file.write_text("{}")
+    (root / "link").symlink_to(files[1])
+    if isinstance(manifest, dict):
+        manifest = {**manifest, "sha256": dict.fromkeys(manifest["sha256"], sha256(files[0]))}
+    write_json(root / "manifest.json", manifest)
+    with pytest.raises(CheckpointError):
+        verify_manifest(root, ["config.json"])
+    write_json(root / "manifest.json", {"format": 1, "sha256": {"config.json": sha256(files[0])}})
+    verify_manifest(root, ["config.json"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308, "3"])
+def test_a_threshold_that_nothing_exceeds_is_refused(value: float) -> None:
+    with pytest.raises(CheckpointError):
+        Threshold(value, 0.05, 99)

@@ -313,32 +313,56 @@ def write_manifest(folder: str | Path) -> dict[str, str]:
     return entries
 
 
-def verify_manifest(folder: str | Path) -> None:
+def verify_manifest(folder: str | Path, reads: Iterable[str] = ()) -> None:
     """Check every file that the manifest of ``folder`` names.
 
+    Args:
+        folder: the checkpoint.
+        reads: names of the files that will be read; the manifest must list them.
+
     Raises:
-        CheckpointError: no folder, no manifest, a missing file or a hash that differs.
+        CheckpointError: no folder, no manifest, one of another format, a missing file, a path that leads out
+            of the folder, a file that is not listed or a hash that differs.
     """
     root = Path(folder)
     if not root.is_dir():
         raise CheckpointError("no such checkpoint folder", where=root, hint="check the path")
     if not (root / MANIFEST).is_file():
         raise CheckpointError(f"no {MANIFEST}", where=root, hint="name a folder saved by wildsight")
-    for name, expected in _manifest_entries(root).items():
-        file = root / name
+    entries = _manifest_entries(root)
+    for name in reads:
+        if name not in entries and (root / name).exists():
+            raise CheckpointError(f"not listed in {MANIFEST}", where=root / name, hint="save it again")
+    for name, expected in entries.items():
+        file = _inside(root, name)
         if not file.is_file():
             raise CheckpointError("missing from the checkpoint", where=file, hint="save it again")
         if sha256(file) != expected:
             raise CheckpointError("damaged: its SHA-256 differs", where=file, hint="restore or save again")
 
 
+def _inside(root: Path, name: str) -> Path:
+    """A listed file; CheckpointError where its path leads out of the folder (but for a hub cache's blobs)."""
+    within = not {"..", ""} & set(name.split("/")) and not set("\\:\0") & set(name)
+    if within:
+        real, home = (root / name).resolve(), root.resolve()
+        within = real.is_relative_to(home) or real.parent == home.parent.parent / "blobs"
+    if not within:
+        what = f"lists {name!r}, which is no path inside the folder"
+        raise CheckpointError(what, where=root / MANIFEST, hint="save the checkpoint again")
+    return root / name
+
+
 def _manifest_entries(root: Path) -> dict[str, str]:
     try:
         value = read_json(root / MANIFEST)
-        entries = value["sha256"]
-        return {str(k): str(v) for k, v in entries.items()}
-    except (DataError, KeyError, TypeError, AttributeError) as error:
+        entries = {str(k): str(v) for k, v in value["sha256"].items()}
+        known = value["format"]
+    except (DataError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError("damaged manifest", where=root / MANIFEST, hint="save it again") from error
+    if known != 1 or isinstance(known, bool):
+        raise CheckpointError(f"has format {known}", where=root / MANIFEST, hint="this version reads 1")
+    return entries
 
 
 def save_checkpoint(
@@ -387,13 +411,17 @@ def load_checkpoint(
     from safetensors.torch import load_file
 
     root = recover_folder(folder)
-    verify_manifest(root)
+    verify_manifest(root, (f"{name}.safetensors", config_name))
     file = root / f"{name}.safetensors"
     if not file.is_file():
         raise CheckpointError(f"holds no {file.name}", where=root, hint="name a checkpoint of this kind")
     try:
-        return load_file(str(file)), read_json(root / config_name)
-    except (SafetensorError, DataError) as error:
+        config = read_json(root / config_name)
+        as_json(config)
+        if not isinstance(config, dict):
+            raise TypeError(f"{config_name} holds no object")
+        return load_file(str(file)), config
+    except (SafetensorError, DataError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"cannot be read ({error})", where=file, hint="save it again") from error
 
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wildsight.errors import ConfigError, DataError
+from wildsight.errors import CheckpointError, ConfigError, DataError
+
+LARGEST = 3.4e38
+"""The largest score: they are single precision."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,12 @@ class Threshold:
     value: float
     rate: float
     n: int
+
+    def __post_init__(self) -> None:
+        numbers = all(isinstance(v, int | float) for v in (self.value, self.rate))
+        if not numbers or not (abs(self.value) <= LARGEST and 0 <= self.rate <= 1 and self.n >= 0):
+            what = f"no threshold: value {self.value}, rate {self.rate}, from {self.n} pictures"
+            raise CheckpointError(what, hint="fit again")
 
     def words(self, asked: float) -> str:
         """What the limit gives, what it rests on, and what the rate asked for would need.
