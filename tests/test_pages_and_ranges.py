@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from wildsight.datasets.folders import left_out, left_out_line, pictures, subfol
 from wildsight.datasets.ranges import range_problems, refuse_range
 from wildsight.errors import CheckpointError, ConfigError, DataError, ImageError
 from wildsight.estimators.rows import RowWriter
+from wildsight.estimators.scaling import scale_verbs
+from wildsight.estimators.streaming import FileAnswer, Ready, Stream
 from wildsight.files import atomic_path, check_apart, short_name
 from wildsight.images import (
     as_picture,
@@ -212,6 +215,25 @@ def test_an_unread_picture_has_a_row(tmp_path: Path) -> None:
     writer.add_unread(ImageError("no such file", where="b.png"))
     writer.close()
     assert table.read_text().splitlines() == ["image,not_read", "b.png,no such file"]
+
+
+def test_threads_of_a_stream_read_by_the_scale_of_their_estimator(tmp_path: Path) -> None:
+    """And between two answers nothing is declared."""
+    Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / "deep.png")
+
+    class Brightest:
+        full_scale = 4095.0
+
+        def iter_files(self, files: list[Path], workers: int) -> Iterator[FileAnswer[int]]:
+            def read(file: Path) -> Ready[int]:
+                return Ready(int(np.asarray(load_image(file)).max()))
+
+            return Stream(read, lambda batch: ([n] for n in batch), 1, workers).run(files)
+
+    scale_verbs(Brightest)
+    for workers in (0, 2):
+        for answer in Brightest().iter_files([tmp_path / "deep.png"] * 3, workers):
+            assert answer.result == 255 and declared_scale() is None
 
 
 def test_long_names_are_shortened_and_told_apart(tmp_path: Path) -> None:
