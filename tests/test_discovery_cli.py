@@ -326,7 +326,7 @@ def test_hyper_parameters_and_presets_are_options(
     assert '"components": 8' in json.dumps(saved) and '"views": 1' in json.dumps(saved)
     assert "features of the projector" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "train" / "log.csv").is_file() and not (tmp_path / "train" / "state").exists()
-    assert command(*words, *small, "--method", "simgcd") == 0
+    assert command(*words[:-1], str(tmp_path / "other"), *small, "--method", "simgcd") == 0
     capsys.readouterr()
     for bad, sentence in [
         (["--set", "speed=9"], "unknown option 'speed'"),

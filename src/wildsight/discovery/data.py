@@ -185,12 +185,9 @@ def read_folder(root: Path) -> CategoryData:
         return _from_table(root)
     if (root / "unlabelled").is_dir() or list_images(root):
         return read_unlabelled(root)
-    raise DataError(
-        "holds neither a folder `labelled` nor labels.csv",
-        where=root,
-        hint="use labelled/<class>/* and unlabelled/*, a labels.csv, classes:PATH for class folders, or "
-        "unlabelled:PATH for pictures in folders that say nothing",
-    )
+    hint = "use labelled/<class>/* and unlabelled/*, a labels.csv, classes:PATH for class folders, or "
+    hint += "unlabelled:PATH for pictures in folders that say nothing"
+    raise DataError("holds neither a folder `labelled` nor labels.csv", where=root, hint=hint)
 
 
 def read_unlabelled(root: Path) -> CategoryData:
@@ -199,8 +196,7 @@ def read_unlabelled(root: Path) -> CategoryData:
     Raises:
         DataError: no picture.
     """
-    truth = _truth(root)
-    files = list_images(root, recursive=True)
+    truth, files = _truth(root), list_images(root, recursive=True)
     samples = [CategorySample(path, None, truth.get(_place(path, root))) for path in files]
     new = sorted({s.truth for s in samples if s.truth is not None}, key=natural_key)
     return make_data(samples, (), new, name="unlabelled", root=root, split="nothing is labelled")

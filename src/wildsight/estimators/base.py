@@ -255,9 +255,10 @@ class Estimator(Checkpointed, Generic[Data, R]):
         folder: str | Path | None,
         progress: bool,
         training: Mapping[str, Any],
+        again: bool = False,
         **options: Any,
     ) -> Self:
-        """What every `fit` does around the task's own `_fit`."""
+        """What every `fit` does around the task's own `_fit`; ``again`` replaces a finished run of another."""
         config = self.training_config(training)
         run = None if out is None else RunFolder(Path(out))
         if run is not None:
@@ -266,7 +267,7 @@ class Estimator(Checkpointed, Generic[Data, R]):
         where = Path(folder) if folder is not None else None if run is None else run.path / "train"
         data = self._read(source)
         about = {} if run is None else self._about(data)
-        if run is not None:
+        if run is not None and not again:
             run.check(about, replaces=("pictures",) if self.grows else ())
         facts = self._fit(data, config, where, progress, **options)
         self.fitted_on = {"source": getattr(data, "name", str(source)), **facts}
