@@ -150,7 +150,7 @@ class CategoryDiscoverer(PictureEstimator[CategoryData, DiscoveryResult]):
             raise ConfigError(f"{self.method.title} trains nothing", hint="leave out the training settings")
         if out is not None and not again:
             check_unedited(Path(out))
-        return self._run_fit(source, out, folder, progress, training, again, advance=advance)
+        return self._run_fit(source, out, folder, progress, training, again=again, advance=advance)
 
     def _read(self, source: Any) -> CategoryData:
         return source if isinstance(source, CategoryData) else read_source(source)

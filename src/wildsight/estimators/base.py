@@ -255,10 +255,10 @@ class Estimator(Checkpointed, Generic[Data, R]):
         folder: str | Path | None,
         progress: bool,
         training: Mapping[str, Any],
-        again: bool = False,
         **options: Any,
     ) -> Self:
-        """What every `fit` does around the task's own `_fit`; ``again`` replaces a finished run of another."""
+        """What every `fit` does around the task's own `_fit`; ``again`` replaces another finished run."""
+        again = options.pop("again", False)
         config = self.training_config(training)
         run = None if out is None else RunFolder(Path(out))
         if run is not None:
