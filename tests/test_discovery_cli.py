@@ -332,7 +332,7 @@ def test_hyper_parameters_and_presets_are_options(
         (["--set", "speed=9"], "unknown option 'speed'"),
         (["--set", "t=warm"], "t='warm'"),
         (["--set", "crop=wide"], "crop='wide'"),
-        (["--preset", "verse"], "unknown method 'nngcd-verse'"),
+        (["--preset", "verse"], "no preset is called 'verse'"),
         (["--preset", "text", "--method", "cms"], "presets are for nngcd"),
     ]:
         assert command(*words, *bad) == 2
