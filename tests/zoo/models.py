@@ -77,12 +77,24 @@ def _sam2_video() -> Any:
 
 
 def _efficientnet() -> Any:
-    """With statistics of batches: without them, random weights make all pictures alike."""
+    """With wider weights, norms of 1 and a batch's statistics: as it is initialised, all pictures are alike to it."""
     config = hf.EfficientNetConfig(width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=320)
     model = hf.EfficientNetModel(config).train()
     with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.weight.mul_(10.0)
+            elif isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.fill_(1.0)
         model(torch.randn(8, 3, 64, 64))
     return model.eval()
+
+
+def _edgetam() -> Any:
+    """The configuration's own default does not name the network inside."""
+    taps = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
+    inside = hf.TimmWrapperConfig(architecture="repvit_m1", model_args=taps)
+    return hf.EdgeTamModel(hf.EdgeTamConfig(vision_config=hf.EdgeTamVisionConfig(backbone_config=inside)))
 
 
 FAMILIES: dict[str, Family] = {
@@ -159,7 +171,7 @@ FAMILIES: dict[str, Family] = {
     "SAM-HQ": Family("syscv-community/sam-hq-vit-base", lambda: sam(hq=True)),
     "SAM 2, SAM 2.1": Family("facebook/sam2.1-hiera-tiny", _sam2_video),
     "SAM 3 tracker": Family("facebook/sam3", sam3, 56),
-    "EdgeTAM": Family("yonigozlan/EdgeTAM-hf", lambda: hf.EdgeTamModel(hf.EdgeTamConfig()), needs="timm"),
+    "EdgeTAM": Family("yonigozlan/EdgeTAM-hf", _edgetam, needs="timm"),
 }  # fmt: skip
 
 
