@@ -186,7 +186,7 @@ def prepare(name: str, panel: Any, folder: Path) -> None:
         until(panel, "tasks are learned")
     elif name == "discovery":
         panel.get_by_label("my pictures").click()
-        upload_many(panel, 0, labelled(folder))
+        upload_many(panel, -1, labelled(folder))
 
 
 def labelled(folder: Path) -> list[Path]:
@@ -207,7 +207,7 @@ def upload_many(panel: Any, which: int, files: list[Path]) -> None:
 
 def upload(panel: Any, name: str, file: Path) -> None:
     """Put a file into the tab's upload."""
-    upload_many(panel, {"retrieval": -1, "discovery": -1}.get(name, 0), [file])
+    upload_many(panel, {"retrieval": -1}.get(name, 0), [file])
 
 
 def test_a_sorted_folder_names_what_could_not_be_read(page: Any, bad: list[Path], tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_sorted_folder_names_what_could_not_be_read(page: Any, bad: list[Path]
     prepare("discovery", panel, tmp_path)
     free = tmp_path / "free.png"
     Image.new("RGB", (64, 64), (210, 45, 90)).save(free)
-    upload_many(panel, -1, [free, bad[0]])
+    upload_many(panel, 0, [free, bad[0]])
     press(panel, "Sort")
     until(panel, "not read: words.png")
     assert faults(page) == 0
