@@ -77,7 +77,7 @@ def _sam2_video() -> Any:
 
 
 def _efficientnet() -> Any:
-    """With wider weights, norms of 1 and a batch's statistics: as it is initialised, all pictures are alike to it."""
+    """With wider weights and a batch's statistics: as initialised, all pictures are alike to it."""
     config = hf.EfficientNetConfig(width_coefficient=0.25, depth_coefficient=0.5, hidden_dim=320)
     model = hf.EfficientNetModel(config).train()
     with torch.no_grad():
