@@ -81,8 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(refusal(error, Path(error.filename or Path.cwd()))))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    if code:
-        raise SystemExit(code)
+    raise SystemExit(code)
 
 
 def _run(words: list[str]) -> int:
