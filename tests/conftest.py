@@ -9,6 +9,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WILDSIGHT_DEVICE", "cpu")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # its handlers of forks crash now and then
 
 
 APART = {"test_docs_commands", "test_docs", "test_cli", "test_benches"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +25,8 @@ _users: Counter[str] = Counter()
 
 
 def _client(uri: str) -> Any:
+    # Forks of a process that has talked to a server, such as loaders, can crash in handlers of gRPC.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     try:
         from pymilvus import MilvusClient
     except ImportError as error:
