@@ -39,6 +39,7 @@ INSTEAD = {
 SHORTER = {
     r"anomaly fit": "--epochs 1 --image-size 128",
     r"anomaly fit (mvtec-ad|good_parts --out)": "--method padim",  # the export of RAS takes half a minute
+    r"inspect start line3": "--false-alarm-rate 0.2",  # a group has several finds
     r"inspect describe": "--model product",
     r"segmentation fit": "--epochs 1 --masks 4",
     r"composition fit": "--epochs 1",

@@ -209,7 +209,7 @@ def _of_pil(picture: Image.Image) -> Image.Image:
     """A PIL picture as its file would be read."""
     where = Path(getattr(picture, "filename", "") or "the picture")
     if not getattr(picture, "format", None):
-        return _to_rgb(picture, WHITE, declared_scale())
+        return _to_rgb(ImageOps.exif_transpose(picture), WHITE, declared_scale())
     try:
         _turn_to(picture, where, None)
     except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
