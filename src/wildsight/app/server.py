@@ -8,7 +8,7 @@ from typing import Any
 
 from wildsight.app.browser import BRUSH, CSS, ON_LOAD
 from wildsight.app.tabs import TABS, TabEntry
-from wildsight.errors import ConfigError
+from wildsight.errors import ConfigError, needs
 from wildsight.estimators import resolve
 
 UPLOAD_MB = 64
@@ -26,10 +26,8 @@ def page(tabs: Mapping[str, TabEntry] = TABS) -> Any:
         ConfigError: gradio is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
+    with needs("gradio", "app"):
         import gradio as gr
-    except ImportError as error:
-        raise ConfigError("gradio is not installed", hint="pip install 'wildsight[app]'") from error
     from wildsight.app.tabs import start
 
     refreshed: list[tuple[Any, Any]] = []

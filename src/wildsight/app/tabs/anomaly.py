@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -95,24 +95,25 @@ def _verdict(result: Any) -> str:
 
 def _promise(detector: Any, rate: float) -> str:
     """The false-alarm rate that the threshold gives, and how many good pictures the wanted one would need."""
-    limit = detector.threshold()
-    text = (
-        f"At most {limit.rate:.1%} of good pictures are above the threshold ({limit.n} were held out for it)"
-    )
-    needed = math.ceil(100 / rate) - 1
-    return f"{text}; {rate:g} % needs {needed}." if limit.rate > rate / 100 + 1e-9 else f"{text}."
+    return f"Threshold: {detector.threshold().words(rate / 100)}."
 
 
 def detector_of(chosen: Chosen, good: Any, product: str, rate: float) -> Any:
-    """The detector that the form asks for, at a false-alarm rate in percent."""
+    """The detector that the form asks for, at a false-alarm rate in percent; a checkpoint has its own rate.
+
+    What is learned does not depend on the rate: it is learned once, and the threshold is moved.
+    """
     from wildsight.anomaly.data import read_source
 
-    settings = {"false_alarm_rate": float(rate) / 100}
     if chosen.kind == OWN:
         pictures = paths(good)
         key = digest_of([sha256(p) for p in pictures])
-        return chosen.model(PRESET, lambda: _as_folder(pictures, key), key, **settings)
-    return chosen.model(PRESET, lambda: read_source("world").select([product]), product, **settings)
+        made = chosen.model(PRESET, lambda: _as_folder(pictures, key), key)
+    else:
+        made = chosen.model(PRESET, lambda: read_source("world").select([product]), product)
+    if chosen.kind == CHECKPOINT:
+        return made
+    return copy.copy(made).set_threshold(false_alarm_rate=float(rate) / 100)  # others may ask the same one
 
 
 def _as_folder(pictures: list[Path], key: str) -> Path:
