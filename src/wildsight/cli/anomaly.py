@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from wildsight.cli.options import ANNOTATIONS, OUTLINE, OVERLAY, Flag, Values
-from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
+from wildsight.cli.task import COMMON, ExportingCommands, source_help, task_app
 
 app = task_app("Find what is wrong in pictures, from good ones alone.")
 
 
-class AnomalyCommands(TaskCommands):
+class AnomalyCommands(ExportingCommands):
     """The oracle has to be asked for by name; what is found can be outlined."""
 
     def fit(self, values: Values) -> None:
@@ -108,7 +108,7 @@ def threshold(
     """Show the limits, or move them without another fit; the folder is rewritten whole."""
     from wildsight.anomaly.export import SETTINGS, move_exported
     from wildsight.anomaly.threshold import limit_lines
-    from wildsight.cli.common import console
+    from wildsight.cli.common import tell
 
     chosen: dict[str, Any] = {"false_alarm_rate": false_alarm_rate, "value": value, "category": category}
     if (model / SETTINGS).is_file() and not good:
@@ -123,5 +123,4 @@ def threshold(
             detector.set_threshold(**chosen, good=pictures)
             detector.save_pretrained(model)
         lines = limit_lines(detector.thresholds, detector.settings.false_alarm_rate)
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
+    tell(lines)

@@ -125,7 +125,7 @@ def _save(result: CompressedAnswer, path: Path) -> None:
 
 
 def _say(result: CompressedAnswer) -> None:
-    from wildsight.cli.common import console
+    from wildsight.cli.common import tell
 
     kept, before = result.visual_tokens
     lines = [
@@ -146,8 +146,7 @@ def _say(result: CompressedAnswer) -> None:
             lines.append(f"{name}: {own:.4g} (full {full:.4g}, {full / own:.2f}x)")
     if "first_token_limit" in result.cost:
         lines.append(f"first token, at most by the products counted: {result.cost['first_token_limit']:.2f}x")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
+    tell(lines)
 
 
 @app.command()

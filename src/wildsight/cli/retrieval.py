@@ -45,7 +45,7 @@ class RetrievalCommands(TaskCommands):
         """Run ``index``."""
         import typer
 
-        from wildsight.cli.common import console
+        from wildsight.cli.common import tell
         from wildsight.errors import DataError
         from wildsight.images import expand, list_images
         from wildsight.training.progress import Meter
@@ -62,8 +62,7 @@ class RetrievalCommands(TaskCommands):
         retriever = self.loaded(values)
         with Meter("index", len(files)) as meter:
             report = retriever.index(files, values["uri"], root=root, progress=meter.add, **options)
-        for line in [*(f"not read: {error}" for error in report.errors), *report.lines()]:
-            console.print(line, markup=False, soft_wrap=True, highlight=False)
+        tell([*(f"not read: {error}" for error in report.errors), *report.lines()])
         if report.errors:
             raise typer.Exit(2)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from wildsight.cli.options import ANNOTATIONS, OUTLINE, Flag, Values
-from wildsight.cli.task import COMMON, TaskCommands, source_help, task_app
+from wildsight.cli.task import COMMON, ExportingCommands, source_help, task_app
 
 app = task_app("Outline a defect exactly, from a box or a few points.")
 
@@ -18,7 +18,7 @@ MOVED_BASE = Flag("base", str, None, "The base, if its folder has moved; the sam
 FRACTION = Flag("train_fraction", float, 0.5, "Share of each kind of defect that trains.")
 
 
-class SegmentationCommands(TaskCommands):
+class SegmentationCommands(ExportingCommands):
     """The backbone is also called base; prompts come from options or a file."""
 
     def data(self, values: Values) -> Any:

@@ -7,6 +7,7 @@ imports a task or torch before a command runs.
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,7 @@ class TaskCommands:
         fits: own options of ``fit``; each is a setting, hyper-parameter, training setting or fit keyword.
         predicts: own options of ``predict``.
         evaluates: own options of ``evaluate``.
-        exports: own options of ``export``.
-    fit_extras, predict_extras, evaluate_extras: options that the command itself reads.
+        fit_extras, predict_extras, evaluate_extras: options that the command itself reads.
         pictures: help of PICTURES.
         follows: the command that a user wants after ``fit``.
     """
@@ -58,7 +58,6 @@ class TaskCommands:
     fits: Sequence[Flag] = ()
     predicts: Sequence[Flag] = ()
     evaluates: Sequence[Flag] = ()
-    exports: Sequence[Flag] = ()
     fit_extras: Sequence[Flag] = ()
     predict_extras: Sequence[Flag] = ()
     evaluate_extras: Sequence[Flag] = ()
@@ -132,7 +131,7 @@ class TaskCommands:
 
     def fit(self, values: Values) -> Any:
         """Run ``fit``; returns the estimator."""
-        from wildsight.cli.common import console, finish, fresh_checkpoint
+        from wildsight.cli.common import finish, fresh_checkpoint
         from wildsight.files import check_apart, check_writable
 
         out = values["out"]
@@ -142,13 +141,11 @@ class TaskCommands:
         options = self.sorted(values, (*TRAINING, *self.fits))
         estimator = self.made(values, options)
         estimator.fit(self.data(values), out, **options.fit, **options.training)
-        for line in [*estimator.fit_summary(), *self.after_fit(estimator)]:
-            console.print(line, markup=False, soft_wrap=True, highlight=False)
+        common.tell([*estimator.fit_summary(), *self.after_fit(estimator)])
         say(estimator, estimator.not_read, common.skipped(read_by(values)))
         finish(out / "report.html")
         if (out / "checkpoint").is_dir():
-            following = f"next: wildsight {self.task} {self.follows} {out / 'checkpoint'} PICTURES"
-            console.print(following, markup=False, soft_wrap=True, highlight=False)
+            common.tell([f"next: wildsight {self.task} {self.follows} {out / 'checkpoint'} PICTURES"])
         return estimator
 
     # -- predict --------------------------------------------------------------------------------------------
@@ -275,26 +272,6 @@ class TaskCommands:
         """What is reported."""
         return estimator.evaluate(data, split=values["split"], **options)
 
-    # -- export ---------------------------------------------------------------------------------------------
-
-    def add_export(self) -> None:
-        """``export MODEL``."""
-        flags = (out_flag(f"{self.task}-export"), *self.exports, TOLERANCE, MOVED)
-        places = [argument("model", Path, f"Folder written by `wildsight {self.task} fit`.")]
-        text = "Write the model as one ONNX graph; refused where onnxruntime differs from torch on the proof."
-        command(self.app, "export", self.export, text, places, flags)
-
-    def export(self, values: Values) -> None:
-        """Run ``export``."""
-        from wildsight.cli.common import console
-
-        for line in self.exported(self.loaded({**values, "device": "cpu"}), values).lines():
-            console.print(line, markup=False, soft_wrap=True, highlight=False)
-
-    def exported(self, estimator: Any, values: Values) -> Any:
-        """The proof of the exported graph; a task that exports has its own."""
-        raise NotImplementedError
-
     # -- check, bench, methods ------------------------------------------------------------------------------
 
     def add_check(self) -> None:
@@ -323,6 +300,32 @@ class TaskCommands:
 
         text = "List the methods of this task with their parameters and defaults."
         command(self.app, "methods", lambda _: methods(self.task), text, (), ())
+
+
+@dataclass
+class ExportingCommands(TaskCommands, ABC):
+    """The commands of a task whose model can be exported.
+
+    Attributes:
+        exports: own options of ``export``.
+    """
+
+    exports: Sequence[Flag] = ()
+
+    def add_export(self) -> None:
+        """``export MODEL``."""
+        flags = (out_flag(f"{self.task}-export"), *self.exports, TOLERANCE, MOVED)
+        places = [argument("model", Path, f"Folder written by `wildsight {self.task} fit`.")]
+        text = "Write the model as one ONNX graph; refused where onnxruntime differs from torch on the proof."
+        command(self.app, "export", self.export, text, places, flags)
+
+    def export(self, values: Values) -> None:
+        """Run ``export``."""
+        common.tell(self.exported(self.loaded({**values, "device": "cpu"}), values).lines())
+
+    @abstractmethod
+    def exported(self, estimator: Any, values: Values) -> Any:
+        """Write the graph; returns its proof."""
 
 
 TOLERANCE = Flag("tolerance", float, 1e-3, "Largest difference allowed from torch.")
@@ -378,11 +381,8 @@ def range_warnings(files: Sequence[Any]) -> list[str]:
 
 def say(estimator: Any, errors: Sequence[str], notes: Sequence[str] = ()) -> None:
     """Print the estimator's warnings, what could not be read, and further notes."""
-    from wildsight.cli.common import console
-
     warnings, unread = (f"warning: {w}" for w in estimator.warnings()), (f"not read: {e}" for e in errors)
-    for text in [*warnings, *unread, *notes]:
-        console.print(text, markup=False, soft_wrap=True, highlight=False)
+    common.tell([*warnings, *unread, *notes])
 
 
 def pictures_of(texts: Sequence[str]) -> list[Path]:

@@ -107,10 +107,8 @@ class Stream(Generic[I, P, R]):
             ConfigError: fewer than 1 at a time, a negative number of workers, or an option outside its range.
             BudgetError: memory does not hold even one.
         """
-        size = BATCH if self.batch_size is None else self.batch_size
+        size = checked_size(self.batch_size)
         workers = WORKERS if self.workers is None else self.workers
-        if size < 1:
-            raise ConfigError(f"batch_size={size}", hint="give 1 or more")
         if workers < 0:
             raise ConfigError(f"workers={workers}", hint="give 0 or more")
         return self._run(items, items if files is None else files, size, workers)
@@ -136,15 +134,25 @@ class Stream(Generic[I, P, R]):
             return error
 
 
+def checked_size(size: int | None) -> int:
+    """How many at a time; `BATCH` where None.
+
+    Raises:
+        ConfigError: fewer than 1.
+    """
+    size = BATCH if size is None else size
+    if size < 1:
+        raise ConfigError(f"batch_size={size}", hint="give 1 or more")
+    return size
+
+
 def batches(items: Sequence[P], size: int | None) -> Iterator[Sequence[P]]:
     """``items`` in parts of ``size``.
 
     Raises:
         ConfigError: a size below 1.
     """
-    step = BATCH if size is None else size
-    if step < 1:
-        raise ConfigError(f"batch_size={size}", hint="give 1 or more")
+    step = checked_size(size)
     for start in range(0, len(items), step):
         yield items[start : start + step]
 
