@@ -5,6 +5,8 @@ The command line prints the message alone and exits with code 2; a traceback is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 
 
@@ -66,6 +68,24 @@ class CheckpointError(WildSightError):
 
 class ConfigError(WildSightError):
     """A setting outside its allowed range, or a combination that cannot work."""
+
+
+@contextmanager
+def needs(package: str, extra: str) -> Iterator[None]:
+    """Around the import of a package that comes with an extra.
+
+    >>> with needs("zither", "music"):
+    ...     import zither
+    Traceback (most recent call last):
+    wildsight.errors.ConfigError: zither is not installed; pip install 'wildsight[music]'
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f"{package} is not installed", hint=f"pip install 'wildsight[{extra}]'") from error
 
 
 class BudgetError(WildSightError):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.errors import CheckpointError, ConfigError
+from wildsight.errors import CheckpointError, needs
 from wildsight.files import RUN, explained, read_json, write_json, write_text
 
 SMALL = 16
@@ -74,11 +74,8 @@ class MarkedResult(Result):
         Raises:
             ConfigError: supervision is not installed.
         """
-        try:
+        with needs("supervision", "annotations"):
             import supervision
-        except ImportError as error:
-            hint = "pip install 'wildsight[annotations]'"
-            raise ConfigError("supervision is not installed", hint=hint) from error
         marks = [mark for mark in self.marks(size) if mark.mask.any()]
         if not marks:
             return supervision.Detections.empty()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from wildsight.backbones.hub import quiet, reason, refuse_code
-from wildsight.errors import CheckpointError, ConfigError
+from wildsight.errors import CheckpointError, ConfigError, needs
 from wildsight.files import read_json
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -94,10 +94,8 @@ def read_timm(name: str) -> nn.Module:
     Raises:
         ConfigError: timm is not installed, or has no such model.
     """
-    try:
+    with needs("timm", "timm"):
         import timm
-    except ImportError as error:
-        raise ConfigError("timm is not installed", hint="pip install 'wildsight[timm]'") from error
     try:
         return timm.create_model(name.removeprefix("timm:"), pretrained=True, features_only=True)
     except Exception as error:

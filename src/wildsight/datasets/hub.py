@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wildsight.datasets.tables import SPLITS
-from wildsight.errors import ConfigError, DataError
+from wildsight.errors import DataError, needs
 from wildsight.files import atomic_folder, cache_folder, digest_of, write_text
 from wildsight.results import Table
 
@@ -58,10 +58,8 @@ def _loaded(name: str) -> Mapping[str, Any]:
     local = Path(name)
     if local.is_dir() and not any(local.rglob("*.parquet")):
         raise DataError("holds no parquet file", where=local, hint="name a set of the hub, or such a folder")
-    try:
+    with needs("datasets", "hub"):
         import datasets
-    except ImportError as error:
-        raise ConfigError("datasets is not installed", hint="pip install 'wildsight[hub]'") from error
     try:
         found = datasets.load_dataset(name, cache_dir=str(cache_folder("hub", "arrow")))
     except Exception as error:  # the library raises what its readers raise

@@ -23,7 +23,6 @@ _DAMAGED = (
     pickle.UnpicklingError, EOFError, OSError, ValueError, IndexError, KeyError, TypeError, AttributeError,
     OverflowError, RecursionError, MemoryError,
 )  # fmt: skip
-_PLAIN = (bool, int, float, complex, str, bytes, bytearray, np.ndarray, type(None))
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 

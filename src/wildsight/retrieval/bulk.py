@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from wildsight.errors import ConfigError, DataError, WildSightError
+from wildsight.errors import ConfigError, DataError, WildSightError, needs
 from wildsight.estimators.tasks import resolve
 from wildsight.retrieval.indexing import Engine, Outcome
 
@@ -62,11 +62,9 @@ def cluster(address: str | None) -> Iterator[Any]:
         ConfigError: Ray is not installed.
         DataError: the cluster does not answer, or Ray does not start here.
     """
-    try:
+    with needs("ray", "scale"):
         import ray
         import ray.data
-    except ImportError as error:
-        raise ConfigError("ray is not installed", hint="pip install 'wildsight[scale]'") from error
     before = ray.is_initialized()
     try:
         if not before:

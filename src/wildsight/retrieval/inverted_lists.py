@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wildsight.errors import ConfigError
+from wildsight.errors import needs
 
 PAGE = 16_384
 ROUNDS = 8
@@ -30,10 +30,8 @@ class InvertedLists:
     """
 
     def __init__(self, folder: Path, width: int) -> None:
-        try:
+        with needs("faiss", "index"):
             import faiss
-        except ImportError as error:
-            raise ConfigError("faiss is not installed", hint="pip install 'wildsight[index]'") from error
         self.faiss: Any = faiss
         self.folder, self.width = folder, width
         self._opened: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wildsight.errors import CheckpointError, ConfigError, DataError
+from wildsight.errors import CheckpointError, DataError, needs
 from wildsight.retrieval.collection import EXACT_BELOW, Collection, Hit, explained, hit
 
 PREFIX = "wildsight_"
@@ -27,10 +27,8 @@ _users: Counter[str] = Counter()
 def _client(uri: str) -> Any:
     # Forks of a process that has talked to a server, such as loaders, can crash in handlers of gRPC.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
-    try:
+    with needs("pymilvus", "index"):
         from pymilvus import MilvusClient
-    except ImportError as error:
-        raise ConfigError("pymilvus is not installed", hint="pip install 'wildsight[index]'") from error
     if "://" not in uri:  # the embedded server logs calls that it lacks, and clients do without
         logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
     return MilvusClient(uri)

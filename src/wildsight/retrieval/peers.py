@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from wildsight.errors import ConfigError
+from wildsight.errors import needs
 
 
 def metric_learning() -> SimpleNamespace:
@@ -13,10 +13,6 @@ def metric_learning() -> SimpleNamespace:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
+    with needs("pytorch-metric-learning", "peers"):
         from pytorch_metric_learning import distances, losses
-    except ImportError as error:
-        raise ConfigError(
-            "pytorch-metric-learning is not installed", hint="pip install 'wildsight[peers]'"
-        ) from error
     return SimpleNamespace(losses=losses, distances=distances)

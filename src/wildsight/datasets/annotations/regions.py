@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wildsight.errors import ConfigError, DataError
+from wildsight.errors import DataError, needs
 from wildsight.images import image_size
 
 Split = Literal["train", "validation", "test"]
@@ -98,11 +98,8 @@ def coco_masks() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
+    with needs("pycocotools", "annotations"):
         import pycocotools.mask
-    except ImportError as error:
-        hint = "pip install 'wildsight[annotations]'"
-        raise ConfigError("pycocotools is not installed", hint=hint) from error
     return pycocotools.mask
 
 
