@@ -153,3 +153,17 @@ def official(base: SamBase, spt: SPTAdapter, *, merged: bool) -> dict[str, Tenso
             scale = ours[f"decoder.{stage}.{number}.relation_scale"]
             state[f"{name}.transformer.layers.{number}.lora_sim_scale"] = scale
     return state | blocks
+
+
+def sam2_video() -> Any:
+    """The published SAM 2 and 2.1 name the class for videos."""
+    import transformers as t
+
+    parts = sam2().config
+    config = t.Sam2VideoConfig(
+        vision_config=parts.vision_config.to_dict(),
+        prompt_encoder_config=parts.prompt_encoder_config.to_dict(),
+        mask_decoder_config=parts.mask_decoder_config.to_dict(),
+        image_size=64,
+    )
+    return t.Sam2VideoModel(config)

@@ -12,7 +12,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from segmentation_models import sam2, sam3
+from segmentation_models import sam2_video, sam3
 from vlm_models import tokenizer
 from wildsight.backbones import Backbone, load_backbone
 from wildsight.backbones.taps import all_maps, first_maps
@@ -224,14 +224,7 @@ def test_a_tokenizer_that_needs_a_package_names_it(tmp_path: Path) -> None:
 def test_sam2_comes_as_the_class_for_pictures(tmp_path: Path) -> None:
     """``facebook/sam2.1-hiera-*`` name the class for videos in their configuration."""
     torch.manual_seed(0)
-    parts = sam2().config
-    config = hf.Sam2VideoConfig(
-        vision_config=parts.vision_config.to_dict(),
-        prompt_encoder_config=parts.prompt_encoder_config.to_dict(),
-        mask_decoder_config=parts.mask_decoder_config.to_dict(),
-        image_size=64,
-    )
-    hf.Sam2VideoModel(config).save_pretrained(tmp_path)
+    sam2_video().save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "sam2_video"
     backbone = load_backbone(tmp_path)
     assert type(backbone.model).__name__ == "Sam2Model"

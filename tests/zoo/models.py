@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers as hf
 
-from segmentation_models import sam, sam2, sam3
+from segmentation_models import sam, sam2_video, sam3
 from vlm_models import tokenizer
 from wildsight.backbones import Backbone, load_backbone
 
@@ -62,18 +62,6 @@ def _timm() -> Any:
     settings = {"input_size": [3, 224, 224], "mean": [0.5] * 3, "std": [0.5] * 3}
     config = hf.TimmWrapperConfig(architecture="resnet18", pretrained_cfg=settings)
     return hf.TimmWrapperModel(config)
-
-
-def _sam2_video() -> Any:
-    """The published SAM 2 and 2.1 name the class for videos."""
-    parts = sam2().config
-    config = hf.Sam2VideoConfig(
-        vision_config=parts.vision_config.to_dict(),
-        prompt_encoder_config=parts.prompt_encoder_config.to_dict(),
-        mask_decoder_config=parts.mask_decoder_config.to_dict(),
-        image_size=64,
-    )
-    return hf.Sam2VideoModel(config)
 
 
 def _efficientnet() -> Any:
@@ -169,7 +157,7 @@ FAMILIES: dict[str, Family] = {
     "timm, by transformers": Family("timm/resnet18.a1_in1k", _timm, needs="timm"),
     "SAM": Family("facebook/sam-vit-base", sam),
     "SAM-HQ": Family("syscv-community/sam-hq-vit-base", lambda: sam(hq=True)),
-    "SAM 2, SAM 2.1": Family("facebook/sam2.1-hiera-tiny", _sam2_video),
+    "SAM 2, SAM 2.1": Family("facebook/sam2.1-hiera-tiny", sam2_video),
     "SAM 3 tracker": Family("facebook/sam3", sam3, 56),
     "EdgeTAM": Family("yonigozlan/EdgeTAM-hf", _edgetam, needs="timm"),
 }  # fmt: skip
