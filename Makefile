@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# A process of tests per core; a file of tests stays in one process, see tests/conftest.py.
-SPREAD := -n auto --maxprocesses 8 --dist loadgroup
+# A process of tests per core; a file of tests stays in one process, so that what its tests share is made once.
+SPREAD := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup tour test test-fast nano lint types contracts docs clean
 

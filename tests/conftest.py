@@ -12,18 +12,6 @@ os.environ.setdefault("WILDSIGHT_DEVICE", "cpu")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # its handlers of forks crash now and then
 
 
-APART = {"test_docs_commands", "test_docs", "test_cli", "test_benches"}
-"""Files whose tests share nothing that is dear to make: each may run in another process."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file run in one process, so that what they share is made once."""
-    for item in items:
-        if item.path.stem not in APART:
-            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
     import torch
